@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const names[] = {"error", "warn", "info", "debug"};
+static const int syslog_priority[] = {3, 4, 6, 7};
+
+static enum log_level threshold = LOG_LEVEL_INFO;
+static bool journal;
+
+void log_set_level(enum log_level level)
+{
+    __atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
+}
+
+enum log_level log_get_level(void)
+{
+    return __atomic_load_n(&threshold, __ATOMIC_RELAXED);
+}
+
+bool log_level_parse(const char *name, enum log_level *level_r)
+{
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!strcmp(names[i], name)) {
+            *level_r = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return names[level];
+}
+
+void log_set_journal(bool on)
+{
+    journal = on;
+}
+
+static int head(char *line, size_t size, enum log_level level, const char *area)
+{
+    if (journal)
+        return snprintf(line, size, "<%d>%s: ", syslog_priority[level], area);
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    return snprintf(line, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ", tm.tm_year + 1900,
+                    tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                    now.tv_nsec / 1000000, names[level], area);
+}
+
+void log_write(enum log_level level, const char *area, const char *fmt, ...)
+{
+    if (level > log_get_level())
+        return;
+    char line[1024];
+    int n = head(line, sizeof line - 1, level, area);
+    va_list ap;
+    va_start(ap, fmt);
+    int m = vsnprintf(line + n, sizeof line - 1 - (size_t)n, fmt, ap);
+    va_end(ap);
+    n += m;
+    if (n > (int)sizeof line - 2)
+        n = sizeof line - 2;
+    /* A message is one line, whatever a client managed to put into it. */
+    for (int i = 0; i < n; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
+    line[n++] = '\n';
+    /* One write a line keeps lines of several threads whole. A lost log line is no reason to stop. */
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+    (void)ignored;
+}
+
+bool log_ratelimit(struct log_rate *rate, unsigned seconds, unsigned long *skipped_r)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    long next = __atomic_load_n(&rate->next, __ATOMIC_RELAXED);
+    if (now.tv_sec < next ||
+        !__atomic_compare_exchange_n(&rate->next, &next, now.tv_sec + (long)seconds, false,
+                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        __atomic_fetch_add(&rate->skipped, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    *skipped_r = __atomic_exchange_n(&rate->skipped, 0, __ATOMIC_RELAXED);
+    return true;
+}

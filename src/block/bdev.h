@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_BLOCK_BDEV_H
+#define ORION_BLOCK_BDEV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/uuid.h"
+#include "block/bio.h"
+
+/*
+ * Block devices as their users see them. Names, opens and closes belong to the main reactor; I/O on
+ * an open device runs on any reactor.
+ */
+enum { BDEV_NAME_MAX = 65 }; /* "POOL/VOL": two names of at most 32 */
+
+enum bdev_claim {
+    CLAIM_READ,         /* reads only */
+    CLAIM_SHARED_WRITE, /* targets: several may write, through the gate */
+    CLAIM_EXCLUSIVE,    /* raid, volumes: nobody else may open but for CLAIM_READ by the same layer */
+};
+
+enum bdev_event {
+    BDEV_EVENT_REMOVE, /* the device is going: stop submitting, close it as soon as you can */
+    BDEV_EVENT_RESIZE, /* the new size stands in bdev_info */
+};
+
+/* Runs on main, in no task; it may start a task. `desc` is still open. */
+typedef void (*bdev_event_fn)(struct bdev_desc *desc, enum bdev_event event, void *arg);
+
+struct bdev_user {
+    char label[80]; /* who holds it, for "in use by ...": "array a0", "nbd export vol1" */
+    bdev_event_fn event;
+    void *arg;
+};
+
+/* Geometry and properties. Sizes in bytes. */
+struct bdev_info {
+    char name[BDEV_NAME_MAX + 1];
+    char type[16]; /* "file", "raid1", "volume", ... */
+    struct uuid uuid;
+    uint64_t size;
+    uint32_t block_size; /* logical, 512..4096: unit of every checked offset and length */
+    uint32_t phys_block; /* physical */
+    uint32_t opt_io;     /* preferred transfer length, 0 = unknown (raid0: full stripe) */
+    uint32_t mem_align;  /* alignment of data that needs no bounce */
+    uint64_t discard_gran; /* 0 = no discard */
+    bool discard_zeroes;   /* discarded ranges read as zeroes */
+    bool write_cache;      /* completed writes may be volatile until FLUSH */
+    bool read_only;
+    bool rotational;
+    bool write_error; /* a FLUSH or FUA failed: latched until reopened */
+    bool known_zero;  /* freshly made and nothing written yet: all bytes read zero */
+    uint32_t ops;     /* bit per enum bio_op that does not end in -EOPNOTSUPP */
+};
+
+/* All on main; open and close in a task or not. */
+struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struct bdev_user *user,
+                            struct err *e);
+/* No bio may be in flight on the desc (asserted). Accepts NULL, leaves NULL. */
+void bdev_close(struct bdev_desc **desc);
+/* In a task, main: waits until the desc has no bio in flight on any reactor, then closes. */
+void bdev_drain_close(struct bdev_desc **desc);
+enum bdev_claim bdev_desc_claim(const struct bdev_desc *desc);
+
+/* Any reactor. */
+void bdev_get_info(const struct bdev_desc *desc, struct bdev_info *info_r);
+uint64_t bdev_size(const struct bdev_desc *desc);
+uint32_t bdev_block_size(const struct bdev_desc *desc);
+struct bdev *bdev_of(const struct bdev_desc *desc);
+
+/* Main: look up without opening. */
+struct bdev *bdev_find(const char *name);
+struct bdev *bdev_find_uuid(const struct uuid *uuid);
+bool bdev_name_info(const char *name, struct bdev_info *info_r); /* false: no such device */
+/* "array a0, nbd export x" of those who hold the device open; false and "" when nobody does. */
+bool bdev_users(const struct bdev *bdev, char *out, size_t size);
+/* Calls fn for each registered device, in order of registration. */
+void bdev_for_each(void (*fn)(struct bdev *bdev, void *arg), void *arg);
+const char *bdev_name(const struct bdev *bdev);
+void bdev_info_of(const struct bdev *bdev, struct bdev_info *info_r);
+/* Driver-specific facts for `show`: calls fn with key and value. */
+void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
+                void *arg);
+
+/* Main: fn(bdev, true) after each registration, fn(bdev, false) when a removal begins. */
+struct bdev_watch {
+    struct list link;
+    void (*fn)(struct bdev *bdev, bool added, void *arg);
+    void *arg;
+};
+void bdev_watch(struct bdev_watch *w);
+void bdev_unwatch(struct bdev_watch *w);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_BLOCK_EVENT_H
+#define ORION_BLOCK_EVENT_H
+
+#include <stdint.h>
+
+/* What layers tell the world: a member was kicked, a spare went in, a write cache failed. Raised on any
+ * thread, logged at once, delivered to control on main in order. */
+struct event {
+    uint64_t time_ms;  /* wall clock */
+    char object[96];   /* "array a0" */
+    char kind[32];     /* "member-failed" */
+    char message[256]; /* one sentence */
+};
+
+void event_raise(const char *object, const char *kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* One observer (control); fn runs on main. */
+void event_observe(void (*fn)(const struct event *ev, void *arg), void *arg);
+
+#endif

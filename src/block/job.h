@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_BLOCK_JOB_H
+#define ORION_BLOCK_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "reactor/reactor.h"
+
+/*
+ * Jobs: long background work with a name, progress, rate, pause, cancel and a cursor. A job is a task
+ * on its home reactor that calls job_step now and then. The list of jobs belongs to main; ended jobs
+ * stay listed (the last 256).
+ */
+struct job;
+
+enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+
+struct job_info {
+    uint64_t id;        /* > 0, grows */
+    char kind[24];      /* "resync", "rebuild", ... */
+    char object[80];    /* the name of what it works on */
+    enum job_state state;
+    uint64_t done, total; /* in bytes or steps; total 0 = unknown */
+    uint64_t rate;        /* per second, over the last few seconds */
+    uint64_t started_ms, ended_ms; /* wall clock, ms since 1970 */
+    bool can_cancel;
+    struct err err; /* JOB_FAILED */
+};
+
+/* fn returns 0 = done, or -1 with *e filled; -1 after a cancel is JOB_CANCELLED. */
+typedef int (*job_fn)(struct job *job, void *arg, struct err *e);
+
+/* Any reactor. `start_at` is the cursor to resume from. Returns the id. */
+uint64_t job_start(struct reactor *home, const char *kind, const char *object, bool can_cancel,
+                   job_fn fn, void *arg);
+
+/* ---- inside the job */
+/* Publishes progress, waits while paused; false: cancelled, stop soon. */
+bool job_step(struct job *job, uint64_t done, uint64_t total);
+uint64_t job_id(const struct job *job);
+
+/* ---- main */
+bool job_get(uint64_t id, struct job_info *info_r);
+void job_for_each(void (*fn)(const struct job_info *info, void *arg), void *arg);
+int job_cancel(uint64_t id, struct err *e); /* asks; the job ends when it next steps */
+int job_pause(uint64_t id, bool pause, struct err *e);
+/* In a task on main: waits until the job has ended. False: no such job. */
+bool job_wait(uint64_t id);
+const char *job_state_name(enum job_state state);
+
+/* fn runs on main whenever a job starts, ends, or changes its state. One observer (control). */
+void job_observe(void (*fn)(const struct job_info *info, void *arg), void *arg);
+
+#endif

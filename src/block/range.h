@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_BLOCK_RANGE_H
+#define ORION_BLOCK_RANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "reactor/reactor.h"
+
+/*
+ * Exclusion of byte ranges: who holds [offset, offset + length) excludes everyone else from any
+ * overlapping range, on any reactor. Sharded by region, so that distant ranges share no lock; a
+ * range over several regions takes them in ascending order. Waiters are served in order of
+ * arrival among those that overlap.
+ */
+struct range_map;
+
+enum { RANGE_INLINE = 2 };
+struct range_part {
+    struct list link;
+    struct range_req *req;
+    bool held;
+};
+
+struct range_req { /* the holder's memory, from range_acquire until range_release returns */
+    uint64_t offset, length;
+    reactor_fn granted;
+    void *arg;
+    /* private */
+    struct reactor *home;
+    unsigned next_part, parts;
+    struct range_part part[RANGE_INLINE];
+    struct range_part *many;
+    struct rpost post;
+};
+
+struct range_map *range_map_new(void);
+void range_map_free(struct range_map **m); /* nothing held */
+
+/* True: granted at once. False: granted(arg) will run later on the calling reactor. */
+bool range_acquire(struct range_map *m, struct range_req *req, uint64_t offset, uint64_t length,
+                   reactor_fn granted, void *arg);
+void range_release(struct range_map *m, struct range_req *req);
+/* In a task: acquires and waits. */
+void range_acquire_wait(struct range_map *m, struct range_req *req, uint64_t offset,
+                        uint64_t length);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_RAID_H
+#define ORION_RAID_RAID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/uuid.h"
+
+/*
+ * Arrays for control. Everything here is called on main, in a task (it waits for I/O). An array is a
+ * block device of its name. On disk it is md, superblock v1.2; see raid/md_super.h.
+ */
+enum { RAID_MEMBERS_MAX = 64, RAID_NAME_MAX = 32 };
+
+enum raid_state { RAID_INACTIVE, RAID_CLEAN, RAID_ACTIVE, RAID_DEGRADED, RAID_FAILED, RAID_READ_ONLY };
+enum raid_sync { RAID_SYNC_IDLE, RAID_SYNC_RESYNC, RAID_SYNC_RECOVER, RAID_SYNC_CHECK, RAID_SYNC_REPAIR };
+enum raid_member_state { RAID_MEMBER_IN_SYNC, RAID_MEMBER_REBUILDING, RAID_MEMBER_SPARE, RAID_MEMBER_FAULTY, RAID_MEMBER_MISSING };
+
+struct raid_member_info {
+    char device[66]; /* "" when missing */
+    int slot;        /* role, -1 for spare */
+    enum raid_member_state state;
+    uint64_t errors, corrected;
+};
+
+struct raid_info {
+    char name[RAID_NAME_MAX + 1];
+    struct uuid uuid;
+    char level[8]; /* "raid1" */
+    enum raid_state state;
+    enum raid_sync sync;
+    uint64_t sync_done, sync_total; /* bytes of a member */
+    uint64_t sync_job;              /* id, 0 = none */
+    uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
+    uint64_t data_offset;           /* bytes, of the first member */
+    uint64_t events;
+    unsigned slots, missing, member_count;
+    struct raid_member_info member[RAID_MEMBERS_MAX];
+};
+
+struct raid_create {
+    const char *name;
+    const char *level;          /* any spelling of contract.md: "raid1", "1", "mirror" */
+    const char *const *members; /* device names; "missing" for an absent one */
+    unsigned member_count;
+    uint64_t chunk;        /* bytes; 0 = 512 KiB */
+    bool assume_clean;
+    bool force;            /* members may carry signatures */
+    const char *homehost;  /* set_name becomes HOMEHOST:NAME */
+    const struct uuid *uuid; /* NULL = random (intents fix it beforehand) */
+};
+
+int raid_create(const struct raid_create *c, struct err *e);
+
+/* What stands on registered devices: reads superblocks of unclaimed devices, writes nothing. */
+struct raid_found {
+    struct uuid uuid;
+    char set_name[33];
+    char name[RAID_NAME_MAX + 1]; /* the name to adopt it under, before clash resolution */
+    char level[8];
+    unsigned slots, have;          /* fresh in-sync members found */
+    bool complete, startable, ambiguous, needs_resync;
+    char why[200];                 /* why it is not startable / complete, else "" */
+    unsigned device_count;
+    char device[RAID_MEMBERS_MAX][66];
+};
+/* *found_r is malloc'ed; returns the count. */
+unsigned raid_scan(struct raid_found **found_r);
+
+struct raid_assemble {
+    const char *name; /* the array's name here */
+    struct uuid uuid;
+    bool force;      /* start although dirty and degraded, or with too few fresh members where possible */
+    bool degraded_ok; /* start with members missing (redundant levels) */
+    bool read_only;  /* writes nothing at all */
+    bool dry_run;    /* describes in *would (may be NULL) what would be written, writes nothing */
+    char *would;
+    unsigned would_size;
+    /* called before the first write with each area that will be changed (metadata backup); may be NULL */
+    int (*backup)(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg);
+    void *backup_arg;
+};
+int raid_assemble(const struct raid_assemble *a, struct err *e);
+
+/* Flushes, checkpoints and ends a sync, marks clean, releases the members, unregisters the device.
+ * ERR_IN_USE when someone has it open. */
+int raid_stop(const char *name, struct err *e);
+/* raid_stop, then the superblocks are zeroed. */
+int raid_delete(const char *name, struct err *e);
+/* Shutdown: flush and mark clean everything that is idle, without unregistering. */
+void raid_shutdown_all(void);
+
+int raid_fail_member(const char *name, const char *member, bool force, struct err *e);
+int raid_remove_member(const char *name, const char *member, bool force, struct err *e);
+int raid_add_member(const char *name, const char *device, bool force, struct err *e);
+
+bool raid_get(const char *name, struct raid_info *info_r);
+void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);
+const char *raid_state_name(enum raid_state s);
+const char *raid_sync_name(enum raid_sync s);
+const char *raid_member_state_name(enum raid_member_state s);
+bool raid_level_known(const char *level); /* spelled so, and built in */
+
+#endif

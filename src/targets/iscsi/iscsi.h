@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_ISCSI_H
+#define ORION_TARGETS_ISCSI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/uuid.h"
+#include "targets/target.h"
+
+/* The iSCSI target, for control. Called on main; those marked T in a task. */
+enum { ISCSI_NAME_MAX = 223, ISCSI_LUN_MAX = 16383 };
+
+struct iscsi_target_info {
+    char iqn[ISCSI_NAME_MAX + 1];
+    char alias[256];
+    bool open_access;
+    unsigned lun_count, acl_count, session_count;
+};
+struct iscsi_lun_args {
+    unsigned lun;
+    const char *device;       /* it may be absent: then the LUN answers NOT READY, 02/04/01 */
+    bool thin;                /* --provisioning thin: LBPME, UNMAP (needs a device that discards) */
+    bool provisioning_given;  /* else thin iff the device discards */
+    bool read_only;
+    struct uuid identity;     /* NAA and serial derive from it */
+    uint64_t saved_size;      /* size and block size to report while the device is absent; 0 = none */
+    uint32_t saved_block_size;
+};
+struct iscsi_lun_info {
+    unsigned lun;
+    char device[66];
+    bool thin, read_only, ready;
+    char why[160];
+    uint64_t size;
+    uint32_t block_size;
+    struct uuid identity;
+    char naa[40], serial[40];
+};
+
+int iscsi_init(struct err *e);
+void iscsi_shutdown(void); /* T */
+
+int iscsi_portal_add(const char *addr, struct err *e);    /* T; default port 3260 */
+int iscsi_portal_remove(const char *addr, struct err *e); /* T */
+void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
+
+/* Contract: without access rules a target serves everyone on loopback and unix portals only. */
+int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e);
+int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e); /* T */
+bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r);
+void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg);
+
+int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e); /* T */
+int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e);  /* T */
+bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r);
+void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
+                        void *arg);
+
+/* Access by initiator name. Authentication comes with a later issue. */
+int iscsi_acl_add(const char *iqn, const char *initiator, struct err *e);
+int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e);
+void iscsi_acl_for_each(const char *iqn, void (*fn)(const char *initiator, void *arg), void *arg);
+
+#endif
