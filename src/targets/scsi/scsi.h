@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_SCSI_H
+#define ORION_TARGETS_SCSI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/uuid.h"
+#include "block/bio.h"
+
+/*
+ * The SCSI device server: logical units on block devices, as a transport (iSCSI) uses them. Structures
+ * follow SAM-5; commands SPC-4 and SBC-3. A SCSI target device has LUNs; an I_T nexus is one
+ * initiator port logged in to it (one session), bound to one reactor.
+ *
+ * Ownership: targets and LUNs are made and changed on main. A nexus, its commands and its pending unit
+ * attentions are touched only on the nexus's reactor. LUN tables are published to reactors as immutable
+ * snapshots; a LUN is freed when no nexus command refers to it.
+ */
+struct scsi_target;
+struct scsi_nexus;
+
+/* ---- main */
+struct scsi_lun_args {
+    unsigned lun;
+    const char *device; /* may be absent: NOT READY 02/04/01 with the saved size and identity */
+    bool thin, thin_given, read_only;
+    struct uuid identity;
+    uint64_t saved_size;
+    uint32_t saved_block_size;
+    const char *label; /* claim label, "iscsi iqn... lun 0" */
+};
+struct scsi_lun_info {
+    unsigned lun;
+    char device[66];
+    bool thin, read_only, ready;
+    char why[160];
+    uint64_t size;
+    uint32_t block_size;
+    struct uuid identity;
+    char naa[40], serial[40];
+};
+
+/* `name` is the SCSI target device's name (the IQN): it goes into VPD 83h. */
+struct scsi_target *scsi_target_new(const char *name);
+/* In a task: no nexus may be left. Accepts NULL, leaves NULL. */
+void scsi_target_free(struct scsi_target **t);
+int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct err *e);
+/* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), waits for running
+ * ones, closes the device. */
+int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
+unsigned scsi_lun_count(const struct scsi_target *t);
+void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
+                       void *arg);
+
+/* ---- the nexus's reactor */
+
+/* `initiator` is the initiator port's name (iSCSI: "iqn...,i,0xISID"); `tpgt` the target portal
+ * group's tag = relative target port. */
+struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, uint16_t tpgt);
+void scsi_nexus_free(struct scsi_nexus **n); /* no command may be left */
+
+enum scsi_dir { SCSI_DIR_NONE, SCSI_DIR_IN, SCSI_DIR_OUT };
+enum scsi_status {
+    SCSI_GOOD = 0x00,
+    SCSI_CHECK_CONDITION = 0x02,
+    SCSI_CONDITION_MET = 0x04,
+    SCSI_BUSY = 0x08,
+    SCSI_RESERVATION_CONFLICT = 0x18,
+    SCSI_TASK_SET_FULL = 0x28,
+    SCSI_TASK_ABORTED = 0x40,
+};
+enum scsi_attr { SCSI_SIMPLE, SCSI_ORDERED, SCSI_HEAD_OF_QUEUE, SCSI_ACA };
+
+enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
+
+/*
+ * One command. The transport embeds it in its own task structure, zeroes it, fills the first group and
+ * goes:
+ *   1. scsi_cmd_begin(cmd): decodes the CDB. Afterwards dir and length say what the *command* wants to
+ *      move (which may differ from what the initiator expected: residuals are the transport's). If
+ *      `finished` is set, status and sense stand already (bad LUN, bad CDB, unit attention, conflict):
+ *      the transport still swallows what data-out the initiator sends, then responds.
+ *   2. For SCSI_DIR_OUT: the transport asks scsi_cmd_buffer for room and puts the first
+ *      min(length, expected) bytes of data-out there.
+ *   3. scsi_cmd_execute(cmd, received): runs it. `done` comes later on the same reactor, never from
+ *      within execute. For SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length` bytes (length may
+ *      have shrunk: INQUIRY and friends move min(allocation length, available)).
+ *   4. scsi_cmd_end(cmd), after the response is out: gives data and references back.
+ * A command given up before execute goes straight to scsi_cmd_end.
+ */
+struct scsi_cmd {
+    /* -- the transport fills */
+    struct scsi_nexus *nexus;
+    uint8_t lun[8]; /* SAM LUN, as on the wire */
+    uint8_t cdb[SCSI_CDB_MAX];
+    unsigned cdb_len;
+    enum scsi_attr attr;
+    void (*done)(struct scsi_cmd *cmd);
+    void *arg;
+
+    /* -- the device server fills */
+    enum scsi_dir dir;
+    uint64_t length; /* bytes the command moves */
+    bool finished;
+    uint8_t status; /* enum scsi_status */
+    uint8_t sense[SCSI_SENSE_MAX];
+    unsigned sense_len;
+    struct iovec *data; /* data-in */
+    unsigned datacnt;
+
+    /* -- private to scsi/ */
+    struct list link; /* nexus's running commands */
+    const struct scsi_opcode *op;
+    struct scsi_lun *unit;
+    struct bio bio;
+    struct iobuf *buf;
+    struct iovec iov;
+    uint64_t lba, blocks;
+    bool aborted;
+    void *priv;
+};
+
+void scsi_cmd_begin(struct scsi_cmd *cmd);
+/* Contiguous room for data-out, `length` bytes (4096-aligned); NULL: out of memory, answer BUSY. */
+uint8_t *scsi_cmd_buffer(struct scsi_cmd *cmd);
+void scsi_cmd_execute(struct scsi_cmd *cmd, uint64_t received);
+void scsi_cmd_end(struct scsi_cmd *cmd);
+
+/* Task management (SAM-5 7): `done` on this reactor when the function has taken effect, i.e. the
+ * aborted commands' bios have drained. Commands it aborts get `done` with cmd->aborted set: the
+ * transport sends no response for those of its own nexus. */
+enum scsi_tmf {
+    SCSI_ABORT_TASK,
+    SCSI_ABORT_TASK_SET,
+    SCSI_CLEAR_TASK_SET,
+    SCSI_CLEAR_ACA,
+    SCSI_LOGICAL_UNIT_RESET,
+    SCSI_TARGET_RESET,
+};
+enum scsi_tmf_response { SCSI_TMF_COMPLETE, SCSI_TMF_NO_TASK, SCSI_TMF_NO_LUN, SCSI_TMF_UNSUPPORTED };
+void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8],
+              struct scsi_cmd *task /* ABORT TASK; NULL otherwise */,
+              void (*done)(enum scsi_tmf_response response, void *arg), void *arg);
+
+/* One table, errno class -> sense, for everyone: see sense.h. */
+
+#endif
