@@ -15,13 +15,13 @@
  */
 enum opt_type {
     OPT_STRING, /* free text, at most `max` bytes (0 = 255) */
-    OPT_NAME,   /* an object's name */
+    OPT_NAME,   /* an object's name; max 2: POOL/VOLUME is one too */
     OPT_PATH,   /* absolute path */
     OPT_SIZE,   /* bytes or "10G"; min, max in bytes (max 0 = none) */
     OPT_UINT,
     OPT_BOOL,
     OPT_ENUM, /* `choices`: "a|b|c" */
-    OPT_LIST, /* comma list on the command line, array of strings in REST */
+    OPT_LIST, /* comma list on the command line, array of strings in REST; min, max entries */
 };
 
 enum opt_flags {
