@@ -25,7 +25,9 @@ static long raw(long request, long pid, void *addr, void *data)
 
 static long set_xstate(long pid, void *addr, const struct iovec *given)
 {
-    char image[IMAGE_MAX] __attribute__((aligned(64)));
+    /* Not on the stack: the guest kernel's stacks are as small as any kernel's. Only its one CPU,
+     * one thread of the host, comes here. */
+    static char image[IMAGE_MAX] __attribute__((aligned(64)));
     struct iovec full = {.iov_base = image, .iov_len = sizeof image};
     if (raw(PTRACE_GETREGSET, pid, addr, &full) < 0)
         return -1;
