@@ -60,6 +60,7 @@ void tlock_unlock(struct tlock *l);
 struct twait {
     struct task *task;
     unsigned pending;
+    bool waiting;
 };
 #define TWAIT(n) {.task = task_self(), .pending = (n)}
 void twait_done(struct twait *w); /* on the task's reactor */
