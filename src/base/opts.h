@@ -28,6 +28,7 @@ enum opt_flags {
     OPT_REQUIRED = 1 << 0,
     OPT_SECRET = 1 << 1,  /* by file only on the command line; never read back, never logged */
     OPT_CONSENT = 1 << 2, /* --yes, --force: not part of the object */
+    OPT_CLIENT = 1 << 3,  /* orionctl's own: never sent */
 };
 
 struct opt {

@@ -8,15 +8,16 @@
 #include "base/opts.h"
 
 /*
- * The API, described once. The daemon's router, validation and OpenAPI document, orionctl's commands,
- * options, help and tables, and the reference page all come from these tables. A verb that is not
- * built is not in them.
+ * The API, described once. The daemon's router, validation and OpenAPI document, orionctl's
+ * commands, options, help and tables, and the reference page all come from these tables. A verb
+ * that is not built is not in them.
  *
  * Conventions of the HTTP side, for every verb:
- *  - `{param}` in a path is one percent-encoded segment. It is matched before it is decoded, so that
- *    an address like unix:/run/x (unix:%2Frun%2Fx) is one segment.
- *  - The fields of `opts` without OPT_CLIENT are the JSON body of PUT and POST, and the query string of
- *    GET and DELETE (`?yes=true&force=true`). A parameter of the path is not repeated in them.
+ *  - `{param}` in a path is one percent-encoded segment. It is matched before it is decoded, so
+ * that an address like unix:/run/x (unix:%2Frun%2Fx) is one segment.
+ *  - The fields of `opts` without OPT_CLIENT are the JSON body of PUT and POST, and the query
+ * string of GET and DELETE (`?yes=true&force=true`). A parameter of the path is not repeated in
+ * them.
  *  - PUT creates: 201 with the object; 200 with "changed": false when it stands with the same
  *    settings; 409 naming the field when it stands with others. It needs no If-Match.
  *  - VERB_IF_MATCH: the ETag of the item (schema_item_path) must be sent. An ETag covers what a
@@ -34,8 +35,8 @@ enum schema_verb_flags {
     VERB_CLI_ONLY = 1 << 2,  /* orionctl puts it together from other verbs; path is NULL */
 };
 
-/* A positional argument. Its value goes into the path where `{field}` stands in it, else into the body
- * as `field`. ARG_VOLUME is "POOL/VOLUME" and fills {pool} and {volume}. */
+/* A positional argument. Its value goes into the path where `{field}` stands in it, else into the
+ * body as `field`. ARG_VOLUME is "POOL/VOLUME" and fills {pool} and {volume}. */
 enum schema_arg_flags { ARG_OPTIONAL = 1 << 0, ARG_VOLUME = 1 << 1 };
 struct schema_arg {
     const char *field; /* a field in the body is also in `opts` */
@@ -103,13 +104,15 @@ struct schema_match {
 /* Finds the verb of a request line; `path` is still percent-encoded and has no query. Fails with
  * ERR_NOT_FOUND, or ERR_UNSUPPORTED (405) when the path is known with other methods, which are then
  * in *allow_r ("GET, PUT"; may be NULL). */
-int schema_route(const char *method, const char *path, struct schema_match *match_r, char allow_r[64],
-                 struct err *e);
+int schema_route(const char *method, const char *path, struct schema_match *match_r,
+                 char allow_r[64], struct err *e);
 /* NULL when the path has no such parameter. */
 const char *schema_param(const struct schema_match *match, const char *name);
 
-/* The verb's path with its parameters filled in, percent-encoded; value() gives each by name. malloc'ed. */
-char *schema_expand(const char *path, const char *(*value)(const char *param, void *arg), void *arg);
+/* The verb's path with its parameters filled in, percent-encoded; value() gives each by name.
+ * malloc'ed. */
+char *schema_expand(const char *path, const char *(*value)(const char *param, void *arg),
+                    void *arg);
 /* The path of the item whose ETag counts: without "/actions/...". malloc'ed. */
 char *schema_item_path(const char *path);
 
