@@ -7,26 +7,29 @@
 #include <sys/uio.h>
 
 #include "base/err.h"
+#include "base/list.h"
 #include "base/uuid.h"
 #include "block/bio.h"
+#include "reactor/reactor.h"
 
 /*
- * The SCSI device server: logical units on block devices, as a transport (iSCSI) uses them. Structures
- * follow SAM-5; commands SPC-4 and SBC-3. A SCSI target device has LUNs; an I_T nexus is one
- * initiator port logged in to it (one session), bound to one reactor.
+ * The SCSI device server: logical units on block devices, as a transport (iSCSI) uses them.
+ * Structures follow SAM-5; commands SPC-4 and SBC-3. A SCSI target device has LUNs; an I_T nexus is
+ * one initiator port logged in to it (one session), bound to one reactor.
  *
- * Ownership: targets and LUNs are made and changed on main. A nexus, its commands and its pending unit
- * attentions are touched only on the nexus's reactor. LUN tables are published to reactors as immutable
- * snapshots; a LUN is freed when no nexus command refers to it.
+ * Ownership: targets and LUNs are made and changed on main. A nexus, its commands and its pending
+ * unit attentions are touched only on the nexus's reactor. LUN tables are published to reactors as
+ * immutable snapshots; a LUN is freed when no nexus command refers to it.
  */
 struct scsi_target;
 struct scsi_nexus;
 
 /* ---- main */
 struct scsi_lun_args {
-    unsigned lun;
-    const char *device; /* may be absent: NOT READY 02/04/01 with the saved size and identity */
-    bool thin, thin_given, read_only;
+    unsigned lun;          /* 0..16383 */
+    const char *device;    /* may be absent: NOT READY 02/04/01 with the saved size and identity */
+    bool thin, thin_given; /* thin_given false: thin iff the device discards */
+    bool read_only;
     struct uuid identity;
     uint64_t saved_size;
     uint32_t saved_block_size;
@@ -45,11 +48,13 @@ struct scsi_lun_info {
 
 /* `name` is the SCSI target device's name (the IQN): it goes into VPD 83h. */
 struct scsi_target *scsi_target_new(const char *name);
-/* In a task: no nexus may be left. Accepts NULL, leaves NULL. */
+/* In a task: no nexus may be left. Removes the LUNs. Accepts NULL, leaves NULL. */
 void scsi_target_free(struct scsi_target **t);
+/* In a task. A device that is absent is no error; one that is there and cannot be opened is. A null
+ * identity takes the device's uuid (the device must be there then). */
 int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct err *e);
-/* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), waits for running
- * ones, closes the device. */
+/* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), waits for
+ * running ones, closes the device. */
 int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
 unsigned scsi_lun_count(const struct scsi_target *t);
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
@@ -77,19 +82,24 @@ enum scsi_attr { SCSI_SIMPLE, SCSI_ORDERED, SCSI_HEAD_OF_QUEUE, SCSI_ACA };
 enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
 
 /*
- * One command. The transport embeds it in its own task structure, zeroes it, fills the first group and
- * goes:
- *   1. scsi_cmd_begin(cmd): decodes the CDB. Afterwards dir and length say what the *command* wants to
- *      move (which may differ from what the initiator expected: residuals are the transport's). If
- *      `finished` is set, status and sense stand already (bad LUN, bad CDB, unit attention, conflict):
- *      the transport still swallows what data-out the initiator sends, then responds.
+ * One command. The transport embeds it in its own task structure, zeroes it, fills the first group
+ * and goes:
+ *   1. scsi_cmd_begin(cmd): decodes the CDB. Afterwards dir and length say what the *command* wants
+ * to move (which may differ from what the initiator expected: residuals are the transport's). If
+ *      `finished` is set, status and sense stand already (bad LUN, bad CDB, unit attention,
+ * conflict): the transport still swallows what data-out the initiator sends, then responds.
  *   2. For SCSI_DIR_OUT: the transport asks scsi_cmd_buffer for room and puts the first
  *      min(length, expected) bytes of data-out there.
- *   3. scsi_cmd_execute(cmd, received): runs it. `done` comes later on the same reactor, never from
- *      within execute. For SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length` bytes (length may
- *      have shrunk: INQUIRY and friends move min(allocation length, available)).
+ *   3. scsi_cmd_execute(cmd, received): runs it (received: bytes of data-out, 0 for other
+ * directions; fewer than `length` ends in INVALID FIELD IN COMMAND INFORMATION UNIT and writes
+ * nothing, while `length` stays as it was for the residual). `done` comes later on the same
+ * reactor, never from within execute. For SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length`
+ * bytes (length may have shrunk: INQUIRY and friends move min(allocation length, available)).
+ *      `done` with `aborted` set (task management): no response goes out, whatever status says.
  *   4. scsi_cmd_end(cmd), after the response is out: gives data and references back.
- * A command given up before execute goes straight to scsi_cmd_end.
+ * A command given up before execute goes straight to scsi_cmd_end. A command that task management
+ * aborts between begin and execute gets `done` too: it must not be executed afterwards. Every
+ * command that was begun is ended exactly once.
  */
 struct scsi_cmd {
     /* -- the transport fills */
@@ -98,6 +108,7 @@ struct scsi_cmd {
     uint8_t cdb[SCSI_CDB_MAX];
     unsigned cdb_len;
     enum scsi_attr attr;
+    uint64_t expected; /* bytes the initiator announced (expected data transfer length) */
     void (*done)(struct scsi_cmd *cmd);
     void *arg;
 
@@ -112,13 +123,21 @@ struct scsi_cmd {
     unsigned datacnt;
 
     /* -- private to scsi/ */
-    struct list link; /* nexus's running commands */
+    struct list link; /* the nexus's commands to this LUN, in order of arrival */
     const struct scsi_opcode *op;
-    struct scsi_lun *unit;
+    struct scsi_lun *unit;  /* NULL: no such LUN, or the well-known one */
+    struct scsi_view *view; /* this reactor's copy of what the LUN is now */
+    struct scsi_itl *itl;   /* nexus and LUN */
     struct bio bio;
-    struct iobuf *buf;
+    struct iobuf *buf, *scratch; /* the data; room to read into for VERIFY and the like */
     struct iovec iov;
+    struct rdefer defer;
     uint64_t lba, blocks;
+    uint64_t cursor; /* of commands in several steps: bytes done */
+    uint64_t step;   /* bytes under way */
+    uint8_t state;
+    bool uses_device; /* counted in view->running */
+    bool fua;
     bool aborted;
     void *priv;
 };
@@ -130,8 +149,9 @@ void scsi_cmd_execute(struct scsi_cmd *cmd, uint64_t received);
 void scsi_cmd_end(struct scsi_cmd *cmd);
 
 /* Task management (SAM-5 7): `done` on this reactor when the function has taken effect, i.e. the
- * aborted commands' bios have drained. Commands it aborts get `done` with cmd->aborted set: the
- * transport sends no response for those of its own nexus. */
+ * aborted commands' bios have drained; never from within scsi_tmf. Commands it aborts get `done`
+ * with cmd->aborted set before: no response is sent for them, on whichever nexus (TAS is 0: other
+ * nexuses learn it by a unit attention). The nexus stays until `done` has run. */
 enum scsi_tmf {
     SCSI_ABORT_TASK,
     SCSI_ABORT_TASK_SET,
@@ -140,7 +160,12 @@ enum scsi_tmf {
     SCSI_LOGICAL_UNIT_RESET,
     SCSI_TARGET_RESET,
 };
-enum scsi_tmf_response { SCSI_TMF_COMPLETE, SCSI_TMF_NO_TASK, SCSI_TMF_NO_LUN, SCSI_TMF_UNSUPPORTED };
+enum scsi_tmf_response {
+    SCSI_TMF_COMPLETE,
+    SCSI_TMF_NO_TASK,
+    SCSI_TMF_NO_LUN,
+    SCSI_TMF_UNSUPPORTED
+};
 void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8],
               struct scsi_cmd *task /* ABORT TASK; NULL otherwise */,
               void (*done)(enum scsi_tmf_response response, void *arg), void *arg);
