@@ -12,6 +12,7 @@
 struct bdev;
 struct bdev_desc;
 struct bdev_channel;
+struct bio;
 struct iobuf;
 
 /*
