@@ -9,8 +9,8 @@
 
 /*
  * Cursors over bytes from the wire or a disk. All such bytes are read and written only through
- * these. Going past the end never touches memory: the cursor turns bad, stays bad, and further reads
- * give zeroes; check `rd_ok` once after a group of reads.
+ * these. Going past the end never touches memory: the cursor turns bad, stays bad, and further
+ * reads give zeroes; check `rd_ok` once after a group of reads.
  */
 struct rd {
     const uint8_t *p;

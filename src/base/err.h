@@ -12,20 +12,20 @@
  */
 enum err_code {
     ERR_NONE = 0,
-    ERR_INVALID,       /* a field is wrong                      HTTP 400, exit 1 */
-    ERR_NOT_FOUND,     /* no such object                        HTTP 404, exit 4 */
-    ERR_EXISTS,        /* exists with other settings            HTTP 409, exit 5 */
-    ERR_IN_USE,        /* something stands on it                HTTP 409, exit 5 */
-    ERR_NEEDS_YES,     /* destroys data or its description      HTTP 409, exit 6 */
-    ERR_NEEDS_FORCE,   /* a safety refusal                      HTTP 409, exit 6 */
-    ERR_DENIED,        /* not permitted                         HTTP 403, exit 8 */
-    ERR_NO_MATCH,      /* If-Match is missing                   HTTP 428, exit 1 */
-    ERR_STALE,         /* If-Match does not match               HTTP 412, exit 5 */
-    ERR_UNSUPPORTED,   /* understood, and not possible here     HTTP 422, exit 1 */
-    ERR_NO_SPACE,      /* not enough room                       HTTP 507, exit 1 */
-    ERR_NOT_READY,     /* start-up or shutdown under way        HTTP 503, exit 1 */
-    ERR_IO,            /* a device or a system call failed      HTTP 500, exit 1 */
-    ERR_INTERNAL,      /* a bug                                 HTTP 500, exit 1 */
+    ERR_INVALID,     /* a field is wrong                      HTTP 400, exit 1 */
+    ERR_NOT_FOUND,   /* no such object                        HTTP 404, exit 4 */
+    ERR_EXISTS,      /* exists with other settings            HTTP 409, exit 5 */
+    ERR_IN_USE,      /* something stands on it                HTTP 409, exit 5 */
+    ERR_NEEDS_YES,   /* destroys data or its description      HTTP 409, exit 6 */
+    ERR_NEEDS_FORCE, /* a safety refusal                      HTTP 409, exit 6 */
+    ERR_DENIED,      /* not permitted                         HTTP 403, exit 8 */
+    ERR_NO_MATCH,    /* If-Match is missing                   HTTP 428, exit 1 */
+    ERR_STALE,       /* If-Match does not match               HTTP 412, exit 5 */
+    ERR_UNSUPPORTED, /* understood, and not possible here     HTTP 422, exit 1 */
+    ERR_NO_SPACE,    /* not enough room                       HTTP 507, exit 1 */
+    ERR_NOT_READY,   /* start-up or shutdown under way        HTTP 503, exit 1 */
+    ERR_IO,          /* a device or a system call failed      HTTP 500, exit 1 */
+    ERR_INTERNAL,    /* a bug                                 HTTP 500, exit 1 */
     ERR_CODE_COUNT
 };
 

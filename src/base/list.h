@@ -10,8 +10,11 @@ struct list {
     struct list *next, *prev;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define LIST_INIT(name)  \
+    {                    \
+        &(name), &(name) \
+    }
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -65,16 +68,16 @@ static inline void list_splice_tail(struct list *to, struct list *from)
 }
 
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
-#define list_first(head, type, member)                                                             \
+#define list_first(head, type, member) \
     (list_empty(head) ? NULL : container_of((head)->next, type, member))
-#define list_for_each(pos, head, member)                                                           \
-    for (pos = container_of((head)->next, __typeof__(*pos), member); &pos->member != (head);       \
+#define list_for_each(pos, head, member)                                                     \
+    for (pos = container_of((head)->next, __typeof__(*pos), member); &pos->member != (head); \
          pos = container_of(pos->member.next, __typeof__(*pos), member))
 /* Safe against removal of pos (only). */
-#define list_for_each_safe(pos, tmp, head, member)                                                 \
-    for (pos = container_of((head)->next, __typeof__(*pos), member),                               \
-        tmp = container_of(pos->member.next, __typeof__(*pos), member);                            \
-         &pos->member != (head);                                                                   \
+#define list_for_each_safe(pos, tmp, head, member)                      \
+    for (pos = container_of((head)->next, __typeof__(*pos), member),    \
+        tmp = container_of(pos->member.next, __typeof__(*pos), member); \
+         &pos->member != (head);                                        \
          pos = tmp, tmp = container_of(tmp->member.next, __typeof__(*tmp), member))
 
 #endif

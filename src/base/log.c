@@ -75,7 +75,8 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = '?';
     line[n++] = '\n';
-    /* One write a line keeps lines of several threads whole. A lost log line is no reason to stop. */
+    /* One write a line keeps lines of several threads whole. A lost log line is no reason to stop.
+     */
     ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
     (void)ignored;
 }

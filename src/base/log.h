@@ -5,9 +5,9 @@
 #include <stdbool.h>
 
 /*
- * One line a failure: `TIME LEVEL area: message key=value`. To stderr; under systemd (JOURNAL_STREAM)
- * with `<N>` priorities instead of the time. Any thread may log. Never log secrets, never per I/O
- * without log_every.
+ * One line a failure: `TIME LEVEL area: message key=value`. To stderr; under systemd
+ * (JOURNAL_STREAM) with `<N>` priorities instead of the time. Any thread may log. Never log
+ * secrets, never per I/O without log_every.
  */
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
@@ -23,10 +23,10 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
 #define log_error(area, ...) log_write(LOG_LEVEL_ERROR, area, __VA_ARGS__)
 #define log_warn(area, ...) log_write(LOG_LEVEL_WARN, area, __VA_ARGS__)
 #define log_info(area, ...) log_write(LOG_LEVEL_INFO, area, __VA_ARGS__)
-#define log_debug(area, ...)                                                                       \
-    do {                                                                                           \
-        if (log_get_level() >= LOG_LEVEL_DEBUG)                                                    \
-            log_write(LOG_LEVEL_DEBUG, area, __VA_ARGS__);                                         \
+#define log_debug(area, ...)                               \
+    do {                                                   \
+        if (log_get_level() >= LOG_LEVEL_DEBUG)            \
+            log_write(LOG_LEVEL_DEBUG, area, __VA_ARGS__); \
     } while (0)
 
 /* True at most once every `seconds` a call site; *skipped_r counts the silent ones since. */
@@ -35,15 +35,15 @@ struct log_rate {
     unsigned long skipped;
 };
 bool log_ratelimit(struct log_rate *rate, unsigned seconds, unsigned long *skipped_r);
-#define log_every(seconds, level, area, ...)                                                       \
-    do {                                                                                           \
-        static struct log_rate rate_;                                                              \
-        unsigned long skipped_;                                                                    \
-        if (log_ratelimit(&rate_, seconds, &skipped_)) {                                           \
-            log_write(level, area, __VA_ARGS__);                                                   \
-            if (skipped_)                                                                          \
-                log_write(level, area, "the line above was left out %lu times", skipped_);         \
-        }                                                                                          \
+#define log_every(seconds, level, area, ...)                                               \
+    do {                                                                                   \
+        static struct log_rate rate_;                                                      \
+        unsigned long skipped_;                                                            \
+        if (log_ratelimit(&rate_, seconds, &skipped_)) {                                   \
+            log_write(level, area, __VA_ARGS__);                                           \
+            if (skipped_)                                                                  \
+                log_write(level, area, "the line above was left out %lu times", skipped_); \
+        }                                                                                  \
     } while (0)
 
 #endif

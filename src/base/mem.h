@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-/* Control-path memory: these never return NULL, they end the process (the state on disk is sound). */
+/* Control-path memory: these never return NULL, they end the process (the state on disk is sound).
+ */
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s); /* NULL gives NULL */

@@ -9,9 +9,9 @@
 #include "base/err.h"
 
 /*
- * Option tables: one description of a field feeds REST validation, the OpenAPI document, CLI options,
- * help, completion and the reference page. A field is spelled with `_` in REST ("read_only") and in
- * the tables, with `-` on the command line ("--read-only").
+ * Option tables: one description of a field feeds REST validation, the OpenAPI document, CLI
+ * options, help, completion and the reference page. A field is spelled with `_` in REST
+ * ("read_only") and in the tables, with `-` on the command line ("--read-only").
  */
 enum opt_type {
     OPT_STRING, /* free text, at most `max` bytes (0 = 255) */
@@ -63,18 +63,22 @@ struct opts {
 struct opts *opts_new(const struct opt *table);
 void opts_free(struct opts **o);
 const struct opt *opts_find(const struct opt *table, const char *name); /* NULL: unknown */
-/* Parses and range-checks a value given as text (a list: comma separated). The error names the field,
- * what was given and what was expected. An unknown name is ERR_INVALID listing the known ones. */
+/* Parses and range-checks a value given as text (a list: comma separated). The error names the
+ * field, what was given and what was expected. An unknown name is ERR_INVALID listing the known
+ * ones. */
 int opts_put(struct opts *o, const char *name, const char *text, struct err *e);
-int opts_put_list(struct opts *o, const char *name, const char *const *v, unsigned n, struct err *e);
+int opts_put_list(struct opts *o, const char *name, const char *const *v, unsigned n,
+                  struct err *e);
 /* All OPT_REQUIRED ones are set? */
 int opts_check(const struct opts *o, struct err *e);
 
-/* Getters assert that the name is in the table. Strings and lists are the table's, not the caller's. */
+/* Getters assert that the name is in the table. Strings and lists are the table's, not the
+ * caller's. */
 bool opts_is_set(const struct opts *o, const char *name);
 uint64_t opts_u64(const struct opts *o, const char *name);
 bool opts_bool(const struct opts *o, const char *name);
-const char *opts_str(const struct opts *o, const char *name); /* NULL when neither set nor default */
+const char *opts_str(const struct opts *o,
+                     const char *name); /* NULL when neither set nor default */
 char *const *opts_list(const struct opts *o, const char *name, unsigned *n_r);
 
 #endif
