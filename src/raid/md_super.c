@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "raid/md_super.h"
+
+#include <asm/types.h>
+#include <linux/raid/md_p.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/buf.h"
+
+enum {
+    HEAD = 256,
+    AT_CHECKSUM = 216,
+    PAD3 = 28, /* bytes 228 to 255; 224 is logical_block */
+    BITMAP_MAGIC = 0x6d746962,
+};
+
+/* Words of 32 bits added up, the carry folded in once; the checksum's own word counts as 0. An odd
+ * number of roles leaves half a word. */
+static uint32_t checksum(const uint8_t *p, uint32_t max_dev)
+{
+    size_t len = HEAD + 2 * (size_t)max_dev;
+    struct rd r = rd_make(p, len);
+    uint64_t sum = 0;
+    while (rd_left(&r) >= 4) {
+        size_t at = r.pos;
+        uint32_t v = rd_le32(&r);
+        sum += at == AT_CHECKSUM ? 0 : v;
+    }
+    if (rd_left(&r))
+        sum += rd_le16(&r);
+    return (uint32_t)(sum & 0xffffffff) + (uint32_t)(sum >> 32);
+}
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (p[i])
+            return false;
+    return true;
+}
+
+/* ---- reading, in the order of the structure */
+
+static void read_array(struct md_super *sb, struct rd *r)
+{
+    rd_copy(r, sb->set_uuid.b, 16);
+    rd_copy(r, sb->set_name, MD_NAME_MAX);
+    sb->set_name[MD_NAME_MAX] = 0;
+    sb->ctime = rd_le64(r);
+    sb->level = (int32_t)rd_le32(r);
+    sb->layout = rd_le32(r);
+    sb->size = rd_le64(r);
+    sb->chunk = rd_le32(r);
+    sb->raid_disks = rd_le32(r);
+    sb->bitmap_offset = (int32_t)rd_le32(r);
+    sb->new_level = (int32_t)rd_le32(r);
+    sb->reshape_position = rd_le64(r);
+    sb->delta_disks = (int32_t)rd_le32(r);
+    sb->new_layout = rd_le32(r);
+    sb->new_chunk = rd_le32(r);
+    sb->new_offset = rd_le32(r);
+}
+
+static void read_member(struct md_super *sb, struct rd *r)
+{
+    sb->data_offset = rd_le64(r);
+    sb->data_size = rd_le64(r);
+    sb->super_offset = rd_le64(r);
+    sb->recovery_offset = rd_le64(r);
+    sb->dev_number = rd_le32(r);
+    sb->corrected = rd_le32(r);
+    rd_copy(r, sb->device_uuid.b, 16);
+    sb->devflags = rd_u8(r);
+    sb->bblog_shift = rd_u8(r);
+    sb->bblog_size = rd_le16(r);
+    sb->bblog_offset = (int32_t)rd_le32(r);
+}
+
+static void read_state(struct md_super *sb, struct rd *r)
+{
+    sb->utime = rd_le64(r);
+    sb->events = rd_le64(r);
+    sb->resync_offset = rd_le64(r);
+    rd_skip(r, 4); /* checksum */
+    sb->max_dev = rd_le32(r);
+    sb->logical_block = rd_le32(r);
+}
+
+static int check_frame(const struct md_super *sb, const uint8_t *bytes, struct err *e)
+{
+    struct rd r = rd_make(bytes + AT_CHECKSUM, 4);
+    uint32_t want = rd_le32(&r), have;
+    if (sb->max_dev > MD_ROLES_MAX)
+        return err_set(e, ERR_INVALID, "", "md superblock counts %u devices, at most %u fit",
+                       sb->max_dev, (unsigned)MD_ROLES_MAX);
+    have = checksum(bytes, sb->max_dev);
+    if (have != want)
+        return err_set(e, ERR_INVALID, "",
+                       "md superblock has checksum %08x, its contents give %08x", want, have);
+    if (sb->super_offset != MD_SUPER_OFFSET / MD_SECTOR)
+        return err_set(e, ERR_INVALID, "",
+                       "md superblock says that it stands at sector %llu, it stands at sector %u",
+                       (unsigned long long)sb->super_offset, MD_SUPER_OFFSET / MD_SECTOR);
+    if (!all_zero(bytes + 12, 4) || !all_zero(bytes + HEAD - PAD3, PAD3))
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "md superblock uses bytes that are unused in all that we know: a newer "
+                       "format");
+    return 0;
+}
+
+int md_super_read(struct md_super *sb, const void *bytes, struct err *e)
+{
+    struct rd r = rd_make(bytes, MD_SUPER_SIZE);
+    uint32_t magic = rd_le32(&r), major = rd_le32(&r);
+    memset(sb, 0, sizeof *sb);
+    if (magic != MD_SB_MAGIC || major != 1)
+        return err_set(e, ERR_NOT_FOUND, "", "no md superblock of version 1.2");
+    sb->features = rd_le32(&r);
+    rd_skip(&r, 4);
+    read_array(sb, &r);
+    read_member(sb, &r);
+    read_state(sb, &r);
+    if (check_frame(sb, bytes, e))
+        return -1;
+    rd_seek(&r, HEAD);
+    for (uint32_t i = 0; i < sb->max_dev; i++)
+        sb->role[i] = rd_le16(&r);
+    return 0;
+}
+
+void md_super_write(const struct md_super *sb, void *bytes)
+{
+    struct wr w = wr_make(bytes, MD_SUPER_SIZE);
+    memset(bytes, 0, MD_SUPER_SIZE);
+    wr_le32(&w, MD_SB_MAGIC);
+    wr_le32(&w, 1);
+    wr_le32(&w, sb->features);
+    wr_le32(&w, 0);
+    wr_copy(&w, sb->set_uuid.b, 16);
+    wr_copy(&w, sb->set_name, MD_NAME_MAX);
+    wr_le64(&w, sb->ctime);
+    wr_le32(&w, (uint32_t)sb->level);
+    wr_le32(&w, sb->layout);
+    wr_le64(&w, sb->size);
+    wr_le32(&w, sb->chunk);
+    wr_le32(&w, sb->raid_disks);
+    wr_le32(&w, (uint32_t)sb->bitmap_offset);
+    wr_le32(&w, (uint32_t)sb->new_level);
+    wr_le64(&w, sb->reshape_position);
+    wr_le32(&w, (uint32_t)sb->delta_disks);
+    wr_le32(&w, sb->new_layout);
+    wr_le32(&w, sb->new_chunk);
+    wr_le32(&w, sb->new_offset);
+    wr_le64(&w, sb->data_offset);
+    wr_le64(&w, sb->data_size);
+    wr_le64(&w, sb->super_offset);
+    wr_le64(&w, sb->recovery_offset);
+    wr_le32(&w, sb->dev_number);
+    wr_le32(&w, sb->corrected);
+    wr_copy(&w, sb->device_uuid.b, 16);
+    wr_u8(&w, sb->devflags);
+    wr_u8(&w, sb->bblog_shift);
+    wr_le16(&w, sb->bblog_size);
+    wr_le32(&w, (uint32_t)sb->bblog_offset);
+    wr_le64(&w, sb->utime);
+    wr_le64(&w, sb->events);
+    wr_le64(&w, sb->resync_offset);
+    wr_le32(&w, 0); /* checksum, below */
+    wr_le32(&w, sb->max_dev);
+    wr_le32(&w, sb->logical_block);
+    wr_zero(&w, PAD3);
+    for (uint32_t i = 0; i < sb->max_dev && i < MD_ROLES_MAX; i++)
+        wr_le16(&w, sb->role[i]);
+
+    struct wr sum = wr_make((uint8_t *)bytes + AT_CHECKSUM, 4);
+    wr_le32(&sum, checksum(bytes, sb->max_dev));
+}
+
+/* ---- judging */
+
+static const struct {
+    uint32_t bit;
+    const char *what;
+} refused[] = {
+    {MD_FEATURE_RESHAPE_ACTIVE | MD_FEATURE_RESHAPE_BACKWARDS | MD_FEATURE_NEW_OFFSET,
+     "is being reshaped: let Linux finish it (mdadm --assemble, then --wait)"},
+    {MD_FEATURE_BAD_BLOCKS,
+     "has a list of bad blocks that is not empty: see mdadm --examine-badblocks, then "
+     "--assemble --update=force-no-bbl"},
+    {MD_FEATURE_REPLACEMENT, "is being replaced by another one: let Linux finish it"},
+    {MD_FEATURE_CLUSTERED, "belongs to a clustered array, which other hosts may be using"},
+    {MD_FEATURE_JOURNAL, "belongs to an array with a journal device"},
+    {MD_FEATURE_PPL | MD_FEATURE_MULTIPLE_PPLS, "belongs to an array with a partial parity log"},
+};
+
+static int check_features(const struct md_super *sb, struct err *e)
+{
+    uint32_t unknown = sb->features & ~(uint32_t)MD_FEATURE_ALL;
+    if (unknown)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the md superblock has feature bits 0x%x, which this version does not know",
+                       unknown);
+    for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (sb->features & refused[i].bit)
+            return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
+    if (sb->level != 0 && sb->level != 1)
+        return err_set(e, ERR_UNSUPPORTED, "", "the array is %s; this version runs raid0 and raid1",
+                       md_level_name(sb->level));
+    if (sb->logical_block & (sb->logical_block - 1u) || sb->logical_block > 4096)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the array has logical blocks of %u bytes, expected a power of two up to "
+                       "4096",
+                       sb->logical_block);
+    return 0;
+}
+
+static int check_geometry(const struct md_super *sb, uint64_t sectors, struct err *e)
+{
+    if (!sb->raid_disks || sb->raid_disks > sb->max_dev || sb->dev_number >= sb->max_dev)
+        return err_set(e, ERR_INVALID, "",
+                       "the md superblock is device %u of %u in %u slots, which cannot be",
+                       sb->dev_number, sb->max_dev, sb->raid_disks);
+    if (sb->data_offset < (MD_SUPER_OFFSET + MD_SUPER_SIZE) / MD_SECTOR ||
+        sb->data_offset > sectors || sb->data_size > sectors - sb->data_offset)
+        return err_set(e, ERR_INVALID, "",
+                       "the md superblock puts data at sectors %llu + %llu, the device has %llu",
+                       (unsigned long long)sb->data_offset, (unsigned long long)sb->data_size,
+                       (unsigned long long)sectors);
+    if (sb->size > sb->data_size || (sb->level == 1 && !sb->size))
+        return err_set(e, ERR_INVALID, "",
+                       "the md superblock uses %llu sectors of data where there are %llu",
+                       (unsigned long long)sb->size, (unsigned long long)sb->data_size);
+    if (sb->level == 0 && (sb->chunk < 8 || sb->chunk % 8 || sb->chunk > 1u << 21))
+        return err_set(e, ERR_INVALID, "", "the md superblock has a chunk of %u sectors",
+                       sb->chunk);
+    return 0;
+}
+
+int md_super_usable(const struct md_super *sb, uint64_t device_size, struct err *e)
+{
+    if (check_features(sb, e))
+        return -1;
+    return check_geometry(sb, device_size / MD_SECTOR, e);
+}
+
+unsigned md_super_role(const struct md_super *sb)
+{
+    return sb->dev_number < sb->max_dev ? sb->role[sb->dev_number] : MD_ROLE_SPARE;
+}
+
+uint64_t md_time_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec | (uint64_t)(now.tv_nsec / 1000) << 40;
+}
+
+/* ---- levels */
+
+static const struct {
+    int32_t level;
+    const char *name, *number, *word;
+} levels[] = {
+    {-1, "linear", "-1", "jbod"},   {0, "raid0", "0", "stripe"}, {1, "raid1", "1", "mirror"},
+    {4, "raid4", "4", "raid4"},     {5, "raid5", "5", "raid5"},  {6, "raid6", "6", "raid6"},
+    {10, "raid10", "10", "raid10"},
+};
+
+const char *md_level_name(int32_t level)
+{
+    for (unsigned i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (levels[i].level == level)
+            return levels[i].name;
+    return "unknown level";
+}
+
+bool md_level_parse(const char *text, int32_t *level_r)
+{
+    for (unsigned i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (!strcasecmp(text, levels[i].name) || !strcmp(text, levels[i].number) ||
+            !strcasecmp(text, levels[i].word)) {
+            *level_r = levels[i].level;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- layout of new arrays, as of mdadm 4.2 */
+
+enum { MIB_SECTORS = 2048, GIB_SECTORS = 1 << 21 };
+
+static uint64_t bitmap_room(uint64_t sectors)
+{
+    if (sectors < 128)
+        return 0;
+    if (sectors - 128 >= 200ull * GIB_SECTORS)
+        return 256;
+    return sectors - 8 > 8ull * GIB_SECTORS ? 128 : 8;
+}
+
+uint64_t md_data_offset(uint64_t device_sectors, uint32_t chunk)
+{
+    uint64_t headroom = 128 * MIB_SECTORS;
+    while (headroom << 10 > device_sectors && (!chunk || headroom > 2ull * chunk))
+        headroom >>= 1;
+    uint64_t offset = 24 + bitmap_room(device_sectors) + headroom;
+    return (offset + MIB_SECTORS - 1) / MIB_SECTORS * MIB_SECTORS;
+}
+
+/* ---- bitmap */
+
+int md_bitmap_read(struct md_bitmap *b, const void *bytes, struct err *e)
+{
+    struct rd r = rd_make(bytes, MD_BITMAP_HEAD);
+    memset(b, 0, sizeof *b);
+    if (rd_le32(&r) != BITMAP_MAGIC)
+        return err_set(e, ERR_INVALID, "", "the write-intent bitmap has no magic number");
+    b->version = rd_le32(&r);
+    rd_copy(&r, b->uuid.b, 16);
+    b->events = rd_le64(&r);
+    b->events_cleared = rd_le64(&r);
+    b->sync_size = rd_le64(&r);
+    b->state = rd_le32(&r);
+    b->chunk = rd_le32(&r);
+    b->daemon_sleep = rd_le32(&r);
+    b->write_behind = rd_le32(&r);
+    if (b->version != 4)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the write-intent bitmap has version %u, this version takes 4: remove it "
+                       "(mdadm --grow --bitmap=none)",
+                       b->version);
+    return 0;
+}

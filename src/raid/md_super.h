@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_MD_SUPER_H
+#define ORION_RAID_MD_SUPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/uuid.h"
+
+/*
+ * The md superblock, version 1.2: 256 bytes and two a device, little endian, at byte 4096 of each
+ * member. Field by field it is struct mdp_superblock_1 of <linux/raid/md_p.h>. All offsets and
+ * sizes in it are sectors of 512 bytes.
+ */
+enum {
+    MD_SECTOR = 512,
+    MD_SUPER_OFFSET = 4096, /* bytes from the start of a member */
+    MD_SUPER_SIZE = 4096,   /* the room it has, and what we write */
+    MD_ROLES_MAX = (MD_SUPER_SIZE - 256) / 2,
+    MD_NAME_MAX = 32,
+
+    MD_ROLE_MAX = 0xff00, /* roles below are slots */
+    MD_ROLE_JOURNAL = 0xfffd,
+    MD_ROLE_FAULTY = 0xfffe,
+    MD_ROLE_SPARE = 0xffff,
+
+    MD_WRITE_MOSTLY = 1, /* devflags */
+    MD_FAILFAST = 2,
+
+    MD_RAID0_ORIGINAL = 1, /* layouts of raid0 with unequal members, as of Linux 5.4 */
+    MD_RAID0_ALTERNATE = 2,
+};
+
+#define MD_CLEAN UINT64_MAX /* resync_offset: nothing to do */
+
+struct md_super {
+    /* the same on all members */
+    uint32_t features; /* MD_FEATURE_* of md_p.h */
+    struct uuid set_uuid;
+    char set_name[MD_NAME_MAX + 1]; /* "HOST:NAME" */
+    uint64_t ctime;                 /* low 40 bits seconds, high 24 microseconds */
+    int32_t level;
+    uint32_t layout;
+    uint64_t size;  /* of a member's data that is used; 0 for raid0 */
+    uint32_t chunk; /* 0 for raid1 */
+    uint32_t raid_disks;
+    int32_t bitmap_offset; /* from the superblock; with PPL two 16-bit fields */
+    uint64_t utime;        /* like ctime */
+    uint64_t events;
+    uint64_t resync_offset; /* what lies before is in sync; MD_CLEAN; 0 while in use */
+    uint32_t
+        logical_block; /* bytes; 0 unless Linux >= 6.19 made it. Kernels <= 6.18 refuse others */
+    uint32_t max_dev;  /* entries of role */
+    /* a reshape, which we never run */
+    int32_t new_level, delta_disks;
+    uint32_t new_layout, new_chunk, new_offset;
+    uint64_t reshape_position;
+    /* of this member */
+    uint64_t data_offset, data_size, super_offset;
+    uint64_t recovery_offset; /* with feature bit 2: what lies before has been rebuilt */
+    uint32_t dev_number;      /* index into role; stays the same for life */
+    uint32_t corrected;       /* read errors that were repaired */
+    struct uuid device_uuid;
+    uint8_t devflags;
+    uint8_t bblog_shift;
+    uint16_t bblog_size;  /* sectors; 0 = no bad-block log */
+    int32_t bblog_offset; /* from the superblock */
+
+    uint16_t role[MD_ROLES_MAX]; /* by dev_number */
+};
+
+/*
+ * Reads what stands at byte 4096 of a member, MD_SUPER_SIZE bytes. 0, or -1: ERR_NOT_FOUND when
+ * that is no superblock of version 1, ERR_INVALID when it is a broken one (checksum, place, sizes),
+ * ERR_UNSUPPORTED when it has something in former padding.
+ */
+int md_super_read(struct md_super *sb, const void *bytes, struct err *e);
+
+/* Writes all MD_SUPER_SIZE bytes, with the checksum. */
+void md_super_write(const struct md_super *sb, void *bytes);
+
+/*
+ * Can we run a member of `device_size` bytes with this superblock? Refuses (ERR_UNSUPPORTED, the
+ * message says what and by which road it is had) unknown feature bits, reshape, journal, PPL,
+ * clusters, bad blocks, levels that are not built, and (ERR_INVALID) geometry that cannot be true.
+ */
+int md_super_usable(const struct md_super *sb, uint64_t device_size, struct err *e);
+
+/* The role of this member by its own superblock: a slot, or MD_ROLE_*. */
+unsigned md_super_role(const struct md_super *sb);
+
+/* 64-bit time as in ctime and utime, now. */
+uint64_t md_time_now(void);
+
+const char *md_level_name(int32_t level); /* "raid1"; "unknown level" */
+/* Any spelling: "raid1", "1", "mirror". False: no such level in md. */
+bool md_level_parse(const char *text, int32_t *level_r);
+
+/*
+ * The data offset that mdadm chooses for a member of `device_sectors` (sectors, like chunk): room
+ * for superblock, bitmap (4 KiB, 64 KiB above 8 GiB, 128 KiB above 200 GiB) and bad-block log,
+ * about 0.1 % of headroom for a later reshape (at most 128 MiB), rounded up to 1 MiB.
+ */
+uint64_t md_data_offset(uint64_t device_sectors, uint32_t chunk);
+
+/* The head of a write-intent bitmap (256 bytes, at bitmap_offset from the superblock). */
+enum { MD_BITMAP_HEAD = 256 };
+struct md_bitmap {
+    uint32_t version; /* 4 is what we take */
+    struct uuid uuid;
+    uint64_t events, events_cleared, sync_size;
+    uint32_t state, chunk, daemon_sleep, write_behind;
+};
+int md_bitmap_read(struct md_bitmap *b, const void *bytes, struct err *e);
+
+#endif
