@@ -101,10 +101,13 @@ void bio_child_put(struct bio *child); /* after its done ran (a child may be sub
  * parent (first error wins), puts the child, and completes the parent with the last one. */
 void bio_child_done(struct bio *child);
 
-/* Runs run(child) on `owner` with a copy of the bio and completes `bio` with the child's result here.
- * The copy's op, range and data are bio's; complete it by bio_forwarded_done on the owner. Needs one of
- * bio's children. */
-void bio_forward(struct bio *bio, struct reactor *owner, void (*run)(struct bdev *bdev, struct bio *child));
+/*
+ * Runs run(bdev, child) on `owner` with a copy of the bio (same op, range, data; channel and children
+ * are the owner's), and completes `bio` here with what bio_complete(child) says there. When this is the
+ * owner, run gets the bio itself. Needs bdev->fanout >= 1.
+ */
+void bio_forward(struct bio *bio, struct reactor *owner,
+                 void (*run)(struct bdev *bdev, struct bio *child));
 
 /* ---- drivers that an administrator can add by `device add --type` */
 struct driver {

@@ -32,8 +32,8 @@ enum bio_op {
     BIO_WRITE_ZEROES,      /* reads as zero afterwards; BIO_NO_UNMAP keeps it allocated */
     BIO_EXTENTS,           /* fills `extents` */
     BIO_PREFETCH,          /* advisory */
-    BIO_COMPARE_AND_WRITE, /* data = length bytes to compare, then length bytes to write; -EILSEQ is
-                              never used for it: a difference is -EUCLEAN with bad_offset set */
+    BIO_COMPARE_AND_WRITE, /* data = length bytes to compare, then length bytes to write; a difference
+                              is -EUCLEAN with bad_offset set */
     BIO_COPY,              /* from copy_src:copy_offset to this device */
     BIO_OP_COUNT
 };
@@ -102,17 +102,18 @@ struct bio {
     } drv; /* scratch, zeroed at submit */
 
     /* -- the core */
-    struct bio *parent;
-    struct list link;     /* channel's in-flight list, or a waiting list */
-    struct list children; /* children of this bio that are not put yet */
-    struct list sibling;
-    uint64_t t_submit; /* reactor_now() */
-    struct rpost post;
-    struct rdefer defer;
-    struct bio_core_state *core;
+    struct bio *parent;      /* of a child */
+    uint64_t from;           /* a child's place in its parent's range */
+    struct list link;        /* in flight, or waiting */
+    uint64_t t_submit;       /* reactor_now() */
+    struct rdefer defer;     /* completion */
+    struct rpost post;       /* forwarding */
+    struct reactor *origin;  /* of a forwarded child: where its parent waits */
+    struct range_req *range; /* held while the device is in exclusive mode */
+    struct xform *xform;     /* the core's own sub-request belongs to it */
+    unsigned credits;        /* children promised and not taken */
     uint8_t state;
     uint8_t core_flags;
-    bool holds_children; /* fan-out credits */
     struct iobuf *buf; /* reference held for the data, dropped at completion; may be NULL */
 };
 

@@ -28,6 +28,7 @@ struct range_req { /* the holder's memory, from range_acquire until range_releas
     reactor_fn granted;
     void *arg;
     /* private */
+    struct range_map *map;
     struct reactor *home;
     unsigned next_part, parts;
     struct range_part part[RANGE_INLINE];

@@ -164,10 +164,13 @@ void reactor_defer_cancel(struct rdefer *d)
         list_del(&d->link);
 }
 
-static void run_list(struct list *list)
+/* A generation may follow long inline work (reads from a memory file system): it gets its own
+ * clock, so that latencies are true. */
+static void run_list(struct reactor *r, struct list *list)
 {
     struct list now = LIST_INIT(now);
     list_splice_tail(&now, list);
+    r->now_fresh = false;
     struct list *l;
     while ((l = list_pop(&now))) {
         struct rdefer *d = list_entry(l, struct rdefer, link);
@@ -192,8 +195,6 @@ struct io_uring_sqe *reactor_sqe(struct ring_op *op)
     return sqe;
 }
 
-/* The io_uring_prep_* helpers of some liburing versions clear user_data; ring completions therefore
- * come with the op pointer that was set before or after: drivers fill by prep, which keeps it since 2.2. */
 static unsigned run_completions(struct reactor *r)
 {
     unsigned total = 0;
@@ -255,9 +256,9 @@ static void run_work(struct reactor *r)
         if (list_empty(&r->deferred)) {
             if (list_empty(&r->hooks))
                 break;
-            run_list(&r->hooks);
+            run_list(r, &r->hooks);
         }
-        run_list(&r->deferred);
+        run_list(r, &r->deferred);
     }
     if (io_uring_sq_ready(&r->ring))
         io_uring_submit(&r->ring);
@@ -311,8 +312,28 @@ static int reactor_open(struct reactor *r, struct err *e)
     return 0;
 }
 
+struct at_exit {
+    struct at_exit *next;
+    reactor_fn fn;
+    void *arg;
+};
+
+void reactor_at_exit(reactor_fn fn, void *arg)
+{
+    struct reactor *r = reactor_self();
+    struct at_exit *x = xcalloc(1, sizeof *x);
+    *x = (struct at_exit){r->at_exit, fn, arg};
+    r->at_exit = x;
+}
+
 static void reactor_close(struct reactor *r)
 {
+    while (r->at_exit) {
+        struct at_exit *x = r->at_exit;
+        r->at_exit = x->next;
+        x->fn(x->arg);
+        free(x);
+    }
     tasks_reactor_fini(r);
     iobuf_reactor_fini(r);
     event_free(r->kick_ev);

@@ -76,6 +76,9 @@ bool reactor_defer_pending(const struct rdefer *d);
  * shot: arm it when there is something to flush. It may cause further deferred calls. */
 void reactor_at_turn_end(struct rdefer *d, reactor_fn fn, void *arg);
 
+/* Runs fn(arg) on this reactor's thread when it ends, last registered first: for per-reactor caches. */
+void reactor_at_exit(reactor_fn fn, void *arg);
+
 /* ---- timers */
 struct rtimer {
     void *ev; /* private; zeroed memory is a valid idle timer */

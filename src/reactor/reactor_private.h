@@ -37,6 +37,8 @@ struct reactor {
     bool now_fresh; /* `now` was read in this turn */
     uint64_t spin_ns;
 
+    struct at_exit *at_exit;
+
     /* tasks */
     ucontext_t loop_ctx;
     struct task *current;
