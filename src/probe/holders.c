@@ -59,7 +59,15 @@ static bool mounted(dev_t node, char *why, size_t size)
     return found;
 }
 
-static bool swapped(dev_t node, char *why, size_t size)
+/* Both are of the same node, or are the same file. */
+static bool same_thing(const struct stat *a, const struct stat *b)
+{
+    if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+        return a->st_rdev == b->st_rdev;
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static bool swapped(const struct stat *what, char *why, size_t size)
 {
     FILE *f = fopen("/proc/swaps", "re");
     if (!f)
@@ -72,13 +80,19 @@ static bool swapped(dev_t node, char *why, size_t size)
         struct stat st;
         if (sscanf(line, "%299s", path) != 1 || *path != '/' || stat(path, &st))
             continue;
-        found = S_ISBLK(st.st_mode) && st.st_rdev == node;
+        found = same_thing(&st, what);
         if (found)
             snprintf(why, size, "%s is used as swap", path);
     }
     free(line);
     fclose(f);
     return found;
+}
+
+static bool node_swapped(dev_t node, char *why, size_t size)
+{
+    struct stat st = {.st_mode = S_IFBLK, .st_rdev = node};
+    return swapped(&st, why, size);
 }
 
 static bool held(dev_t node, char *why, size_t size)
@@ -129,8 +143,8 @@ static bool part_in_use(dev_t disk, char *why, size_t size)
             continue;
         snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/dev", major(disk), minor(disk),
                  x->d_name);
-        found = read_dev(path, &part) &&
-                (mounted(part, why, size) || swapped(part, why, size) || held(part, why, size));
+        found = read_dev(path, &part) && (mounted(part, why, size) ||
+                                          node_swapped(part, why, size) || held(part, why, size));
     }
     closedir(d);
     return found;
@@ -138,7 +152,7 @@ static bool part_in_use(dev_t disk, char *why, size_t size)
 
 bool probe_node_in_use(dev_t node, char *why, size_t size)
 {
-    if (mounted(node, why, size) || swapped(node, why, size) || held(node, why, size) ||
+    if (mounted(node, why, size) || node_swapped(node, why, size) || held(node, why, size) ||
         part_in_use(node, why, size))
         return true;
     /* Of a partition: who holds the whole disk (multipath, say) holds it too. */
@@ -149,4 +163,35 @@ bool probe_node_in_use(dev_t node, char *why, size_t size)
         return false;
     snprintf(path, sizeof path, "/sys/dev/block/%u:%u/../dev", major(node), minor(node));
     return read_dev(path, &disk) && (mounted(disk, why, size) || held(disk, why, size));
+}
+
+/* loop(4) takes no lock on its backing file, but names it in sysfs. */
+static bool looped(const struct stat *what, char *why, size_t size)
+{
+    DIR *d = opendir("/sys/block");
+    if (!d)
+        return false;
+    bool found = false;
+    for (struct dirent *x; !found && (x = readdir(d));) {
+        char path[400], backing[4096] = "";
+        struct stat st;
+        snprintf(path, sizeof path, "/sys/block/%s/loop/backing_file", x->d_name);
+        FILE *f = strncmp(x->d_name, "loop", 4) ? NULL : fopen(path, "re");
+        if (!f)
+            continue;
+        if (fgets(backing, sizeof backing, f))
+            backing[strcspn(backing, "\n")] = 0;
+        fclose(f);
+        found = *backing == '/' && !stat(backing, &st) && same_thing(&st, what);
+        if (found)
+            snprintf(why, size, "%s is behind /dev/%s", backing, x->d_name);
+    }
+    closedir(d);
+    return found;
+}
+
+bool probe_file_in_use(const char *path, char *why, size_t size)
+{
+    struct stat st;
+    return !stat(path, &st) && (swapped(&st, why, size) || looped(&st, why, size));
 }

@@ -31,12 +31,14 @@ int probe_signature(struct bdev_desc *desc, char *what, size_t size, struct err 
 int probe_signature_fd(int fd, uint64_t bytes, unsigned block, char *what, size_t size,
                        struct err *e);
 
-/* ---- block nodes in use; these block */
+/* ---- disks in use by the running host; these block */
 
 /* True when the running host uses the node: mounted, swap, a holder in sysfs (md, dm, bcache, ...),
  * on it or on a partition of it, or a holder of the whole disk that it is a partition of. *why says
  * by what: "/dev/sdb1 is mounted on /home". */
 bool probe_node_in_use(dev_t node, char *why, size_t size);
+/* The same of a regular file: swap, or the backing file of a loop device. */
+bool probe_file_in_use(const char *path, char *why, size_t size);
 
 /* ---- identity; these block */
 
