@@ -177,21 +177,21 @@ uint64_t fault_rule_hits(struct bdev *bdev, unsigned index)
     return hits;
 }
 
-/* The device below changed. The name is looked up again in the task: until it runs, someone else
- * may have removed this device. */
+/* The device below changed. This device is looked up again in the task: until it runs, someone else
+ * may have removed it. */
 struct below_event {
-    char name[BDEV_NAME_MAX + 1];
+    struct uuid uuid;
     enum bdev_event event;
 };
 
 static void follow_below(void *arg)
 {
     autofree struct below_event *ev = arg;
-    struct bdev *bdev = bdev_find(ev->name);
-    if (!bdev || bdev->ops != &fault_ops)
+    struct bdev *bdev = bdev_find_uuid(&ev->uuid);
+    if (!bdev || bdev->ops != &fault_ops || fault_of(bdev)->removing)
         return;
     if (ev->event == BDEV_EVENT_REMOVE) {
-        log_warn("fault", "%s is removed because its device is going", ev->name);
+        log_warn("fault", "%s is removed because its device is going", bdev->name);
         bdev_unregister(bdev);
     } else {
         bdev_set_size(bdev, bdev_size(fault_of(bdev)->below));
@@ -203,11 +203,20 @@ static void below_event(struct bdev_desc *desc, enum bdev_event event, void *arg
     (void)desc;
     struct fault_dev *dev = arg;
     struct below_event *ev = xcalloc(1, sizeof *ev);
-    snprintf(ev->name, sizeof ev->name, "%s", dev->bdev.name);
+    ev->uuid = dev->bdev.uuid;
     ev->event = event;
     if (event == BDEV_EVENT_REMOVE)
         fault_release(&dev->bdev); /* what is held would keep the device for ever */
     task_start(reactor_main(), "fault-below", follow_below, ev);
+}
+
+static void device_watched(struct bdev *bdev, bool added, void *arg)
+{
+    struct fault_dev *dev = arg;
+    if (bdev != &dev->bdev || added)
+        return;
+    dev->removing = true;
+    fault_release(bdev);
 }
 
 static void fault_free(struct fault_dev *dev)
@@ -221,7 +230,9 @@ static void fault_free(struct fault_dev *dev)
 
 static void fault_destroy(struct bdev *bdev)
 {
-    fault_free(fault_of(bdev));
+    struct fault_dev *dev = fault_of(bdev);
+    bdev_unwatch(&dev->watch);
+    fault_free(dev);
 }
 
 static void fault_attrs(struct bdev *bdev,
@@ -312,6 +323,8 @@ static int fault_create(const char *name, const struct uuid *uuid, const struct 
         fault_free(dev);
         return -1;
     }
+    dev->watch = (struct bdev_watch){.fn = device_watched, .arg = dev};
+    bdev_watch(&dev->watch);
     *bdev_r = &dev->bdev;
     return 0;
 }

@@ -55,6 +55,8 @@ struct fault_dev {
     struct bdev bdev;
     struct bdev_desc *below;
     char on[BDEV_NAME_MAX + 1];
+    struct bdev_watch watch; /* main: tells when a removal of this device begins */
+    bool removing;
 
     /* Taken for moments only, by any reactor; nothing is called under it. */
     pthread_mutex_t lock;
