@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "command.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "help.h"
+
+const struct opt command_globals[] = {
+    {"api", OPT_STRING, .max = 4095, .help = "the daemon: unix:PATH or HOST:PORT"},
+    {"json", OPT_BOOL, .help = "print JSON, as REST answers"},
+    {"output", OPT_STRING, .max = 4095, .help = "columns: KEY,KEY; +KEY adds; all"},
+    {"noheadings", OPT_BOOL, .help = "tables without their first line"},
+    {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
+    {"wait", OPT_BOOL, .help = "wait for the job that a verb started (the default)"},
+    {"no_wait", OPT_BOOL, .help = "print the job's id instead of waiting for it"},
+    {"help", OPT_BOOL, .help = "help for what stands before it"},
+    {.name = NULL},
+};
+
+bool command_visible(const struct schema_verb *v)
+{
+    return !(v->flags & VERB_REST_ONLY);
+}
+
+const char *command_spell(const char *name, char out[64])
+{
+    snprintf(out, 64, "--%s", name);
+    for (char *p = out; *p; p++)
+        if (*p == '_')
+            *p = '-';
+    return out;
+}
+
+const char *command_option(const struct command *c, const char *name)
+{
+    const char *value = NULL;
+    for (unsigned i = 0; i < c->option_count; i++)
+        if (!strcmp(c->option[i].opt->name, name))
+            value = c->option[i].value;
+    return value;
+}
+
+bool command_flag(const struct command *c, const char *name)
+{
+    const char *value = command_option(c, name);
+    return value && !strcmp(value, "true");
+}
+
+/* ---- parsing */
+struct parser {
+    struct command *c;
+    int argc, at;
+    char **argv;
+    unsigned args;
+    const char *first; /* first word of a verb of two */
+    bool only_words;   /* after "--" */
+};
+
+static bool is_true(const char *v)
+{
+    return !strcmp(v, "true") || !strcmp(v, "yes") || !strcmp(v, "on") || !strcmp(v, "1");
+}
+
+static bool is_false(const char *v)
+{
+    return !strcmp(v, "false") || !strcmp(v, "no") || !strcmp(v, "off") || !strcmp(v, "0");
+}
+
+/* What cannot even be read is a usage error; whether it is acceptable, the daemon says. */
+static bool readable(const struct opt *opt, const char *v)
+{
+    uint64_t n;
+    if (opt->type == OPT_BOOL)
+        return is_true(v) || is_false(v);
+    if (opt->type == OPT_SIZE)
+        return size_parse(v, &n);
+    if (opt->type == OPT_UINT)
+        return *v && strspn(v, "0123456789") == strlen(v) && strlen(v) < 20;
+    return true;
+}
+
+static const char *expected(const struct opt *opt)
+{
+    return opt->type == OPT_BOOL   ? "true or false"
+           : opt->type == OPT_SIZE ? "a size: bytes, or a number with K, M, G or T (10G)"
+                                   : "a number";
+}
+
+static int put_global(struct parser *p, const struct opt *opt, const char *value)
+{
+    struct command *c = p->c;
+    bool on = opt->type == OPT_BOOL && is_true(value);
+    if (!strcmp(opt->name, "api"))
+        c->api = value;
+    else if (!strcmp(opt->name, "output"))
+        c->columns = value;
+    else if (!strcmp(opt->name, "json"))
+        c->json = on;
+    else if (!strcmp(opt->name, "noheadings"))
+        c->noheadings = on;
+    else if (!strcmp(opt->name, "wait"))
+        c->no_wait = !on;
+    else if (!strcmp(opt->name, "no_wait"))
+        c->no_wait = on;
+    else if (!strcmp(opt->name, "help"))
+        c->help = on;
+    else if (strlen(value) == 1 && strchr("hbkmgt", tolower((unsigned char)*value)))
+        c->units = (char)tolower((unsigned char)*value);
+    else
+        return usage(c, "--units is '%s'; expected one of h, b, k, m, g, t", value);
+    return 0;
+}
+
+static int put_option(struct parser *p, const struct opt *opt, bool global, const char *value)
+{
+    struct command *c = p->c;
+    char spelled[64];
+    if (!readable(opt, value))
+        return usage(c, "%s is '%s'; expected %s", command_spell(opt->name, spelled), value,
+                     expected(opt));
+    if (global)
+        return put_global(p, opt, value);
+    if (c->option_count == COMMAND_OPTIONS)
+        return usage(c, "too many options");
+    if (opt->type == OPT_BOOL)
+        value = is_true(value) ? "true" : "false";
+    c->option[c->option_count].opt = opt;
+    c->option[c->option_count++].value = value;
+    return 0;
+}
+
+static int parse_option(struct parser *p, const char *text)
+{
+    char name[64];
+    size_t n = strcspn(text, "=");
+    snprintf(name, sizeof name, "%.*s", (int)n, text);
+    for (char *q = name; *q; q++)
+        if (*q == '-')
+            *q = '_';
+    const struct opt *table = p->c->verb ? p->c->verb->opts : NULL;
+    const struct opt *opt = n < sizeof name && table ? opts_find(table, name) : NULL;
+    bool global = !opt;
+    if (!opt && n < sizeof name)
+        opt = opts_find(command_globals, name);
+    if (!opt)
+        return usage_unknown_option(p->c, text, n);
+    if (text[n])
+        return put_option(p, opt, global, text + n + 1);
+    if (opt->type == OPT_BOOL)
+        return put_option(p, opt, global, "true");
+    if (p->at == p->argc)
+        return usage(p->c, "--%s needs a value", text);
+    return put_option(p, opt, global, p->argv[p->at++]);
+}
+
+static const struct schema_verb *visible_verb(const struct schema_noun *noun, const char *name)
+{
+    const struct schema_verb *v = schema_verb_find(noun, name);
+    return v && command_visible(v) ? v : NULL;
+}
+
+static bool begins_verb(const struct schema_noun *noun, const char *word)
+{
+    size_t n = strlen(word);
+    for (const struct schema_verb *v = noun->verbs; v->name; v++)
+        if (command_visible(v) && !strncmp(v->name, word, n) && v->name[n] == ' ')
+            return true;
+    return false;
+}
+
+static int parse_verb(struct parser *p, const char *word)
+{
+    struct command *c = p->c;
+    if (p->first) {
+        char both[64];
+        snprintf(both, sizeof both, "%s %s", p->first, word);
+        c->verb = visible_verb(c->noun, both);
+        return c->verb ? 0 : usage_unknown_verb(c, both);
+    }
+    c->verb = visible_verb(c->noun, word);
+    if (c->verb)
+        return 0;
+    if (!begins_verb(c->noun, word))
+        return usage_unknown_verb(c, word);
+    p->first = word;
+    return 0;
+}
+
+static int parse_word(struct parser *p, const char *word)
+{
+    struct command *c = p->c;
+    if (!c->noun) {
+        if (!strcmp(word, "help")) {
+            c->help = true;
+            return 0;
+        }
+        c->noun = schema_noun_find(word);
+        if (!c->noun)
+            return usage_unknown_noun(c, word);
+        c->verb = visible_verb(c->noun, "");
+        return 0;
+    }
+    if (!c->verb)
+        return parse_verb(p, word);
+    if (p->args == SCHEMA_ARGS || !c->verb->args[p->args].field)
+        return usage(c, "'%s' is one word too many", word);
+    c->arg[p->args++] = word;
+    return 0;
+}
+
+static int check_complete(struct parser *p)
+{
+    struct command *c = p->c;
+    char spelled[64];
+    if (!c->noun)
+        return usage(c, "what shall be done? A noun and a verb are expected");
+    if (!c->verb)
+        return usage(c, "what shall be done with %s%s%s? A verb is expected", c->noun->name,
+                     p->first ? " " : "", p->first ? p->first : "");
+    const struct schema_arg *next = &c->verb->args[p->args];
+    if (next->field && !(next->flags & ARG_OPTIONAL))
+        return usage(c, "%s is missing", next->show);
+    for (unsigned i = 0; i < p->args; i++) {
+        const char *slash = strchr(c->arg[i], '/');
+        if ((c->verb->args[i].flags & ARG_VOLUME) &&
+            (!slash || slash == c->arg[i] || !slash[1] || strchr(slash + 1, '/')))
+            return usage(c, "'%s' is no name of a volume; expected POOL/VOLUME", c->arg[i]);
+        if (!*c->arg[i])
+            return usage(c, "%s is empty", c->verb->args[i].show);
+    }
+    for (const struct opt *o = c->verb->opts; o && o->name; o++) {
+        bool positional = false;
+        for (unsigned i = 0; i < p->args; i++)
+            positional |= !strcmp(c->verb->args[i].field, o->name);
+        if ((o->flags & OPT_REQUIRED) && !positional && !command_option(c, o->name))
+            return usage(c, "%s is missing: %s", command_spell(o->name, spelled), o->help);
+    }
+    return 0;
+}
+
+int command_parse(struct command *c, int argc, char **argv)
+{
+    memset(c, 0, sizeof *c);
+    c->units = 'h';
+    struct parser p = {.c = c, .argc = argc, .argv = argv, .at = 1};
+    while (p.at < argc) {
+        const char *word = argv[p.at++];
+        int rc = 0;
+        if (p.only_words || *word != '-' || !word[1])
+            rc = parse_word(&p, word);
+        else if (!strcmp(word, "--"))
+            p.only_words = true;
+        else if (!strcmp(word, "-h"))
+            c->help = true;
+        else if (!strcmp(word, "--version") && !c->noun)
+            rc = parse_word(&p, "version");
+        else if (!strcmp(word, "-o"))
+            rc = parse_option(&p, "output");
+        else if (!strncmp(word, "--", 2))
+            rc = parse_option(&p, word + 2);
+        else
+            rc = usage(c, "unknown option '%s'", word);
+        if (rc)
+            return rc;
+    }
+    if (c->help || argc < 2) {
+        c->help = true;
+        return 0;
+    }
+    return check_complete(&p);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* orionctl: a command line for the REST API. All it knows of the API stands in base/schema.h. */
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "base/mem.h"
+#include "command.h"
+#include "help.h"
+#include "output.h"
+#include "tree.h"
+
+/* ---- from the command to a request */
+struct values {
+    const struct command *c;
+    char pool[256];
+};
+
+/* The value of a parameter of the path. */
+static const char *param_value(const char *param, void *arg)
+{
+    struct values *v = arg;
+    const struct schema_arg *a = v->c->verb->args;
+    for (unsigned i = 0; a[i].field; i++) {
+        const char *given = v->c->arg[i] ? v->c->arg[i] : "";
+        const char *slash = strchr(given, '/');
+        if ((a[i].flags & ARG_VOLUME) && slash && !strcmp(param, "volume"))
+            return slash + 1;
+        if ((a[i].flags & ARG_VOLUME) && slash && !strcmp(param, "pool")) {
+            snprintf(v->pool, sizeof v->pool, "%.*s", (int)(slash - given), given);
+            return v->pool;
+        }
+        if (!strcmp(a[i].field, param))
+            return given;
+    }
+    return "";
+}
+
+static bool in_path(const char *path, const char *field)
+{
+    autofree char *param = xasprintf("{%s}", field);
+    return strstr(path, param) != NULL;
+}
+
+static struct json_object *json_value(const struct opt *opt, const char *text)
+{
+    if (opt->type == OPT_BOOL)
+        return json_object_new_boolean(!strcmp(text, "true"));
+    if (opt->type == OPT_UINT)
+        return json_object_new_uint64(strtoull(text, NULL, 10));
+    if (opt->type != OPT_LIST)
+        return json_object_new_string(text); /* a size too: "10G" */
+    struct json_object *list = json_object_new_array();
+    autofree char *copy = xstrdup(text);
+    char *rest = copy, *part;
+    while (*text && (part = strsep(&rest, ",")))
+        json_object_array_add(list, json_object_new_string(part));
+    return list;
+}
+
+/* The fields of the request that do not stand in its path; NULL when the verb takes none. */
+static struct json_object *fields_of(const struct command *c)
+{
+    const struct schema_verb *v = c->verb;
+    if (!v->opts)
+        return NULL;
+    struct json_object *o = json_object_new_object();
+    for (unsigned i = 0; i < SCHEMA_ARGS && v->args[i].field; i++) {
+        const struct opt *opt = opts_find(v->opts, v->args[i].field);
+        if (c->arg[i] && opt && !in_path(v->path, v->args[i].field))
+            json_object_object_add(o, opt->name, json_value(opt, c->arg[i]));
+    }
+    for (unsigned i = 0; i < c->option_count; i++)
+        if (!(c->option[i].opt->flags & OPT_CLIENT))
+            json_object_object_add(o, c->option[i].opt->name,
+                                   json_value(c->option[i].opt, c->option[i].value));
+    return o;
+}
+
+/* Puts the fields behind the path as a query: what GET and DELETE take. malloc'ed. */
+static char *with_query(const char *path, struct json_object *fields)
+{
+    char *out = xstrdup(path);
+    if (!fields)
+        return out;
+    char mark = '?';
+    json_object_object_foreach(fields, key, value)
+    {
+        const char *text = json_object_get_string(value);
+        autofree char *safe = xcalloc(1, 3 * strlen(text) + 1);
+        char *at = safe;
+        for (; *text; text++)
+            at += sprintf(at, "%%%02X", (unsigned char)*text);
+        char *longer = xasprintf("%s%c%s=%s", out, mark, key, safe);
+        free(out);
+        out = longer;
+        mark = '&';
+    }
+    return out;
+}
+
+/* ---- running a verb */
+enum { STALE_RETRIES = 3 };
+
+/* One change, with the ETag that its item has now. When the item changes in between, it is looked
+ * at again: whoever types a command has not seen a version of it. */
+static int send_change(const struct command *c, const char *path, struct json_object *body,
+                       struct answer *a)
+{
+    const char *method = c->verb->method;
+    if (!(c->verb->flags & VERB_IF_MATCH))
+        return api_call(method, path, NULL, body, false, a);
+    autofree char *bare = xasprintf("%.*s", (int)strcspn(path, "?"), path);
+    autofree char *item = schema_item_path(bare);
+    for (unsigned i = 0;; i++) {
+        char etag[sizeof a->etag];
+        int rc = api_call("GET", item, NULL, NULL, false, a);
+        if (rc)
+            return rc;
+        memcpy(etag, a->etag, sizeof etag);
+        answer_clear(a);
+        rc = api_call(method, path, *etag ? etag : NULL, body, i < STALE_RETRIES, a);
+        if (a->status != 412 || i == STALE_RETRIES) {
+            if (rc && i < STALE_RETRIES)
+                api_complain(a);
+            return rc;
+        }
+        answer_clear(a);
+    }
+}
+
+static int finish_job(const struct command *c, struct answer *a)
+{
+    if (c->no_wait) {
+        if (c->json)
+            output_json(a->json);
+        else
+            printf("job %s\n", json_text(a->json, "id"));
+        return 0;
+    }
+    struct json_object *job;
+    int rc = api_wait_job(a->location, 0, &job);
+    if (!rc)
+        output_change(c, c->json ? job : NULL);
+    json_object_put(job);
+    return rc;
+}
+
+static int run_change(const struct command *c, const char *path, struct json_object *fields)
+{
+    bool query = !strcmp(c->verb->method, "DELETE");
+    autofree char *full = with_query(path, query ? fields : NULL);
+    struct answer a;
+    struct json_object *items;
+    int rc = send_change(c, full, query ? NULL : fields, &a);
+    if (!rc && a.status == 202)
+        rc = finish_job(c, &a);
+    else if (!rc && c->verb->result == VERB_LIST &&
+             json_object_object_get_ex(a.json, "items", &items))
+        output_list(c, items);
+    else if (!rc)
+        output_change(c, a.json);
+    answer_clear(&a);
+    return rc;
+}
+
+static int run_list(const struct command *c, const char *path, struct json_object *fields)
+{
+    struct json_object *items;
+    autofree char *full = with_query(path, fields);
+    int rc = api_list(full, false, &items);
+    if (!rc)
+        output_list(c, items);
+    json_object_put(items);
+    return rc;
+}
+
+static int run_show(const struct command *c, const char *path, struct json_object *fields)
+{
+    struct answer a;
+    struct json_object *problems;
+    autofree char *full = with_query(path, fields);
+    int rc = api_call("GET", full, NULL, NULL, false, &a);
+    if (!rc)
+        output_object(c, a.json);
+    if (!rc && command_flag(c, "check") && json_object_object_get_ex(a.json, "problems", &problems))
+        rc = json_object_array_length(problems) ? EXIT_REFUSED : 0;
+    answer_clear(&a);
+    return rc;
+}
+
+/* Events as they come: asks for those after the last one each second. */
+static int run_follow(const struct command *c)
+{
+    const char *after = command_option(c, "after");
+    uint64_t last = after ? strtoull(after, NULL, 10) : 0;
+    for (;;) {
+        autofree char *path = xasprintf("/v1/events?after=%" PRIu64, last);
+        struct json_object *items, *id;
+        int rc = api_list(path, false, &items);
+        for (size_t i = 0; !rc && i < json_object_array_length(items); i++) {
+            struct json_object *ev = json_object_array_get_idx(items, i);
+            output_row(c, ev);
+            if (json_object_object_get_ex(ev, "id", &id))
+                last = (uint64_t)json_object_get_int64(id);
+        }
+        json_object_put(items);
+        if (rc || fflush(stdout))
+            return rc;
+        sleep(1);
+    }
+}
+
+static int run_job_wait(const struct command *c)
+{
+    const char *timeout = command_option(c, "timeout");
+    struct values v = {.c = c};
+    autofree char *path = schema_expand("/v1/jobs/{id}", param_value, &v);
+    struct json_object *job;
+    int rc = api_wait_job(path, timeout ? strtoul(timeout, NULL, 10) : 0, &job);
+    if (job && (!rc || rc == EXIT_JOB_FAILED))
+        output_object(c, job);
+    json_object_put(job);
+    return rc;
+}
+
+static int run_version(const struct command *c)
+{
+    struct answer a;
+    int rc = api_call("GET", "/v1/system", NULL, NULL, true, &a);
+    const char *daemon = rc ? "" : json_text(a.json, "version");
+    if (c->json) {
+        struct json_object *o = json_object_new_object();
+        json_object_object_add(o, "orionctl", json_object_new_string(ORION_VERSION));
+        json_object_object_add(o, "oriond", *daemon ? json_object_new_string(daemon) : NULL);
+        output_json(o);
+        json_object_put(o);
+    } else {
+        printf("orionctl " ORION_VERSION "\n");
+        if (*daemon)
+            printf("oriond %s\n", daemon);
+    }
+    answer_clear(&a);
+    return 0;
+}
+
+static int run(const struct command *c)
+{
+    const struct schema_verb *v = c->verb;
+    if (v->flags & VERB_CLI_ONLY)
+        return !strcmp(c->noun->name, "tree")  ? tree_run(c)
+               : !strcmp(c->noun->name, "job") ? run_job_wait(c)
+                                               : run_version(c);
+    if (command_flag(c, "follow"))
+        return run_follow(c);
+    struct values values = {.c = c};
+    autofree char *path = schema_expand(v->path, param_value, &values);
+    struct json_object *fields = fields_of(c);
+    int rc = strcmp(v->method, "GET") ? run_change(c, path, fields)
+             : v->result == VERB_LIST ? run_list(c, path, fields)
+                                      : run_show(c, path, fields);
+    json_object_put(fields);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct command c;
+    signal(SIGPIPE, SIG_DFL);
+    int rc = command_parse(&c, argc, argv);
+    if (rc)
+        return rc;
+    if (c.help) {
+        help_print(argc < 2 ? stderr : stdout, &c);
+        return argc < 2 ? EXIT_USAGE : EXIT_DONE;
+    }
+    rc = output_check(&c);
+    if (rc)
+        return rc;
+    api_set_address(c.api);
+    rc = run(&c);
+    if (fflush(stdout) && !rc) {
+        perror("orionctl: stdout");
+        rc = EXIT_REFUSED;
+    }
+    return rc;
+}
