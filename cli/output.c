@@ -142,6 +142,8 @@ static char *format_value(const struct command *c, struct json_object *o,
         return xstrdup("-");
     if (json_object_is_type(v, json_type_array))
         return format_array(v, f);
+    if (json_object_is_type(v, json_type_object))
+        return xstrdup(json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN));
     if (f->format == FMT_BOOL)
         return xstrdup(json_object_get_boolean(v) ? "yes" : "no");
     if (f->format == FMT_SIZE && json_object_is_type(v, json_type_int))
@@ -287,7 +289,7 @@ void output_object(const struct command *c, struct json_object *o)
             print_nested(c, f, v);
             continue;
         }
-        if (f->of && json_object_is_type(v, json_type_object)) {
+        if (f->format == FMT_MAP && json_object_is_type(v, json_type_object)) {
             json_object_object_foreach(v, key, count)
                 printf("%-20s %s\n", key, json_object_get_string(count));
             continue;

@@ -53,6 +53,7 @@ enum schema_format {
     FMT_TIME,    /* RFC 3339 string */
     FMT_NAMES,   /* array of strings */
     FMT_OBJECTS, /* array of objects of `of`; in tables their first fields */
+    FMT_MAP,     /* object of strings or numbers */
     FMT_PERCENT, /* no JSON key: `key` is "DONE/TOTAL", two integer keys */
 };
 
