@@ -44,7 +44,7 @@ static int parse_unix(const char *path, const char *field, struct net_addr *addr
 
 /* Splits TEXT into host and port text; port_r is "" when there is none. False: not of that shape.
  */
-static bool split(const char *text, char host[HOST_MAX + 1], char port_r[8])
+static bool split(const char *text, char host[HOST_MAX + 1], char port_r[12])
 {
     const char *end, *colon = NULL, *start = text;
     if (*text == '[') {
@@ -99,7 +99,7 @@ int net_addr_parse(const char *text, unsigned default_port, const char *field,
     memset(addr_r, 0, sizeof *addr_r);
     if (!strncmp(text, "unix:", 5))
         return parse_unix(text + 5, field, addr_r, e);
-    char host[HOST_MAX + 1], port[8];
+    char host[HOST_MAX + 1], port[12];
     if (!split(text, host, port))
         return err_set(
             e, ERR_INVALID, field,

@@ -11,11 +11,12 @@
 /* The NBD server, for control. Called on main; those marked T in a task. */
 
 struct nbd_export_args {
-    const char *name;   /* export name as clients ask for it, 1..255 bytes */
-    const char *device; /* block device name; it may be absent (then GO is refused with the reason) */
+    const char *name; /* export name as clients ask for it, 1..255 bytes */
+    const char
+        *device; /* block device name; it may be absent (then GO is refused with the reason) */
     const char *description; /* or NULL */
     bool read_only;
-    bool is_default; /* answers the empty name */
+    bool is_default;  /* answers the empty name */
     bool open_access; /* serve it on non-loopback addresses without access rules (--open) */
 };
 struct nbd_export_info {

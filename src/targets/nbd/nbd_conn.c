@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Transmission: bytes to requests to bios. One receive takes many requests into the lane's batch
+ * buffer; a payload up to NBD_SMALL is used where it lies when the device takes any address, else
+ * copied once; a longer one goes straight into its own buffer, with the batch buffer behind it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "targets/nbd/nbd_private.h"
+
+static struct nbd_lane lanes[REACTOR_MAX];
+
+enum { POOL_MAX = 2048, WATCHDOG_US = 1000000 };
+
+/* ---- lanes and requests */
+
+struct nbd_lane *nbd_lane_get(unsigned reactor)
+{
+    return &lanes[reactor];
+}
+
+void nbd_lane_init(unsigned reactor, uint64_t mem_max)
+{
+    struct nbd_lane *lane = &lanes[reactor];
+    *lane = (struct nbd_lane){.index = reactor, .mem_max = mem_max};
+    lane->iov = xcalloc(NBD_SEND_IOV, sizeof *lane->iov);
+    lane->heads = xcalloc(NBD_SEND_REPLIES, sizeof *lane->heads);
+    list_init(&lane->conns);
+    list_init(&lane->flush);
+    list_init(&lane->waiters);
+}
+
+void nbd_lane_fini(void *unused)
+{
+    (void)unused;
+    struct nbd_lane *lane = &lanes[reactor_self_index()];
+    assert(list_empty(&lane->conns) && !lane->mem);
+    while (lane->free_reqs) {
+        struct nbd_req *req = lane->free_reqs;
+        lane->free_reqs = req->next;
+        free(req);
+    }
+    lane->free_count = 0;
+    for (unsigned i = 0; i < NBD_BATCH_SLOTS; i++)
+        iobuf_put(&lane->batch[i]);
+    rtimer_free(&lane->watchdog);
+    reactor_defer_cancel(&lane->hook);
+    free(lane->heads);
+    free(lane->iov);
+    lane->heads = NULL;
+    lane->iov = NULL;
+}
+
+static struct nbd_req *req_new(struct nbd_conn *c)
+{
+    struct nbd_lane *lane = c->lane;
+    struct nbd_req *req = lane->free_reqs;
+    if (req) {
+        lane->free_reqs = req->next;
+        lane->free_count--;
+    } else {
+        req = calloc(1, sizeof *req);
+        if (!req) {
+            nbd_conn_close(c, "out of memory");
+            return NULL;
+        }
+    }
+    req->conn = c;
+    req->buf = NULL;
+    req->next = NULL;
+    req->held = 0;
+    req->error = NBD_OK;
+    c->depth++;
+    return req;
+}
+
+void nbd_req_free(struct nbd_req *req)
+{
+    struct nbd_lane *lane = req->conn->lane;
+    nbd_req_unhold(req);
+    iobuf_put(&req->buf);
+    req->conn->depth--;
+    if (lane->free_count >= POOL_MAX) {
+        free(req);
+        return;
+    }
+    req->next = lane->free_reqs;
+    lane->free_reqs = req;
+    lane->free_count++;
+}
+
+/* ---- memory and turns */
+
+static bool mem_fits(const struct nbd_conn *c, uint32_t len)
+{
+    const struct nbd_lane *lane = c->lane;
+    if (c->mem + len <= NBD_MEM_SHARE)
+        return true;
+    if (c->mem && c->mem + len > NBD_MEM_CONN)
+        return false;
+    return lane->mem + len <= lane->mem_max;
+}
+
+/* Lets the first in the queue try again, as many as there is room for. */
+static void wake_waiters(struct nbd_lane *lane)
+{
+    uint64_t promised = 0;
+    struct nbd_conn *c;
+    list_for_each (c, &lane->waiters, wait_link) {
+        if (lane->mem + promised + c->need > lane->mem_max)
+            break;
+        promised += c->need;
+        nbd_conn_resume(c);
+    }
+}
+
+static void drop_stalled(void *arg)
+{
+    struct nbd_lane *lane = arg;
+    struct nbd_conn *c, *tmp;
+    uint64_t now = clock_ns();
+    lane->watchdog_armed = !list_empty(&lane->waiters);
+    if (!lane->watchdog_armed)
+        return;
+    rtimer_arm(&lane->watchdog, WATCHDOG_US, drop_stalled, lane);
+    wake_waiters(lane);
+    /* One at a time: closing it may let the others go on. */
+    list_for_each_safe (c, tmp, &lane->conns, lane_link) {
+        if ((c->replies || c->load) && now > c->progress_ns + NBD_STALL_S * 1000000000ull) {
+            nbd_conn_close(c, "stalled while it held memory that others wait for");
+            return;
+        }
+    }
+}
+
+static void wait_for_mem(struct nbd_conn *c, uint32_t len)
+{
+    c->need = len;
+    if (list_empty(&c->wait_link))
+        list_add_tail(&c->lane->waiters, &c->wait_link);
+    if (!c->lane->watchdog_armed)
+        rtimer_arm(&c->lane->watchdog, WATCHDOG_US, drop_stalled, c->lane);
+    c->lane->watchdog_armed = true;
+}
+
+static void hold(struct nbd_req *req, uint32_t len)
+{
+    req->held = len;
+    req->conn->mem += len;
+    req->conn->lane->mem += len;
+}
+
+void nbd_req_unhold(struct nbd_req *req)
+{
+    struct nbd_lane *lane = req->conn->lane;
+    if (!req->held)
+        return;
+    req->conn->mem -= req->held;
+    lane->mem -= req->held;
+    req->held = 0;
+    if (list_empty(&lane->waiters))
+        return;
+    uint64_t promised = 0;
+    struct nbd_conn *c, *tmp;
+    list_for_each_safe (c, tmp, &lane->waiters, wait_link) {
+        if (lane->mem + promised + c->need > lane->mem_max)
+            break;
+        promised += c->need;
+        nbd_conn_resume(c);
+    }
+}
+
+/* May the request at the head begin now? If not, arranges for another try. */
+static bool admit(struct nbd_conn *c, uint32_t data)
+{
+    if (c->turn_stamp != reactor_now()) { /* a new turn of the reactor */
+        c->turn_stamp = reactor_now();
+        c->turn_requests = 0;
+        c->turn_bytes = 0;
+    }
+    if (c->depth >= NBD_DEPTH)
+        return false; /* a reply that goes out resumes */
+    if (c->turn_requests >= NBD_TURN_REQUESTS || c->turn_bytes >= NBD_TURN_BYTES) {
+        nbd_conn_resume(c); /* next turn */
+        return false;
+    }
+    bool overtakes = !list_empty(&c->lane->waiters) && list_empty(&c->wait_link) &&
+                     c->mem + data > NBD_MEM_SHARE;
+    if (data && (overtakes || !mem_fits(c, data))) {
+        if (!c->mem || c->mem + data <= NBD_MEM_CONN)
+            wait_for_mem(c, data);
+        return false; /* else one of its own replies resumes it */
+    }
+    list_del(&c->wait_link);
+    c->turn_requests++;
+    c->turn_bytes += data;
+    return true;
+}
+
+/* ---- requests to bios */
+
+static void on_bio_done(struct bio *bio);
+
+static const uint8_t bio_op_of[] = {
+    [NBD_CMD_READ] = BIO_READ,      [NBD_CMD_WRITE] = BIO_WRITE,
+    [NBD_CMD_FLUSH] = BIO_FLUSH,    [NBD_CMD_TRIM] = BIO_DISCARD,
+    [NBD_CMD_CACHE] = BIO_PREFETCH, [NBD_CMD_WRITE_ZEROES] = BIO_WRITE_ZEROES,
+};
+
+static void submit(struct nbd_req *req)
+{
+    struct nbd_conn *c = req->conn;
+    const struct nbd_request *q = &req->wire;
+    bio_init(&req->bio, c->desc, bio_op_of[q->type], q->offset, q->length, on_bio_done, req);
+    req->bio.nexus = c->nexus;
+    if (q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES)
+        req->bio.flags = (uint8_t)((q->flags & NBD_CMD_FLAG_FUA ? BIO_FUA : 0) |
+                                   (q->flags & NBD_CMD_FLAG_NO_HOLE ? BIO_NO_UNMAP : 0) |
+                                   (q->flags & NBD_CMD_FLAG_FAST_ZERO ? BIO_FAST_ZERO : 0));
+    if (q->type == NBD_CMD_READ) {
+        bio_data(&req->bio, &req->iov, 1);
+        req->bio.buf = iobuf_ref(req->buf);
+    } else if (q->type == NBD_CMD_WRITE) {
+        bio_data(&req->bio, &req->iov, 1);
+        req->bio.buf = req->buf;
+        req->buf = NULL;
+    }
+    relaxed_inc(&c->inflight, 1);
+    bio_submit(&req->bio);
+}
+
+static void count_done(struct nbd_conn *c, const struct nbd_request *q)
+{
+    if (q->type == NBD_CMD_READ) {
+        relaxed_inc(&c->reads, 1);
+        relaxed_inc(&c->read_bytes, q->length);
+    } else if (q->type == NBD_CMD_WRITE) {
+        relaxed_inc(&c->writes, 1);
+        relaxed_inc(&c->written_bytes, q->length);
+    }
+}
+
+static void on_bio_done(struct bio *bio)
+{
+    struct nbd_req *req = bio->arg;
+    struct nbd_conn *c = req->conn;
+    relaxed_inc(&c->inflight, -1u);
+    enum nbd_error error = nbd_error_of(bio->error, &req->wire);
+    if (bio->op == BIO_DISCARD && !error && req->wire.flags & NBD_CMD_FLAG_FUA) {
+        /* A discard has no FUA of its own: a flush behind it makes it durable. */
+        bio_init(bio, c->desc, BIO_FLUSH, 0, 0, on_bio_done, req);
+        bio->nexus = c->nexus;
+        relaxed_inc(&c->inflight, 1);
+        bio_submit(bio);
+        return;
+    }
+    if (!error)
+        count_done(c, &req->wire);
+    if (req->wire.type == NBD_CMD_WRITE)
+        nbd_req_unhold(req);
+    if (c->state == NBD_CONN_CLOSED) {
+        nbd_req_free(req);
+        nbd_conn_settle(c);
+        return;
+    }
+    nbd_reply_queue(req, error);
+}
+
+/* ---- bytes to requests */
+
+static void load_finished(struct nbd_conn *c)
+{
+    struct nbd_req *req = c->load;
+    c->load = NULL;
+    if (c->load_skip)
+        nbd_reply_queue(req, (enum nbd_error)req->error);
+    else
+        submit(req);
+}
+
+/* The payload's first `n` bytes lie at p. Where no buffer can be had, it is skipped. */
+static void begin_write(struct nbd_conn *c, struct nbd_req *req)
+{
+    c->load = req;
+    c->load_left = req->wire.length;
+    c->load_skip = req->error != NBD_OK;
+    c->large = !c->load_skip && req->wire.length > NBD_SMALL;
+    if (c->load_skip)
+        return;
+    req->buf = iobuf_get(req->wire.length);
+    if (!req->buf) {
+        req->error = NBD_ENOMEM;
+        c->load_skip = true;
+        return;
+    }
+    req->iov = (struct iovec){req->buf->data, req->wire.length};
+}
+
+/* A WRITE whose payload is all there, in a batch buffer that may be lent. */
+static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size_t len,
+                 struct iobuf *batch)
+{
+    if (!batch || !c->lend || req->error || len < req->wire.length)
+        return false;
+    req->buf = iobuf_ref(batch);
+    /* The bio only reads it; iovec has no const. */
+    req->iov = (struct iovec){(void *)(uintptr_t)p, req->wire.length};
+    c->large = req->wire.length > NBD_SMALL;
+    submit(req);
+    return true;
+}
+
+/* Takes from the `len` bytes at p what belongs to the payload under way. */
+static size_t take_payload(struct nbd_conn *c, const uint8_t *p, size_t len)
+{
+    size_t n = len < c->load_left ? len : c->load_left;
+    if (!c->load_skip)
+        memcpy(c->load->buf->data + (c->load->wire.length - c->load_left), p, n);
+    c->load_left -= (uint32_t)n;
+    if (!c->load_left)
+        load_finished(c);
+    return n;
+}
+
+static enum nbd_error check(struct nbd_conn *c, const struct nbd_request *q)
+{
+    enum nbd_error error = nbd_check_request(&c->limits, q);
+    if (error && c->limits.size != bdev_size(c->desc)) {
+        c->limits.size = bdev_size(c->desc); /* it was resized since GO */
+        error = nbd_check_request(&c->limits, q);
+    }
+    return error;
+}
+
+/* Begins the request q, whose header was taken. `p` and `len`: what follows it. Returns how much of
+ * that was taken. */
+static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error,
+                    const uint8_t *p, size_t len, struct iobuf *batch)
+{
+    struct nbd_req *req = req_new(c);
+    if (!req)
+        return 0;
+    req->wire = *q;
+    req->error = error;
+    if (q->type == NBD_CMD_WRITE && q->length) {
+        if (!error)
+            hold(req, q->length);
+        if (lend(c, req, p, len, batch))
+            return q->length;
+        begin_write(c, req);
+        return 0;
+    }
+    if (q->type == NBD_CMD_READ && !error) {
+        req->buf = iobuf_get(q->length);
+        error = req->buf ? NBD_OK : NBD_ENOMEM;
+        if (req->buf) {
+            hold(req, q->length);
+            req->iov = (struct iovec){req->buf->data, q->length};
+        }
+    }
+    c->large = false;
+    if (error)
+        nbd_reply_queue(req, error);
+    else
+        submit(req);
+    return 0;
+}
+
+/* Takes a request's header, and a payload that can be lent, from the bytes at p. The header's bytes
+ * are kept in c->head when it is not whole or must wait (c->blocked). Returns how much was taken.
+ */
+static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, struct iobuf *batch)
+{
+    size_t used = NBD_REQUEST_SIZE;
+    const uint8_t *head = p;
+    if (c->head_len || len < NBD_REQUEST_SIZE) {
+        used = NBD_REQUEST_SIZE - c->head_len;
+        used = len < used ? len : used;
+        memcpy(c->head + c->head_len, p, used);
+        c->head_len += (unsigned)used;
+        if (c->head_len < NBD_REQUEST_SIZE)
+            return used;
+        head = c->head;
+    }
+    struct nbd_request q;
+    struct rd r = rd_make(head, NBD_REQUEST_SIZE);
+    if (!nbd_parse_request(&r, &q)) {
+        nbd_conn_close(c, "sent something that is not a request");
+        return len;
+    }
+    if (q.type == NBD_CMD_DISC) {
+        nbd_conn_leave(c);
+        return len;
+    }
+    enum nbd_error error = check(c, &q);
+    bool data = !error && (q.type == NBD_CMD_READ || q.type == NBD_CMD_WRITE);
+    if (!admit(c, data ? q.length : 0)) {
+        if (head == p)
+            memcpy(c->head, p, NBD_REQUEST_SIZE);
+        c->head_len = NBD_REQUEST_SIZE;
+        c->blocked = true;
+        return used;
+    }
+    c->head_len = 0;
+    return used + begin(c, &q, error, p + used, len - used, batch);
+}
+
+/* Takes all it may from `len` bytes at p and returns how much that was. */
+static size_t consume(struct nbd_conn *c, const uint8_t *p, size_t len, struct iobuf *batch)
+{
+    size_t pos = 0;
+    /* A header that waited in c->head is tried again even when no byte follows it. */
+    bool retry = c->head_len == NBD_REQUEST_SIZE;
+    while ((pos < len || retry) && !c->blocked && c->state == NBD_CONN_OPEN) {
+        if (c->load)
+            pos += take_payload(c, p + pos, len - pos);
+        else
+            pos += take_request(c, p + pos, len - pos, batch);
+        retry = false;
+    }
+    return pos;
+}
+
+/* Keeps what came behind a request that is blocked. */
+static void stash(struct nbd_conn *c, const uint8_t *p, size_t len)
+{
+    assert(!c->stash);
+    c->stash = malloc(len);
+    if (!c->stash) {
+        nbd_conn_close(c, "out of memory");
+        return;
+    }
+    memcpy(c->stash, p, len);
+    c->stash_pos = 0;
+    c->stash_len = len;
+    c->want = c->want / 2 < NBD_RECV_MIN ? NBD_RECV_MIN : c->want / 2;
+}
+
+static void stash_drop(struct nbd_conn *c)
+{
+    free(c->stash);
+    c->stash = NULL;
+    c->stash_pos = c->stash_len = 0;
+}
+
+/* ---- the socket */
+
+/* A batch buffer that no bio uses; *lendable_r tells whether it may be lent. */
+static struct iobuf *batch_get(struct nbd_lane *lane, bool *lendable_r)
+{
+    unsigned i = 0;
+    while (i < NBD_BATCH_SLOTS - 1 && lane->batch[i] &&
+           __atomic_load_n(&lane->batch[i]->refs, __ATOMIC_ACQUIRE) != 1)
+        i++;
+    if (!lane->batch[i])
+        lane->batch[i] = iobuf_get(NBD_BATCH);
+    *lendable_r = i < NBD_BATCH_SLOTS - 1;
+    return lane->batch[i];
+}
+
+static ssize_t receive_into(struct nbd_conn *c, uint8_t *batch, size_t want)
+{
+    struct iovec iov[2];
+    int n = 0;
+    if (c->load && !c->load_skip)
+        iov[n++] = (struct iovec){c->load->buf->data + (c->load->wire.length - c->load_left),
+                                  c->load_left};
+    iov[n++] = (struct iovec){batch, want};
+    ssize_t got = readv(c->fd, iov, n);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return -1;
+    if (got < 0) {
+        nbd_conn_close(c, errno == ECONNRESET ? NULL : strerror(errno));
+        return -1;
+    }
+    if (got == 0) {
+        nbd_conn_leave(c); /* it may still read: what it asked for is answered */
+        return -1;
+    }
+    return got;
+}
+
+/* One receive, everything in it. */
+static void receive(struct nbd_conn *c)
+{
+    bool lendable;
+    struct iobuf *batch = batch_get(c->lane, &lendable);
+    if (!batch) {
+        nbd_conn_close(c, "out of memory");
+        return;
+    }
+    /* Behind a long payload come a header and the next payload, which is to be received directly.
+     */
+    size_t want = c->large ? NBD_RECV_MIN : c->want;
+    ssize_t got = receive_into(c, batch->data, want);
+    if (got < 0)
+        return;
+    c->progress_ns = reactor_now();
+    size_t len = (size_t)got;
+    if (c->load && !c->load_skip) {
+        size_t direct = len < c->load_left ? len : c->load_left;
+        c->load_left -= (uint32_t)direct;
+        len -= direct;
+        if (!c->load_left)
+            load_finished(c);
+    }
+    if (!c->large && len == want && c->want < NBD_BATCH)
+        c->want *= 2;
+    else if (len < c->want / 8 && c->want > NBD_RECV_MIN)
+        c->want /= 2;
+    size_t taken = consume(c, batch->data, len, lendable ? batch : NULL);
+    if (c->state == NBD_CONN_OPEN && taken < len)
+        stash(c, batch->data + taken, len - taken);
+}
+
+void nbd_conn_watch(struct nbd_conn *c, unsigned events)
+{
+    if (events == c->watching)
+        return;
+    c->watching = events;
+    fdwatch_set(c->watch, events);
+}
+
+/* Reads on while nothing is blocked; what is blocked is resumed by whoever unblocks it. */
+static void watch_reads(struct nbd_conn *c)
+{
+    bool read = c->state == NBD_CONN_OPEN && !c->blocked;
+    nbd_conn_watch(c, (c->watching & FD_WRITE) | (read ? FD_READ : 0u));
+}
+
+static void on_socket(void *arg, unsigned events)
+{
+    struct nbd_conn *c = arg;
+    if (events & FD_WRITE)
+        nbd_reply_send(c);
+    if (events & FD_READ && c->state == NBD_CONN_OPEN && !c->blocked)
+        receive(c);
+    if (c->state == NBD_CONN_OPEN)
+        watch_reads(c);
+    nbd_conn_settle(c);
+}
+
+static void resume(void *arg)
+{
+    struct nbd_conn *c = arg;
+    c->resume_pending = false;
+    if (c->state == NBD_CONN_OPEN && c->blocked) {
+        const uint8_t *rest = c->stash ? c->stash + c->stash_pos : c->head;
+        c->blocked = false;
+        c->stash_pos += consume(c, rest, c->stash_len - c->stash_pos, NULL);
+        if (c->stash_pos == c->stash_len)
+            stash_drop(c);
+        if (c->state == NBD_CONN_OPEN)
+            watch_reads(c);
+    }
+    nbd_conn_settle(c);
+}
+
+/* Tries the blocked request again in the next turn, after others had theirs. */
+void nbd_conn_resume(struct nbd_conn *c)
+{
+    if (c->resume_pending)
+        return;
+    c->resume_pending = true;
+    reactor_post(reactor_self(), &c->resume_post, resume, c);
+}
+
+/* ---- beginning and end */
+
+void nbd_conn_start(void *conn)
+{
+    struct nbd_conn *c = conn;
+    c->lane = &lanes[c->reactor];
+    c->replies_end = &c->replies;
+    c->want = NBD_RECV_MIN;
+    c->progress_ns = reactor_now();
+    list_init(&c->flush_link);
+    list_init(&c->wait_link);
+    list_add_tail(&c->lane->conns, &c->lane_link);
+    c->watching = FD_READ;
+    c->watch = fdwatch_new(c->fd, FD_READ, on_socket, c);
+    if (c->stash_len) { /* the client did not wait for the end of the handshake */
+        c->blocked = true;
+        watch_reads(c);
+        nbd_conn_resume(c);
+    }
+}
+
+/* What was received and not begun is forgotten. */
+static void stop_reading(struct nbd_conn *c)
+{
+    if (c->load) {
+        nbd_req_free(c->load);
+        c->load = NULL;
+    }
+    c->blocked = false;
+    if (!list_empty(&c->wait_link)) {
+        list_del(&c->wait_link);
+        wake_waiters(c->lane);
+    }
+    stash_drop(c);
+}
+
+static void leave_timeout(void *arg)
+{
+    struct nbd_conn *c = arg;
+    nbd_conn_close(c, "did not take its replies in time");
+    nbd_conn_settle(c);
+}
+
+void nbd_conn_leave(struct nbd_conn *c)
+{
+    if (c->state != NBD_CONN_OPEN)
+        return;
+    relaxed_put(&c->state, NBD_CONN_LEAVING);
+    stop_reading(c);
+    nbd_conn_watch(c, c->watching & FD_WRITE);
+    rtimer_arm(&c->timer, NBD_LEAVE_DEADLINE_S * 1000000ull, leave_timeout, c);
+}
+
+void nbd_conn_stop(void *conn)
+{
+    struct nbd_conn *c = conn;
+    if (c->state == NBD_CONN_CLOSED)
+        return; /* perhaps gone already: main waits for this post before it frees */
+    nbd_conn_leave(c);
+    nbd_conn_settle(c);
+}
+
+void nbd_conn_close(struct nbd_conn *c, const char *why)
+{
+    if (c->state == NBD_CONN_CLOSED)
+        return;
+    if (why)
+        log_every(1, LOG_LEVEL_WARN, "nbd", "closing a connection: %s session=%llu peer=%s", why,
+                  (unsigned long long)c->id, c->peer);
+    if (c->state == NBD_CONN_OPEN)
+        stop_reading(c);
+    relaxed_put(&c->state, NBD_CONN_CLOSED);
+    nbd_reply_drop_all(c);
+    list_del(&c->flush_link);
+    fdwatch_free(&c->watch);
+    rtimer_free(&c->timer);
+    close(c->fd);
+    /* Whoever called may hold c: the end is reported from a later turn. */
+    nbd_conn_resume(c);
+}
+
+void nbd_conn_settle(struct nbd_conn *c)
+{
+    if (c->state == NBD_CONN_LEAVING && !c->inflight && !c->replies)
+        nbd_conn_close(c, NULL);
+    if (c->state != NBD_CONN_CLOSED || c->inflight || c->resume_pending || c->gone)
+        return;
+    assert(!c->depth && !c->mem);
+    c->gone = true;
+    list_del(&c->lane_link);
+    reactor_post(reactor_main(), &c->gone_post, nbd_server_gone, c);
+}

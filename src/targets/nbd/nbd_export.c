@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Exports and the devices behind them. Everything here runs on main. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "targets/nbd/nbd_private.h"
+
+enum { GRACE_US = 300000, GRACE_STEP_US = 10000 };
+
+static struct list exports = LIST_INIT(exports);
+static struct bdev_watch watch;
+
+struct nbd_export *nbd_export_find(const char *name)
+{
+    struct nbd_export *x;
+    list_for_each (x, &exports, link) {
+        if (!strcmp(x->name, name))
+            return x;
+    }
+    return NULL;
+}
+
+/* ---- the device */
+
+static void device_leaves(void *arg)
+{
+    struct nbd_export *x = arg;
+    nbd_server_disconnect(x, 0);
+    bdev_drain_close(&x->desc);
+    x->device_leaving = false;
+    snprintf(x->why, sizeof x->why, "device %s was removed", x->device);
+    log_info("nbd", "device is gone, the export waits for it export=%s device=%s", x->name,
+             x->device);
+    x->closing = false;
+}
+
+static void start_device_leaves(struct nbd_export *x)
+{
+    x->closing = true;
+    task_start(reactor_main(), "nbd-device-leaves", device_leaves, x);
+}
+
+static void on_device_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
+{
+    struct nbd_export *x = arg;
+    if (event == BDEV_EVENT_RESIZE) {
+        x->size = bdev_size(desc);
+        return;
+    }
+    x->device_leaving = true;
+    if (!x->closing) /* else: whoever closes the export closes the device */
+        start_device_leaves(x);
+}
+
+static int attach(struct nbd_export *x, struct err *e)
+{
+    struct bdev_info info;
+    if (!bdev_name_info(x->device, &info)) {
+        snprintf(x->why, sizeof x->why, "device %s is not there", x->device);
+        return 0;
+    }
+    struct bdev_user user = {.event = on_device_event, .arg = x};
+    snprintf(user.label, sizeof user.label, "nbd export %.60s", x->name);
+    bool reads_only = x->read_only || info.read_only;
+    x->desc = bdev_open(x->device, reads_only ? CLAIM_READ : CLAIM_SHARED_WRITE, &user, e);
+    if (!x->desc)
+        return -1;
+    x->size = bdev_size(x->desc);
+    x->why[0] = '\0';
+    return 0;
+}
+
+static void try_attach(struct nbd_export *x)
+{
+    struct err e = {0};
+    if (x->desc || x->closing)
+        return;
+    if (attach(x, &e))
+        snprintf(x->why, sizeof x->why, "%.150s", e.msg);
+    else if (x->desc)
+        log_info("nbd", "export is ready export=%s device=%s", x->name, x->device);
+}
+
+static void on_bdev(struct bdev *bdev, bool added, void *arg)
+{
+    (void)arg;
+    struct nbd_export *x;
+    if (!added)
+        return;
+    list_for_each (x, &exports, link) {
+        if (!strcmp(x->device, bdev_name(bdev)))
+            try_attach(x);
+    }
+}
+
+void nbd_exports_init(void)
+{
+    watch = (struct bdev_watch){.fn = on_bdev};
+    bdev_watch(&watch);
+}
+
+void nbd_exports_fini(void)
+{
+    bdev_unwatch(&watch);
+    struct nbd_export *x, *tmp;
+    list_for_each_safe (x, tmp, &exports, link) {
+        assert(!x->connections);
+        while (x->closing) /* its device is being let go */
+            task_sleep_us(1000);
+        if (x->desc)
+            bdev_drain_close(&x->desc);
+        list_del(&x->link);
+        free(x);
+    }
+}
+
+/* ---- what clients see */
+
+static bool visible(const struct nbd_export *x, bool local)
+{
+    return local || x->open_access;
+}
+
+static const struct nbd_export *default_export(void)
+{
+    const struct nbd_export *x;
+    list_for_each (x, &exports, link) {
+        if (x->is_default)
+            return x;
+    }
+    x = list_first(&exports, struct nbd_export, link);
+    return x && x->link.next == &exports ? x : NULL; /* the only one */
+}
+
+static uint16_t transmission_flags(const struct nbd_export *x, const struct bdev_info *info)
+{
+    static const struct {
+        unsigned op;
+        uint16_t flags;
+    } offers[] = {
+        {BIO_DISCARD, NBD_FLAG_SEND_TRIM},
+        {BIO_WRITE_ZEROES, NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO},
+        {BIO_PREFETCH, NBD_FLAG_SEND_CACHE},
+    };
+    /* A FLUSH covers writes that completed on any reactor (bio.h), so connections may be many. */
+    uint16_t flags =
+        NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN;
+    for (size_t i = 0; i < sizeof offers / sizeof *offers; i++) {
+        if (info->ops & 1u << offers[i].op)
+            flags |= offers[i].flags;
+    }
+    if (info->rotational)
+        flags |= NBD_FLAG_ROTATIONAL;
+    if (x->read_only || info->read_only)
+        flags |= NBD_FLAG_READ_ONLY;
+    return flags;
+}
+
+static void fill_view(struct nbd_export *x, struct nbd_view *view_r)
+{
+    struct bdev_info info;
+    bdev_get_info(x->desc, &info);
+    x->size = info.size;
+    uint32_t preferred = info.opt_io;
+    if (preferred < 4096 || preferred > NBD_MAX_PAYLOAD || preferred & (preferred - 1))
+        preferred = 4096;
+    *view_r = (struct nbd_view){
+        .name = x->name,
+        .description = x->description,
+        .limits = {.size = info.size,
+                   .block_size = info.block_size,
+                   .max_payload = NBD_MAX_PAYLOAD,
+                   .flags = transmission_flags(x, &info)},
+        .preferred_block = preferred,
+        .export = x,
+    };
+}
+
+uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_view *view_r,
+                           char why[160])
+{
+    struct nbd_export *x;
+    const struct nbd_export *found = len ? NULL : default_export();
+    list_for_each (x, &exports, link) {
+        if (x == found || (len && strlen(x->name) == len && !memcmp(x->name, name, len)))
+            break;
+    }
+    if (&x->link == &exports) {
+        snprintf(why, 160, len ? "no export has this name" : "there is no default export");
+        return NBD_REP_ERR_UNKNOWN;
+    }
+    if (!visible(x, local)) {
+        snprintf(why, 160, "this export is served on loopback and unix sockets only");
+        return NBD_REP_ERR_POLICY;
+    }
+    if (x->closing) {
+        snprintf(why, 160, "the export is going away");
+        return NBD_REP_ERR_SHUTDOWN;
+    }
+    try_attach(x);
+    if (!x->desc) {
+        snprintf(why, 160, "not ready: %.140s", x->why);
+        return NBD_REP_ERR_UNKNOWN; /* "the requested export is not available" */
+    }
+    fill_view(x, view_r);
+    return 0;
+}
+
+void nbd_export_list(bool local, void (*each)(const char *name, const char *description, void *ctx),
+                     void *ctx)
+{
+    const struct nbd_export *x;
+    list_for_each (x, &exports, link) {
+        if (visible(x, local))
+            each(x->name, x->description, ctx);
+    }
+}
+
+/* ---- for control */
+
+static int check_text(const char *text, size_t max, const char *field, struct err *e)
+{
+    size_t len = strlen(text);
+    if (len > max)
+        return err_set(e, ERR_INVALID, field, "is %zu bytes long, expected at most %zu", len, max);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            return err_set(e, ERR_INVALID, field, "has a control character at byte %zu", i);
+    }
+    return 0;
+}
+
+static int check_args(const struct nbd_export_args *args, struct err *e)
+{
+    const char *description = args->description ? args->description : "";
+    if (!args->name[0])
+        return err_set(e, ERR_INVALID, "name", "is empty, expected 1 to 255 bytes");
+    if (check_text(args->name, sizeof((struct nbd_export *)0)->name - 1, "name", e) ||
+        check_text(args->device, BDEV_NAME_MAX, "device", e) ||
+        check_text(description, sizeof((struct nbd_export *)0)->description - 1, "description", e))
+        return -1;
+    struct nbd_export *x = nbd_export_find(args->name);
+    if (x)
+        return err_set(e, ERR_EXISTS, "name", "export %s exists, on device %s", x->name, x->device);
+    list_for_each (x, &exports, link) {
+        if (args->is_default && x->is_default)
+            return err_set(e, ERR_EXISTS, "default", "export %s is the default already", x->name);
+    }
+    return 0;
+}
+
+int nbd_export_add(const struct nbd_export_args *args, struct err *e)
+{
+    if (check_args(args, e))
+        return -1;
+    struct nbd_export *x = xcalloc(1, sizeof *x);
+    snprintf(x->name, sizeof x->name, "%s", args->name);
+    snprintf(x->device, sizeof x->device, "%s", args->device);
+    snprintf(x->description, sizeof x->description, "%s",
+             args->description ? args->description : "");
+    x->read_only = args->read_only;
+    x->is_default = args->is_default;
+    x->open_access = args->open_access;
+    if (attach(x, e)) {
+        free(x);
+        return -1;
+    }
+    list_add_tail(&exports, &x->link);
+    return 0;
+}
+
+struct users {
+    char text[300];
+    unsigned count;
+};
+
+static void add_user(struct nbd_conn *c, void *arg)
+{
+    struct users *u = arg;
+    size_t len = strlen(u->text);
+    if (u->count++ < 8)
+        snprintf(u->text + len, sizeof u->text - len, "%s%llu (%s)", len ? ", " : "",
+                 (unsigned long long)c->id, c->peer);
+}
+
+/* A client that has just sent DISC or closed does not count, and its last bytes may still be on the
+ * way to the reactor: look for a moment before refusing. */
+static int refuse_in_use(const struct nbd_export *x, struct err *e)
+{
+    struct users u;
+    for (unsigned waited = 0;; waited += GRACE_STEP_US) {
+        u = (struct users){0};
+        nbd_server_each(x, add_user, &u);
+        if (!u.count)
+            return 0;
+        if (waited >= GRACE_US)
+            break;
+        task_sleep_us(GRACE_STEP_US);
+    }
+    return err_set(e, ERR_IN_USE, "name", "export %s has %u session%s: %s", x->name, u.count,
+                   u.count == 1 ? "" : "s", u.text);
+}
+
+int nbd_export_remove(const char *name, bool disconnect, struct err *e)
+{
+    struct nbd_export *x;
+    while ((x = nbd_export_find(name)) && x->closing)
+        task_sleep_us(1000); /* its device is leaving, or another removal goes on */
+    if (!x)
+        return err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", name);
+    x->closing = true; /* nobody comes in while we look, or wait */
+    if (!disconnect && refuse_in_use(x, e)) {
+        x->closing = false;
+        if (x->device_leaving)
+            start_device_leaves(x);
+        return -1;
+    }
+    nbd_server_disconnect(x, 0);
+    if (x->desc)
+        bdev_drain_close(&x->desc);
+    list_del(&x->link);
+    free(x);
+    return 0;
+}
+
+static void fill_info(const struct nbd_export *x, struct nbd_export_info *info_r)
+{
+    *info_r = (struct nbd_export_info){
+        .read_only = x->read_only,
+        .is_default = x->is_default,
+        .open_access = x->open_access,
+        .ready = x->desc && !x->closing,
+        .size = x->desc ? bdev_size(x->desc) : x->size,
+        .connections = x->connections,
+    };
+    memcpy(info_r->name, x->name, sizeof info_r->name);
+    memcpy(info_r->device, x->device, sizeof info_r->device);
+    memcpy(info_r->description, x->description, sizeof info_r->description);
+    snprintf(info_r->why, sizeof info_r->why, "%s", x->closing ? "going away" : x->why);
+}
+
+bool nbd_export_get(const char *name, struct nbd_export_info *info_r)
+{
+    const struct nbd_export *x = nbd_export_find(name);
+    if (x)
+        fill_info(x, info_r);
+    return x;
+}
+
+void nbd_export_for_each(void (*fn)(const struct nbd_export_info *info, void *arg), void *arg)
+{
+    const struct nbd_export *x;
+    list_for_each (x, &exports, link) {
+        struct nbd_export_info info;
+        fill_info(x, &info);
+        fn(&info, arg);
+    }
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "targets/nbd/nbd_handshake.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+static struct wr out_room(struct nbd_out *out, size_t len)
+{
+    if (out->cap - out->len < len) {
+        out->cap = (out->len + len) * 2;
+        out->p = xrealloc(out->p, out->cap);
+    }
+    struct wr w = wr_make(out->p + out->len, len);
+    out->len += len;
+    return w;
+}
+
+void nbd_out_free(struct nbd_out *out)
+{
+    free(out->p);
+    *out = (struct nbd_out){0};
+}
+
+/* The head of an option reply; the cursor returned has room for its `len` bytes of data. */
+static struct wr reply(struct nbd_out *out, uint32_t option, uint32_t type, size_t len)
+{
+    struct wr w = out_room(out, NBD_OPTION_REPLY_SIZE + len);
+    wr_be64(&w, NBD_OPTION_REPLY_MAGIC);
+    wr_be32(&w, option);
+    wr_be32(&w, type);
+    wr_be32(&w, len);
+    return w;
+}
+
+static void reply_text(struct nbd_out *out, uint32_t option, uint32_t type, const char *text)
+{
+    struct wr w = reply(out, option, type, strlen(text));
+    wr_copy(&w, text, strlen(text));
+}
+
+void nbd_handshake_begin(struct nbd_handshake *h, const struct nbd_handshake_ops *ops, void *arg,
+                         struct nbd_out *out)
+{
+    *h = (struct nbd_handshake){.ops = ops, .arg = arg};
+    struct wr w = out_room(out, NBD_HELLO_SIZE);
+    wr_be64(&w, NBD_MAGIC);
+    wr_be64(&w, NBD_OPTION_MAGIC);
+    wr_be16(&w, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+}
+
+/* EXPORT_NAME has no way to say no but to close. */
+static enum nbd_verdict do_export_name(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                       struct nbd_out *out)
+{
+    (void)option;
+    char why[160];
+    size_t len = rd_left(data);
+    const char *name = (const char *)rd_bytes(data, len);
+    if (len > NBD_STRING_MAX || h->ops->find(h->arg, name, len, &h->chosen, why))
+        return NBD_HANDSHAKE_CLOSE;
+    size_t zeroes = h->no_zeroes ? 0 : 124;
+    struct wr w = out_room(out, 10 + zeroes);
+    wr_be64(&w, h->chosen.limits.size);
+    wr_be16(&w, h->chosen.limits.flags);
+    wr_zero(&w, zeroes);
+    return NBD_HANDSHAKE_GO;
+}
+
+static enum nbd_verdict do_abort(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                 struct nbd_out *out)
+{
+    (void)h;
+    (void)data;
+    reply(out, option, NBD_REP_ACK, 0);
+    return NBD_HANDSHAKE_CLOSE;
+}
+
+static void list_one(const char *name, const char *description, void *ctx)
+{
+    size_t name_len = strlen(name), len = 4 + name_len + strlen(description);
+    struct wr w = reply(ctx, NBD_OPT_LIST, NBD_REP_SERVER, len);
+    wr_be32(&w, name_len);
+    wr_copy(&w, name, name_len);
+    wr_copy(&w, description, strlen(description));
+}
+
+static enum nbd_verdict do_list(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                struct nbd_out *out)
+{
+    if (rd_left(data)) {
+        reply_text(out, option, NBD_REP_ERR_INVALID, "LIST takes no data");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    h->ops->list(h->arg, list_one, out);
+    reply(out, option, NBD_REP_ACK, 0);
+    return NBD_HANDSHAKE_TAKEN;
+}
+
+static void info_text(struct nbd_out *out, uint32_t option, enum nbd_info_type type,
+                      const char *text)
+{
+    struct wr w = reply(out, option, NBD_REP_INFO, 2 + strlen(text));
+    wr_be16(&w, type);
+    wr_copy(&w, text, strlen(text));
+}
+
+static void info_items(struct nbd_out *out, uint32_t option, const struct nbd_view *v,
+                       uint32_t wanted)
+{
+    struct wr w = reply(out, option, NBD_REP_INFO, 12);
+    wr_be16(&w, NBD_INFO_EXPORT);
+    wr_be64(&w, v->limits.size);
+    wr_be16(&w, v->limits.flags);
+    if (wanted & 1u << NBD_INFO_NAME)
+        info_text(out, option, NBD_INFO_NAME, v->name);
+    if (wanted & 1u << NBD_INFO_DESCRIPTION && v->description[0])
+        info_text(out, option, NBD_INFO_DESCRIPTION, v->description);
+    if (wanted & 1u << NBD_INFO_BLOCK_SIZE) {
+        w = reply(out, option, NBD_REP_INFO, 14);
+        wr_be16(&w, NBD_INFO_BLOCK_SIZE);
+        wr_be32(&w, v->limits.block_size);
+        wr_be32(&w, v->preferred_block);
+        wr_be32(&w, v->limits.max_payload);
+    }
+}
+
+static enum nbd_verdict do_info(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                struct nbd_out *out)
+{
+    struct nbd_info_request request;
+    if (!nbd_parse_info_request(data, &request)) {
+        reply_text(out, option, NBD_REP_ERR_INVALID,
+                   "expected the length of the name, the name, a count and that many items");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    char why[160] = "";
+    uint32_t error = h->ops->find(h->arg, request.name, request.name_len, &h->chosen, why);
+    if (error) {
+        reply_text(out, option, error, why);
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    info_items(out, option, &h->chosen, request.wanted);
+    reply(out, option, NBD_REP_ACK, 0);
+    return option == NBD_OPT_GO ? NBD_HANDSHAKE_GO : NBD_HANDSHAKE_TAKEN;
+}
+
+static const struct {
+    uint32_t option;
+    enum nbd_verdict (*run)(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                            struct nbd_out *out);
+} options[] = {
+    {NBD_OPT_EXPORT_NAME, do_export_name},
+    {NBD_OPT_ABORT, do_abort},
+    {NBD_OPT_LIST, do_list},
+    {NBD_OPT_INFO, do_info},
+    {NBD_OPT_GO, do_info},
+};
+
+static enum nbd_verdict take_flags(struct nbd_handshake *h, struct rd *in)
+{
+    if (rd_left(in) < 4)
+        return NBD_HANDSHAKE_NEED;
+    uint32_t flags = rd_be32(in);
+    h->flags_seen = true;
+    h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
+    /* "the server MUST drop the TCP connection if the client sets an unknown flag" */
+    return flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) ? NBD_HANDSHAKE_CLOSE
+                                                                             : NBD_HANDSHAKE_TAKEN;
+}
+
+static enum nbd_verdict skip_data(struct nbd_handshake *h, struct rd *in, struct nbd_out *out)
+{
+    uint32_t n = rd_left(in) < h->skip ? (uint32_t)rd_left(in) : h->skip;
+    if (!n)
+        return NBD_HANDSHAKE_NEED;
+    rd_skip(in, n);
+    h->skip -= n;
+    if (!h->skip)
+        reply_text(out, h->option, NBD_REP_ERR_TOO_BIG, "the data of this option is too long");
+    return NBD_HANDSHAKE_TAKEN;
+}
+
+enum nbd_verdict nbd_handshake_step(struct nbd_handshake *h, struct rd *in, struct nbd_out *out)
+{
+    if (!h->flags_seen)
+        return take_flags(h, in);
+    if (h->skip)
+        return skip_data(h, in, out);
+    struct rd r = *in;
+    struct nbd_option_header header;
+    if (rd_left(&r) < NBD_OPTION_HEADER_SIZE)
+        return NBD_HANDSHAKE_NEED;
+    if (!nbd_parse_option_header(&r, &header))
+        return NBD_HANDSHAKE_CLOSE; /* not in step any more: nothing can be told from here on */
+    if (header.length > NBD_OPTION_DATA_MAX) {
+        *in = r;
+        h->skip = header.length;
+        h->option = header.option;
+        return header.option == NBD_OPT_EXPORT_NAME ? NBD_HANDSHAKE_CLOSE : NBD_HANDSHAKE_TAKEN;
+    }
+    if (rd_left(&r) < header.length)
+        return NBD_HANDSHAKE_NEED;
+    struct rd data = rd_make(rd_bytes(&r, header.length), header.length);
+    *in = r;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].option == header.option)
+            return options[i].run(h, &data, header.option, out);
+    }
+    reply(out, header.option, NBD_REP_ERR_UNSUP, 0);
+    return NBD_HANDSHAKE_TAKEN;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_NBD_PRIVATE_H
+#define ORION_TARGETS_NBD_PRIVATE_H
+
+#include "base/list.h"
+#include "block/bdev.h"
+#include "net/net.h"
+#include "reactor/iobuf.h"
+#include "reactor/reactor.h"
+#include "reactor/task.h"
+#include "targets/nbd/nbd.h"
+#include "targets/nbd/nbd_handshake.h"
+
+/*
+ * Who owns what. Main: exports, listeners, handshakes (nbd_hello) and the list of connections. A
+ * connection in transmission belongs to one I/O reactor, which it reaches once, by a post; main
+ * keeps the first group of its fields and frees it after the reactor has said that it is gone. A
+ * lane is what the connections of one reactor share; nobody else touches it.
+ */
+
+enum {
+    NBD_HELLO_MAX = 512,       /* handshakes under way; the next one drops the oldest */
+    NBD_HELLO_DEADLINE_S = 10, /* from accept to transmission */
+    NBD_CONN_MAX = 16384,      /* connections in transmission */
+    NBD_LEAVE_DEADLINE_S = 10, /* for replies to be read by a client that leaves or is sent away */
+    NBD_STALL_S = 15,          /* holds memory others wait for, and moves no byte: dropped */
+    NBD_DEPTH = 256,           /* requests held for one connection, replies unsent included */
+    NBD_TURN_REQUESTS = 64,    /* taken from one connection before others have their turn */
+    NBD_TURN_BYTES = 512 << 10,
+    NBD_MAX_PAYLOAD = 32 << 20, /* proto.md: no server may take offence at so much */
+    NBD_BATCH = 256 << 10,      /* receive buffer of a lane */
+    NBD_BATCH_SLOTS = 5,        /* all but the last may be lent to writes under way */
+    NBD_SMALL = 16 << 10,       /* a WRITE up to here is received with its neighbours */
+    NBD_RECV_MIN = 4 << 10,     /* least and first length of a receive */
+    NBD_SEND_REPLIES = 256,     /* at most so many in one sendmsg ... */
+    NBD_SEND_IOV = 512,         /* ... which has so many pieces */
+    NBD_MEM_CONN = 16 << 20,    /* data held for one connection, unless one request is longer */
+    NBD_MEM_SHARE = 256 << 10,  /* so much a connection may always hold */
+};
+#define NBD_MEM_TOTAL (512ull << 20) /* data held for all; each lane has its equal part */
+
+struct nbd_export { /* main's, but for `desc`, which is constant while a connection exists */
+    struct list link;
+    char name[256], device[BDEV_NAME_MAX + 1], description[256];
+    bool read_only, is_default, open_access;
+    bool closing; /* its connections are being sent away: no new ones */
+    bool device_leaving;
+    struct bdev_desc *desc;
+    uint64_t size;
+    char why[160]; /* why desc is NULL */
+    unsigned connections;
+};
+
+struct nbd_req { /* of the lane's pool; bio first touched by the core */
+    struct bio bio;
+    struct iovec iov;
+    struct nbd_request wire;
+    struct nbd_conn *conn;
+    struct iobuf *buf; /* READ: data until the reply is sent; WRITE: until the bio owns it */
+    struct nbd_req *next;
+    uint32_t held;  /* bytes counted in conn->mem and lane->mem */
+    uint32_t error; /* enum nbd_error */
+};
+
+enum nbd_conn_state {
+    NBD_CONN_OPEN,    /* reads requests */
+    NBD_CONN_LEAVING, /* reads no more; answers what it has, then closes */
+    NBD_CONN_CLOSED,  /* the socket is closed; bios under way end unanswered */
+};
+
+struct nbd_conn {
+    /* main's; read by main only */
+    struct list link;
+    char peer[128], portal[128];
+    uint64_t since_ms;
+    bool stopping; /* the stop post was sent */
+    struct rpost start_post, stop_post;
+
+    /* set by main before the move, constant after it */
+    uint64_t id, nexus;
+    struct nbd_export *export;
+    struct bdev_desc *desc;
+    unsigned reactor;
+    int fd;
+    bool lend; /* the device takes data at any address */
+
+    /* written by the reactor, read by main: atomic */
+    uint64_t reads, writes, read_bytes, written_bytes;
+    unsigned inflight; /* bios */
+    unsigned state;    /* enum nbd_conn_state */
+
+    /* the reactor's */
+    struct nbd_lane *lane;
+    struct list lane_link;
+    struct nbd_limits limits;
+    struct fdwatch *watch;
+    unsigned watching;
+    uint8_t head[NBD_REQUEST_SIZE]; /* of a request that is not whole or not admitted yet */
+    unsigned head_len;
+    struct nbd_req *load; /* WRITE whose payload is on its way */
+    uint32_t load_left;
+    bool load_skip; /* it will be answered by an error: its payload goes nowhere */
+    bool large;     /* the last request was a long WRITE: receive short, then direct */
+    bool blocked;   /* head holds a request that waits for depth, memory or its turn */
+    bool resume_pending, gone;
+    uint32_t need;  /* memory that it waits for while in lane->waiters */
+    uint8_t *stash; /* bytes received behind a blocked request */
+    size_t stash_pos, stash_len;
+    size_t want; /* length of the next receive */
+    unsigned depth, turn_requests;
+    uint64_t mem, turn_bytes, turn_stamp;
+    uint64_t progress_ns; /* last byte moved */
+    struct nbd_req *replies, **replies_end;
+    size_t sent; /* bytes of the first reply that are out */
+    struct list flush_link, wait_link;
+    struct rtimer timer;
+    struct rpost resume_post, gone_post;
+};
+
+struct nbd_lane {
+    unsigned index;
+    struct list conns;   /* lane_link */
+    struct list flush;   /* flush_link: replies to send at the end of the turn */
+    struct list waiters; /* wait_link: for memory, FIFO */
+    struct rdefer hook;
+    struct rtimer watchdog; /* runs while there are waiters */
+    bool watchdog_armed;
+    struct iobuf *batch[NBD_BATCH_SLOTS];
+    struct nbd_req *free_reqs;
+    unsigned free_count;
+    uint64_t mem, mem_max;
+    uint8_t (*heads)[NBD_SIMPLE_REPLY_SIZE]; /* reply headers of one sendmsg */
+    struct iovec *iov;
+} __attribute__((aligned(64)));
+
+#define relaxed_get(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define relaxed_put(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define relaxed_inc(p, v) relaxed_put(p, *(p) + (v)) /* single writer */
+
+/* ---- nbd_export.c, main */
+struct nbd_export *nbd_export_find(const char *name);
+/* The export that a client asks for: 0, or NBD_REP_ERR_* and why. */
+uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_view *view_r,
+                           char why[160]);
+void nbd_export_list(bool local, void (*each)(const char *name, const char *description, void *ctx),
+                     void *ctx);
+void nbd_exports_init(void);
+void nbd_exports_fini(void); /* T: no connection is left */
+
+/* ---- nbd_hello.c, main */
+void nbd_hello_accept(int fd, const struct net_addr *peer, struct net_listener *l, void *arg);
+void nbd_hello_close_all(void);
+
+/* ---- nbd_server.c, main */
+/* Takes the fd and up to `len` bytes that were received behind the handshake. */
+void nbd_server_enter(int fd, const char *peer, const char *portal, const struct nbd_view *view,
+                      const uint8_t *rest, size_t len);
+/* Runs on main when a connection is gone for good; frees it. */
+void nbd_server_gone(void *conn);
+/* Ends the connections of an export (NULL: all), or the one with `id` (0: any), and waits. T */
+unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id);
+/* Calls fn for each connection of the export (NULL: all) that is not on its way out. */
+void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
+                     void *arg);
+
+/* ---- nbd_conn.c, the connection's reactor */
+struct nbd_lane *nbd_lane_get(unsigned reactor);
+void nbd_lane_init(unsigned reactor, uint64_t mem_max); /* main, before any connection */
+void nbd_lane_fini(void *unused);                       /* on the lane's reactor */
+void nbd_conn_start(void *conn);                        /* post from main */
+void nbd_conn_stop(void *conn);                         /* post from main */
+void nbd_conn_leave(struct nbd_conn *c);
+void nbd_conn_close(struct nbd_conn *c, const char *why); /* why: logged, or NULL */
+void nbd_conn_watch(struct nbd_conn *c, unsigned events);
+/* Gives the memory back that a request holds, and lets those go on who waited for it. */
+void nbd_req_unhold(struct nbd_req *req);
+void nbd_req_free(struct nbd_req *req);
+void nbd_conn_resume(struct nbd_conn *c);
+/* Closes a leaving connection that has nothing more to do, and reports a closed one gone. Last use
+ * of c by the caller. */
+void nbd_conn_settle(struct nbd_conn *c);
+
+/* ---- nbd_reply.c, the connection's reactor */
+void nbd_reply_queue(struct nbd_req *req, enum nbd_error error);
+void nbd_reply_send(struct nbd_conn *c);
+void nbd_reply_drop_all(struct nbd_conn *c);
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Listeners and the list of connections. Everything here runs on main. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "block/gate.h"
+#include "targets/nbd/nbd_private.h"
+
+enum { DEFAULT_PORT = 10809, UNIX_SEND_BUFFER = 1 << 20 };
+
+struct listener {
+    struct list link;
+    struct net_listener *net;
+};
+
+/* A task that waits for connections to be gone. */
+struct gone_wait {
+    struct list link;
+    struct task *task;
+    bool woken; /* one wake a park: a surplus one would end somebody else's wait */
+};
+
+static struct list listeners = LIST_INIT(listeners);
+static struct list conns = LIST_INIT(conns);
+static struct list gone_waits = LIST_INIT(gone_waits);
+static unsigned conn_count, lane_conns[REACTOR_MAX];
+static uint64_t nexus; /* all NBD clients are one unregistered nexus for the gate */
+static bool running;
+
+/* ---- connections */
+
+static unsigned least_loaded(void)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < reactor_count(); i++) {
+        if (lane_conns[i] < lane_conns[best])
+            best = i;
+    }
+    return best;
+}
+
+/* A full turn's replies should go out by one sendmsg; TCP tunes itself. */
+static void tune_socket(int fd)
+{
+    int domain = 0, size = UNIX_SEND_BUFFER;
+    socklen_t len = sizeof domain;
+    if (!getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+void nbd_server_enter(int fd, const char *peer, const char *portal, const struct nbd_view *view,
+                      const uint8_t *rest, size_t len)
+{
+    if (conn_count >= NBD_CONN_MAX) {
+        log_every(10, LOG_LEVEL_WARN, "nbd", "too many connections, refusing one peer=%s", peer);
+        close(fd);
+        return;
+    }
+    struct nbd_conn *c = xcalloc(1, sizeof *c);
+    struct bdev_info info;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    c->export = view->export;
+    c->desc = c->export->desc;
+    bdev_get_info(c->desc, &info);
+    c->id = target_next_session_id();
+    c->nexus = nexus;
+    c->fd = fd;
+    c->limits = view->limits;
+    c->lend = info.mem_align <= 1;
+    c->since_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    c->reactor = least_loaded();
+    snprintf(c->peer, sizeof c->peer, "%s", peer);
+    snprintf(c->portal, sizeof c->portal, "%s", portal);
+    if (len) {
+        c->stash = xcalloc(1, len);
+        memcpy(c->stash, rest, len);
+        c->stash_len = len;
+    }
+    tune_socket(fd);
+    list_add_tail(&conns, &c->link);
+    conn_count++;
+    lane_conns[c->reactor]++;
+    c->export->connections++;
+    log_debug("nbd", "session begins session=%llu peer=%s export=%s reactor=%u",
+              (unsigned long long)c->id, c->peer, c->export->name, c->reactor);
+    reactor_post(reactor_get(c->reactor), &c->start_post, nbd_conn_start, c);
+}
+
+static void conn_free(void *conn)
+{
+    free(conn);
+}
+
+/* Runs on the connection's reactor, behind the stop post. */
+static void stop_is_over(void *conn)
+{
+    struct nbd_conn *c = conn;
+    reactor_post(reactor_main(), &c->gone_post, conn_free, c);
+}
+
+void nbd_server_gone(void *conn)
+{
+    struct nbd_conn *c = conn;
+    list_del(&c->link);
+    conn_count--;
+    lane_conns[c->reactor]--;
+    c->export->connections--;
+    log_debug("nbd", "session ends session=%llu", (unsigned long long)c->id);
+    struct gone_wait *w;
+    list_for_each (w, &gone_waits, link)
+        task_wake(w->task);
+    /* A stop post may still be on its way to the reactor: it goes first, then the memory. */
+    if (c->stopping)
+        reactor_post(reactor_get(c->reactor), &c->start_post, stop_is_over, c);
+    else
+        free(c);
+}
+
+static bool selected(const struct nbd_conn *c, const struct nbd_export *export, uint64_t id)
+{
+    return (!export || c->export == export) && (!id || c->id == id);
+}
+
+static unsigned stop_selected(const struct nbd_export *export, uint64_t id)
+{
+    unsigned n = 0;
+    struct nbd_conn *c;
+    list_for_each (c, &conns, link) {
+        if (!selected(c, export, id))
+            continue;
+        n++;
+        if (c->stopping)
+            continue;
+        c->stopping = true;
+        reactor_post(reactor_get(c->reactor), &c->stop_post, nbd_conn_stop, c);
+    }
+    return n;
+}
+
+unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id)
+{
+    struct gone_wait w = {.task = task_self()};
+    unsigned n = stop_selected(export, id);
+    list_add_tail(&gone_waits, &w.link);
+    for (unsigned left = n; left; left = stop_selected(export, id)) {
+        task_park();
+        w.woken = false;
+    }
+    list_del(&w.link);
+    return n;
+}
+
+void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
+                     void *arg)
+{
+    struct nbd_conn *c;
+    list_for_each (c, &conns, link) {
+        if (selected(c, export, 0) && relaxed_get(&c->state) == NBD_CONN_OPEN)
+            fn(c, arg);
+    }
+}
+
+/* ---- sessions */
+
+struct session_call {
+    void (*fn)(const struct session_info *info, void *arg);
+    void *arg;
+};
+
+static void tell_session(struct nbd_conn *c, void *arg)
+{
+    const struct session_call *call = arg;
+    struct session_info info = {
+        .id = c->id,
+        .protocol = "nbd",
+        .reactor = c->reactor,
+        .since_ms = c->since_ms,
+        .inflight = relaxed_get(&c->inflight),
+        .reads = relaxed_get(&c->reads),
+        .writes = relaxed_get(&c->writes),
+        .read_bytes = relaxed_get(&c->read_bytes),
+        .written_bytes = relaxed_get(&c->written_bytes),
+    };
+    memcpy(info.peer, c->peer, sizeof info.peer);
+    memcpy(info.portal, c->portal, sizeof info.portal);
+    memcpy(info.object, c->export->name, sizeof info.object);
+    call->fn(&info, call->arg);
+}
+
+static void sessions(void (*fn)(const struct session_info *info, void *arg), void *arg)
+{
+    struct session_call call = {fn, arg};
+    nbd_server_each(NULL, tell_session, &call);
+}
+
+static bool kill_session(uint64_t id)
+{
+    return id && nbd_server_disconnect(NULL, id);
+}
+
+static const struct target_protocol protocol = {
+    .name = "nbd",
+    .sessions = sessions,
+    .kill = kill_session,
+};
+
+/* ---- listeners */
+
+static struct listener *find_listener(const char *addr)
+{
+    char bound[NET_ADDR_TEXT];
+    struct listener *l;
+    list_for_each (l, &listeners, link) {
+        net_addr_format(net_listener_addr(l->net), bound, sizeof bound);
+        if (!strcmp(net_listener_text(l->net), addr) || !strcmp(bound, addr))
+            return l;
+    }
+    return NULL;
+}
+
+int nbd_listen(const char *addr, struct err *e)
+{
+    assert(running);
+    if (find_listener(addr))
+        return err_set(e, ERR_EXISTS, "addr", "NBD listens on %s already", addr);
+    struct net_listener *net = net_listen(addr, DEFAULT_PORT, "addr", nbd_hello_accept, NULL, e);
+    if (!net)
+        return -1;
+    struct listener *l = xcalloc(1, sizeof *l);
+    l->net = net;
+    list_add_tail(&listeners, &l->link);
+    return 0;
+}
+
+static void listener_free(struct listener *l)
+{
+    list_del(&l->link);
+    net_unlisten(&l->net);
+    free(l);
+}
+
+int nbd_unlisten(const char *addr, struct err *e)
+{
+    struct listener *l = find_listener(addr);
+    if (!l)
+        return err_set(e, ERR_NOT_FOUND, "addr", "NBD does not listen on %s", addr);
+    listener_free(l);
+    return 0;
+}
+
+void nbd_listener_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg)
+{
+    struct listener *l;
+    list_for_each (l, &listeners, link) {
+        char bound[NET_ADDR_TEXT];
+        fn(net_listener_text(l->net),
+           net_addr_format(net_listener_addr(l->net), bound, sizeof bound), arg);
+    }
+}
+
+/* ---- beginning and end */
+
+int nbd_init(struct err *e)
+{
+    (void)e;
+    assert(!running);
+    running = true;
+    nexus = gate_nexus("nbd");
+    for (unsigned i = 0; i < reactor_count(); i++)
+        nbd_lane_init(i, NBD_MEM_TOTAL / reactor_count());
+    nbd_exports_init();
+    target_register(&protocol);
+    return 0;
+}
+
+static void lane_fini(void *arg)
+{
+    if (reactor_self_index() < reactor_count())
+        nbd_lane_fini(arg);
+}
+
+void nbd_shutdown(void)
+{
+    assert(running);
+    while (!list_empty(&listeners))
+        listener_free(list_first(&listeners, struct listener, link));
+    nbd_hello_close_all();
+    nbd_server_disconnect(NULL, 0);
+    nbd_exports_fini();
+    task_call_all(lane_fini, NULL);
+    running = false;
+}
