@@ -50,7 +50,7 @@ static bool full_name_valid(const char *name)
 static struct reserved *find_reserved(const char *name)
 {
     struct reserved *r;
-    list_for_each(r, &reserved_names, link) {
+    list_for_each (r, &reserved_names, link) {
         if (!strcmp(r->name, name))
             return r;
     }
@@ -60,7 +60,7 @@ static struct reserved *find_reserved(const char *name)
 struct bdev *bdev_find(const char *name)
 {
     struct bdev_core *c;
-    list_for_each(c, &devices, link) {
+    list_for_each (c, &devices, link) {
         if (!strcmp(c->bdev->name, name))
             return c->bdev;
     }
@@ -70,7 +70,7 @@ struct bdev *bdev_find(const char *name)
 struct bdev *bdev_find_uuid(const struct uuid *uuid)
 {
     struct bdev_core *c;
-    list_for_each(c, &devices, link) {
+    list_for_each (c, &devices, link) {
         if (uuid_equal(&c->bdev->uuid, uuid))
             return c->bdev;
     }
@@ -135,7 +135,7 @@ static void check_geometry(const struct bdev *b)
 static void tell_watches(struct bdev *bdev, bool added)
 {
     struct bdev_watch *w, *tmp;
-    list_for_each_safe(w, tmp, &watches, link)
+    list_for_each_safe (w, tmp, &watches, link)
         w->fn(bdev, added, w->arg);
 }
 
@@ -168,7 +168,7 @@ void bdev_unregister(struct bdev *bdev)
     __atomic_store_n(&c->state, BDEV_REMOVING, __ATOMIC_RELEASE);
     tell_watches(bdev, false);
     struct bdev_desc *d;
-    list_for_each(d, &c->descs, link)
+    list_for_each (d, &c->descs, link)
         post_event(d, BDEV_EVENT_REMOVE);
     while (!list_empty(&c->descs)) {
         c->unregister_task = task_self();
@@ -214,7 +214,7 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
         return NULL;
     }
     struct bdev_desc *d;
-    list_for_each(d, &b->core->descs, link) {
+    list_for_each (d, &b->core->descs, link) {
         if (conflicts(d->claim, claim)) {
             err_set(e, ERR_IN_USE, "device", "the device %s is in use by %s", name, d->user.label);
             return NULL;
@@ -241,7 +241,7 @@ static uint64_t desc_inflight(const struct bdev_desc *d)
 {
     uint64_t n = 0;
     for (unsigned r = 0; r <= reactor_count(); r++)
-        n += relaxed_load(&d->per[r].inflight);
+        n += __atomic_load_n(&d->per[r].inflight, __ATOMIC_ACQUIRE);
     return n;
 }
 
@@ -311,7 +311,7 @@ void bdev_set_size(struct bdev *bdev, uint64_t size)
     if (shrink)
         bdev_resume(bdev);
     struct bdev_desc *d;
-    list_for_each(d, &c->descs, link)
+    list_for_each (d, &c->descs, link)
         post_event(d, BDEV_EVENT_RESIZE);
 }
 
@@ -400,7 +400,7 @@ bool bdev_users(const struct bdev *bdev, char *out, size_t size)
     if (size)
         out[0] = 0;
     struct bdev_desc *d;
-    list_for_each(d, &bdev->core->descs, link) {
+    list_for_each (d, &bdev->core->descs, link) {
         if (n < size)
             n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "", d->user.label);
     }
@@ -410,7 +410,7 @@ bool bdev_users(const struct bdev *bdev, char *out, size_t size)
 void bdev_for_each(void (*fn)(struct bdev *bdev, void *arg), void *arg)
 {
     struct bdev_core *c, *tmp;
-    list_for_each_safe(c, tmp, &devices, link)
+    list_for_each_safe (c, tmp, &devices, link)
         fn(c->bdev, arg);
 }
 

@@ -18,7 +18,7 @@ enum { BDEV_NAME_MAX = 65 }; /* "POOL/VOL": two names of at most 32 */
 enum bdev_claim {
     CLAIM_READ,         /* reads only */
     CLAIM_SHARED_WRITE, /* targets: several may write, through the gate */
-    CLAIM_EXCLUSIVE,    /* raid, volumes: nobody else may open but for CLAIM_READ by the same layer */
+    CLAIM_EXCLUSIVE, /* raid, volumes: nobody else may open but for CLAIM_READ by the same layer */
 };
 
 enum bdev_event {
@@ -41,10 +41,10 @@ struct bdev_info {
     char type[16]; /* "file", "raid1", "volume", ... */
     struct uuid uuid;
     uint64_t size;
-    uint32_t block_size; /* logical, 512..4096: unit of every checked offset and length */
-    uint32_t phys_block; /* physical */
-    uint32_t opt_io;     /* preferred transfer length, 0 = unknown (raid0: full stripe) */
-    uint32_t mem_align;  /* alignment of data that needs no bounce */
+    uint32_t block_size;   /* logical, 512..4096: unit of every checked offset and length */
+    uint32_t phys_block;   /* physical */
+    uint32_t opt_io;       /* preferred transfer length, 0 = unknown (raid0: full stripe) */
+    uint32_t mem_align;    /* alignment of data that needs no bounce */
     uint64_t discard_gran; /* 0 = no discard */
     bool discard_zeroes;   /* discarded ranges read as zeroes */
     bool write_cache;      /* completed writes may be volatile until FLUSH */

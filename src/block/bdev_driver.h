@@ -6,8 +6,8 @@
 #include "block/bdev.h"
 
 /*
- * Block devices as their implementers see them (drivers, raid levels, volumes). Embed `struct bdev`,
- * fill the first group, call bdev_register.
+ * Block devices as their implementers see them (drivers, raid levels, volumes). Embed `struct
+ * bdev`, fill the first group, call bdev_register.
  */
 struct bdev_ops {
     const char *type;
@@ -18,7 +18,8 @@ struct bdev_ops {
      * same reactor. */
     void (*submit)(struct bdev *bdev, struct bio *bio);
 
-    /* Optional. The device's state on one reactor, at first use there: fill ch->drv. 0 or -errno. */
+    /* Optional. The device's state on one reactor, at first use there: fill ch->drv. 0 or -errno.
+     */
     int (*channel_init)(struct bdev *bdev, struct bdev_channel *ch);
     void (*channel_fini)(struct bdev *bdev, struct bdev_channel *ch);
 
@@ -36,17 +37,17 @@ struct bdev {
     char name[BDEV_NAME_MAX + 1];
     struct uuid uuid;
     const struct bdev_ops *ops;
-    uint64_t size;         /* multiple of block_size */
-    uint32_t block_size;   /* 512..4096 */
-    uint32_t phys_block;   /* 0 = block_size */
-    uint32_t mem_align;    /* 0 = any; else a power of two up to 4096: the core bounces the rest */
+    uint64_t size;       /* multiple of block_size */
+    uint32_t block_size; /* 512..4096 */
+    uint32_t phys_block; /* 0 = block_size */
+    uint32_t mem_align;  /* 0 = any; else a power of two up to 4096: the core bounces the rest */
     uint32_t opt_io;
-    uint64_t max_io;       /* READ, WRITE, COMPARE_AND_WRITE: longer ones are split; 0 = no limit */
+    uint64_t max_io; /* READ, WRITE, COMPARE_AND_WRITE: longer ones are split; 0 = no limit */
     uint64_t max_extent_io; /* the same for DISCARD, WRITE_ZEROES, EXTENTS; 0 = no limit */
-    uint64_t boundary;     /* a bio never crosses a multiple of it; 0 = none */
-    uint64_t discard_gran; /* 0 = no discard */
-    uint32_t native;       /* bit (1 << op) per op that submit takes */
-    unsigned fanout;       /* children one bio may have at once; 0 for leaves */
+    uint64_t boundary;      /* a bio never crosses a multiple of it; 0 = none */
+    uint64_t discard_gran;  /* 0 = no discard */
+    uint32_t native;        /* bit (1 << op) per op that submit takes */
+    unsigned fanout;        /* children one bio may have at once; 0 for leaves */
     bool native_fua;
     bool discard_zeroes, write_cache, read_only, rotational, known_zero;
     bool redundant; /* a member's failed FLUSH is this layer's business: do not latch write_error */
@@ -61,12 +62,13 @@ struct bdev_channel {
     struct bdev_channel_core *core;
 };
 
-/* Main. Fails on a name that is taken (arrays, pools and devices share one namespace) or invalid. */
+/* Main. Fails on a name that is taken (arrays, pools and devices share one namespace) or invalid.
+ */
 int bdev_register(struct bdev *bdev, struct err *e);
 /*
  * Main, in a task. New bios end in -ENODEV, users get BDEV_EVENT_REMOVE, and when the last of them
- * has closed and nothing is in flight, ops->destroy is called; only then this returns and the name is
- * free. To refuse a device in use, look at bdev_users first.
+ * has closed and nothing is in flight, ops->destroy is called; only then this returns and the name
+ * is free. To refuse a device in use, look at bdev_users first.
  */
 void bdev_unregister(struct bdev *bdev);
 /* Main, in a task: grow publishes the size, then tells users; shrink quiesces first. */
@@ -90,21 +92,22 @@ void bio_complete(struct bio *bio, int error);
 
 /* A child of `parent` for the device below: same op, flags, range, data; change what differs, then
  * bio_submit. Never NULL while the parent has at most bdev->fanout children that are not put. The
- * child's `done` defaults to bio_child_done; its drv scratch is its target's, so a layer keeps what it
- * must know of a child in child->arg. */
+ * child's `done` defaults to bio_child_done; its drv scratch is its target's, so a layer keeps what
+ * it must know of a child in child->arg. */
 struct bio *bio_child(struct bio *parent, struct bdev_desc *to);
 /* Sets the child's part of the parent's range: `from` is relative to the parent's offset. */
 void bio_child_range(struct bio *child, uint64_t from, uint64_t length, uint64_t offset);
-void bio_child_put(struct bio *child); /* after its done ran (a child may be submitted again first) */
+void bio_child_put(
+    struct bio *child); /* after its done ran (a child may be submitted again first) */
 
 /* Fan-out: parent->pending = n; submit n children; each bio_child_done merges its error into the
  * parent (first error wins), puts the child, and completes the parent with the last one. */
 void bio_child_done(struct bio *child);
 
 /*
- * Runs run(bdev, child) on `owner` with a copy of the bio (same op, range, data; channel and children
- * are the owner's), and completes `bio` here with what bio_complete(child) says there. When this is the
- * owner, run gets the bio itself. Needs bdev->fanout >= 1.
+ * Runs run(bdev, child) on `owner` with a copy of the bio (same op, range, data; channel and
+ * children are the owner's), and completes `bio` here with what bio_complete(child) says there.
+ * When this is the owner, run gets the bio itself. Needs bdev->fanout >= 1.
  */
 void bio_forward(struct bio *bio, struct reactor *owner,
                  void (*run)(struct bdev *bdev, struct bio *child));

@@ -261,7 +261,7 @@ static void finish(void *arg)
             exclusive_give(bio);
         if (bio->buf)
             iobuf_put(&bio->buf);
-        relaxed_dec(&bio->desc->per[reactor_self_index()].inflight);
+        release_dec(&bio->desc->per[reactor_self_index()].inflight);
         bio->done(bio); /* the bio may be gone now */
     }
     if (!--cc->active)

@@ -18,22 +18,22 @@ struct iobuf;
 /*
  * A bio is one request to a device. The submitter owns its memory and fills it (bio_init, then the
  * fields of the first group), calls bio_submit on a reactor, and gets `done` on the same reactor,
- * exactly once, never from within bio_submit. Until then the bio, its iovec array and its data belong
- * to the device. There is no cancel: who loses interest suppresses the reply and waits.
+ * exactly once, never from within bio_submit. Until then the bio, its iovec array and its data
+ * belong to the device. There is no cancel: who loses interest suppresses the reply and waits.
  *
- * The core checks range, alignment, op and flags before a driver sees the bio; a violation completes
- * with -EINVAL, or -ENXIO when the range ends beyond the device.
+ * The core checks range, alignment, op and flags before a driver sees the bio; a violation
+ * completes with -EINVAL, or -ENXIO when the range ends beyond the device.
  */
 enum bio_op {
     BIO_READ,
     BIO_WRITE,
-    BIO_FLUSH,             /* offset = length = 0; covers every write completed before, on any reactor */
-    BIO_DISCARD,           /* advisory; -EOPNOTSUPP where the device has none */
-    BIO_WRITE_ZEROES,      /* reads as zero afterwards; BIO_NO_UNMAP keeps it allocated */
-    BIO_EXTENTS,           /* fills `extents` */
-    BIO_PREFETCH,          /* advisory */
-    BIO_COMPARE_AND_WRITE, /* data = length bytes to compare, then length bytes to write; a difference
-                              is -EUCLEAN with bad_offset set */
+    BIO_FLUSH,        /* offset = length = 0; covers every write completed before, on any reactor */
+    BIO_DISCARD,      /* advisory; -EOPNOTSUPP where the device has none */
+    BIO_WRITE_ZEROES, /* reads as zero afterwards; BIO_NO_UNMAP keeps it allocated */
+    BIO_EXTENTS,      /* fills `extents` */
+    BIO_PREFETCH,     /* advisory */
+    BIO_COMPARE_AND_WRITE, /* data = length bytes to compare, then length bytes to write; a
+                              difference is -EUCLEAN with bad_offset set */
     BIO_COPY,              /* from copy_src:copy_offset to this device */
     BIO_OP_COUNT
 };
@@ -50,8 +50,8 @@ enum bio_flags {
  *   -EILSEQ           checksum                                   -ETIMEDOUT gave up waiting
  *   -ENOSPC           out of (thin) space                        -EROFS     read only
  *   -EBADE            reservation conflict                       -EOPNOTSUPP op not possible here
- *   -EUCLEAN          compare-and-write differs                  -EAGAIN    before anything was done
- *   -EINVAL -ENXIO    the submitter's mistake
+ *   -EUCLEAN          compare-and-write differs                  -EAGAIN    before anything was
+ * done -EINVAL -ENXIO    the submitter's mistake
  */
 typedef void (*bio_done_fn)(struct bio *bio);
 
@@ -70,11 +70,11 @@ struct bio_extents {
 struct bio {
     /* -- the submitter fills */
     struct bdev_desc *desc;
-    uint8_t op;      /* enum bio_op */
-    uint8_t flags;   /* enum bio_flags */
+    uint8_t op;    /* enum bio_op */
+    uint8_t flags; /* enum bio_flags */
     unsigned iovcnt;
-    uint64_t offset; /* bytes */
-    uint64_t length; /* bytes; READ, WRITE at most BIO_MAX_DATA */
+    uint64_t offset;         /* bytes */
+    uint64_t length;         /* bytes; READ, WRITE at most BIO_MAX_DATA */
     const struct iovec *iov; /* data, beginning iov_skip bytes into the array */
     size_t iov_skip;
     union {
@@ -128,10 +128,11 @@ void bio_submit(struct bio *bio);
 /* In a task: submits and waits; returns bio->error. `done`/`arg` are overwritten. */
 int bio_wait(struct bio *bio);
 
-/* In a task, on any reactor: one operation with a plain buffer (any alignment; bounced by the core).
- * Returns 0 or a class. */
+/* In a task, on any reactor: one operation with a plain buffer (any alignment; bounced by the
+ * core). Returns 0 or a class. */
 int bdev_read(struct bdev_desc *desc, uint64_t offset, void *buf, size_t len);
-int bdev_write(struct bdev_desc *desc, uint64_t offset, const void *buf, size_t len, unsigned flags);
+int bdev_write(struct bdev_desc *desc, uint64_t offset, const void *buf, size_t len,
+               unsigned flags);
 int bdev_flush(struct bdev_desc *desc);
 
 const char *bio_op_name(enum bio_op op); /* "read", "write_zeroes", ... */
@@ -142,8 +143,8 @@ const char *bio_op_name(enum bio_op op); /* "read", "write_zeroes", ... */
  * when it needs more than max. */
 unsigned bio_iovec(const struct bio *bio, uint64_t from, uint64_t len, struct iovec *out,
                    unsigned max);
-void bio_copy_in(const struct bio *bio, uint64_t from, const void *src, size_t len);  /* to iov */
-void bio_copy_out(const struct bio *bio, uint64_t from, void *dst, size_t len);       /* from iov */
+void bio_copy_in(const struct bio *bio, uint64_t from, const void *src, size_t len); /* to iov */
+void bio_copy_out(const struct bio *bio, uint64_t from, void *dst, size_t len);      /* from iov */
 void bio_fill_zero(const struct bio *bio, uint64_t from, size_t len);
 
 static inline bool bio_has_data(enum bio_op op)

@@ -11,10 +11,10 @@
 enum bdev_state { BDEV_LIVE, BDEV_REMOVING };
 enum bio_state { BIO_IDLE = 0, BIO_WAITING, BIO_HELD, BIO_DRIVER, BIO_COMPLETING };
 enum bio_core_flags {
-    BIO_CORE_INNER = 1,     /* a sub-request of the core: no checks, no counting */
-    BIO_CORE_FORWARDED = 2, /* a child that runs on another reactor than its parent */
-    BIO_CORE_POOLED = 4,    /* memory is the reactor's pool */
-    BIO_CORE_RESERVED = 8,  /* its children come from the channel's reserve */
+    BIO_CORE_INNER = 1,       /* a sub-request of the core: no checks, no counting */
+    BIO_CORE_FORWARDED = 2,   /* a child that runs on another reactor than its parent */
+    BIO_CORE_POOLED = 4,      /* memory is the reactor's pool */
+    BIO_CORE_RESERVED = 8,    /* its children come from the channel's reserve */
     BIO_CORE_OF_RESERVE = 16, /* memory is a channel's reserve */
     BIO_CORE_REFUSED = 32,    /* ended by the core's checks, not by the device */
 };
@@ -32,9 +32,9 @@ struct bdev_core {
 
     /* exclusive mode: plain writes take byte ranges too (block/range.h) */
     struct range_map *ranges;
-    bool exclusive;        /* atomic */
-    bool excl_leaving;     /* atomic: a task that ends the mode is on its way */
-    uint64_t excl_used_ns; /* atomic */
+    bool exclusive;         /* atomic */
+    bool excl_leaving;      /* atomic: a task that ends the mode is on its way */
+    uint64_t excl_used_ns;  /* atomic */
     struct tlock excl_lock; /* reactor 0's */
 
     struct tlock gate_lock;        /* reactor 0's */
@@ -69,13 +69,14 @@ struct bdev_desc {
     unsigned events; /* pending, bits of 1 << enum bdev_event */
     bool event_posted, closed;
     struct {
-        _Alignas(64) uint64_t inflight; /* each reactor writes its own */
+        uint64_t inflight; /* each reactor writes its own, a cache line apart */
+        uint64_t pad[7];
     } per[REACTOR_MAX];
 };
 
 /* bio.c */
 void bio_dispatch(struct bio *bio);
-void bio_start(struct bio *bio);   /* to the driver, as soon as its children are promised */
+void bio_start(struct bio *bio); /* to the driver, as soon as its children are promised */
 void bio_inner(struct bio *bio, struct bdev_channel *ch, struct xform *x, bio_done_fn done);
 void bio_set_t_submit(struct bio *bio);
 
@@ -97,9 +98,9 @@ void xform_start(struct bio *bio);
 bool xform_fallback(struct bio *bio); /* a native op ended in -EOPNOTSUPP: is there another way? */
 
 /* exclusive.c */
-bool exclusive_take(struct bio *bio);    /* false: dispatch goes on when the range is had */
+bool exclusive_take(struct bio *bio); /* false: dispatch goes on when the range is had */
 void exclusive_give(struct bio *bio);
-void exclusive_enter(struct bio *bio);   /* turns the mode on, then dispatches */
+void exclusive_enter(struct bio *bio); /* turns the mode on, then dispatches */
 
 /* gate.c */
 bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write);
@@ -111,7 +112,8 @@ void stats_count(struct bio *bio);
 /* Counters that one thread writes and any thread reads. */
 #define relaxed_add(p, v) __atomic_store_n(p, *(p) + (v), __ATOMIC_RELAXED)
 #define relaxed_inc(p) relaxed_add(p, 1)
-#define relaxed_dec(p) __atomic_store_n(p, *(p) - 1, __ATOMIC_RELAXED)
+/* Released: who sees the zero may free what the counter guards. */
+#define release_dec(p) __atomic_store_n(p, *(p)-1, __ATOMIC_RELEASE)
 #define relaxed_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Children of bios. Each reactor keeps a pool of free bios that grows as needed. A bio is handed to a
- * driver only when `fanout` children are promised to it: free in the pool and not promised to others.
- * When memory is out, the channel's own reserve serves one parent at a time, so that each layer of a
- * stack always makes progress; the others wait in order.
+ * Children of bios. Each reactor keeps a pool of free bios that grows as needed. A bio is handed to
+ * a driver only when `fanout` children are promised to it: free in the pool and not promised to
+ * others. When memory is out, the channel's own reserve serves one parent at a time, so that each
+ * layer of a stack always makes progress; the others wait in order.
  */
 #include <assert.h>
 #include <errno.h>

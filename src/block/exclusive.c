@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Exclusive mode: while a device has compare-and-write (emulated) in use, every write takes its byte range,
- * so that no plain write slips between the compare and the write. The mode is entered by
- * quiescing all channels (writes that took no range have ended then) and left when it has not been
- * used for a while; devices that never see such a command never pay for it.
+ * Exclusive mode: while a device has compare-and-write (emulated) in use, every write takes its
+ * byte range, so that no plain write slips between the compare and the write. The mode is entered
+ * by quiescing all channels (writes that took no range have ended then) and left when it has not
+ * been used for a while; devices that never see such a command never pay for it.
  */
 #include <assert.h>
 #include <errno.h>

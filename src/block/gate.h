@@ -9,22 +9,22 @@
 
 /*
  * The reservation gate of a device: one table for all protocols that serve it. A nexus (initiator
- * port and target port of iSCSI, an NBD connection, ...) is an opaque id; 0 is "internal", which the
- * gate never stops. Ids come from gate_nexus() and are stable for equal names while the daemon runs;
- * only names are kept on disk.
+ * port and target port of iSCSI, an NBD connection, ...) is an opaque id; 0 is "internal", which
+ * the gate never stops. Ids come from gate_nexus() and are stable for equal names while the daemon
+ * runs; only names are kept on disk.
  *
  * Bios that come through a CLAIM_SHARED_WRITE desc are checked against a per-reactor read-only copy
  * and end in -EBADE on conflict (SPC-4 5.12, table "allowed commands"). NBD connections
  * are never registered.
  */
 enum gate_type { /* values of PERSISTENT RESERVE's TYPE field, SPC-4 6.15.3 */
-    GATE_NONE = 0,
-    GATE_WRITE_EXCLUSIVE = 1,
-    GATE_EXCLUSIVE_ACCESS = 3,
-    GATE_WRITE_EXCLUSIVE_REGISTRANTS = 5,
-    GATE_EXCLUSIVE_ACCESS_REGISTRANTS = 6,
-    GATE_WRITE_EXCLUSIVE_ALL = 7,
-    GATE_EXCLUSIVE_ACCESS_ALL = 8,
+                 GATE_NONE = 0,
+                 GATE_WRITE_EXCLUSIVE = 1,
+                 GATE_EXCLUSIVE_ACCESS = 3,
+                 GATE_WRITE_EXCLUSIVE_REGISTRANTS = 5,
+                 GATE_EXCLUSIVE_ACCESS_REGISTRANTS = 6,
+                 GATE_WRITE_EXCLUSIVE_ALL = 7,
+                 GATE_EXCLUSIVE_ACCESS_ALL = 8,
 };
 
 struct gate_registrant {
@@ -41,7 +41,7 @@ struct gate_state {
     struct gate_registrant *reg; /* sorted by nexus */
 };
 
-uint64_t gate_nexus(const char *name);        /* any reactor; never 0 */
+uint64_t gate_nexus(const char *name); /* any reactor; never 0 */
 bool gate_nexus_name(uint64_t nexus, char *out, size_t size);
 
 /* Would the op be let through now? Any reactor. */
@@ -50,9 +50,9 @@ bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
 void gate_get(struct bdev *bdev, struct gate_state *state_r);
 
 /*
- * In a task, on any reactor. Changes are serialised a device: `change` gets a private copy to edit and
- * returns 0 or an error to give up; then `persist` (may be NULL; may block the task) makes the new
- * state durable; then the state is published to all reactors, bios that conflict with it are
+ * In a task, on any reactor. Changes are serialised a device: `change` gets a private copy to edit
+ * and returns 0 or an error to give up; then `persist` (may be NULL; may block the task) makes the
+ * new state durable; then the state is published to all reactors, bios that conflict with it are
  * waited for, and gate_change returns 0. Nothing is published when either fails.
  */
 typedef int (*gate_change_fn)(struct gate_state *state, void *arg);

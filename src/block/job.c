@@ -20,8 +20,8 @@ struct job {
     struct reactor *home;
     job_fn fn;
     void *arg;
-    uint64_t done, total, rate; /* atomic */
-    bool cancel, pause;         /* atomic; main sets them */
+    uint64_t done, total, rate;  /* atomic */
+    bool cancel, pause;          /* atomic; main sets them */
     uint64_t mark_ns, mark_done; /* the job's: where the rate window began */
     int rc;
     struct err err; /* the job's until it has ended */
@@ -34,7 +34,7 @@ struct job_waiter {
     struct task *task;
 };
 
-static uint64_t next_id;          /* atomic */
+static uint64_t next_id;                   /* atomic */
 static struct list jobs = LIST_INIT(jobs); /* main's, as all below */
 static unsigned ended;
 static void (*observer)(const struct job_info *, void *);
@@ -77,7 +77,7 @@ static bool is_over(const struct job *j)
 static void drop_oldest(void)
 {
     struct job *j, *tmp;
-    list_for_each_safe(j, tmp, &jobs, link) {
+    list_for_each_safe (j, tmp, &jobs, link) {
         if (ended <= KEEP_ENDED)
             return;
         if (!is_over(j) || !list_empty(&j->waiters))
@@ -145,7 +145,8 @@ bool job_step(struct job *j, uint64_t done, uint64_t total)
     __atomic_store_n(&j->total, total, __ATOMIC_RELAXED);
     uint64_t now = reactor_now();
     if (now - j->mark_ns > RATE_WINDOW_NS / 4 && done >= j->mark_done) {
-        uint64_t rate = (uint64_t)((double)(done - j->mark_done) * 1e9 / (double)(now - j->mark_ns));
+        uint64_t rate =
+            (uint64_t)((double)(done - j->mark_done) * 1e9 / (double)(now - j->mark_ns));
         __atomic_store_n(&j->rate, rate, __ATOMIC_RELAXED);
         if (now - j->mark_ns > RATE_WINDOW_NS) {
             j->mark_ns = now;
@@ -168,7 +169,7 @@ uint64_t job_id(const struct job *j)
 static struct job *find(uint64_t id)
 {
     struct job *j;
-    list_for_each(j, &jobs, link) {
+    list_for_each (j, &jobs, link) {
         if (j->info.id == id)
             return j;
     }
@@ -197,7 +198,7 @@ bool job_get(uint64_t id, struct job_info *info_r)
 void job_for_each(void (*fn)(const struct job_info *info, void *arg), void *arg)
 {
     struct job *j;
-    list_for_each(j, &jobs, link) {
+    list_for_each (j, &jobs, link) {
         struct job_info info;
         snapshot(j, &info);
         fn(&info, arg);

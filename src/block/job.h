@@ -9,21 +9,21 @@
 #include "reactor/reactor.h"
 
 /*
- * Jobs: long background work with a name, progress, rate, pause, cancel and a cursor. A job is a task
- * on its home reactor that calls job_step now and then. The list of jobs belongs to main; ended jobs
- * stay listed (the last 256).
+ * Jobs: long background work with a name, progress, rate, pause, cancel and a cursor. A job is a
+ * task on its home reactor that calls job_step now and then. The list of jobs belongs to main;
+ * ended jobs stay listed (the last 256).
  */
 struct job;
 
 enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
 struct job_info {
-    uint64_t id;        /* > 0, grows */
-    char kind[24];      /* "resync", "rebuild", ... */
-    char object[80];    /* the name of what it works on */
+    uint64_t id;     /* > 0, grows */
+    char kind[24];   /* "resync", "rebuild", ... */
+    char object[80]; /* the name of what it works on */
     enum job_state state;
-    uint64_t done, total; /* in bytes or steps; total 0 = unknown */
-    uint64_t rate;        /* per second, over the last few seconds */
+    uint64_t done, total;          /* in bytes or steps; total 0 = unknown */
+    uint64_t rate;                 /* per second, over the last few seconds */
     uint64_t started_ms, ended_ms; /* wall clock, ms since 1970 */
     bool can_cancel;
     struct err err; /* JOB_FAILED */

@@ -83,11 +83,11 @@ static bool blocked(const struct shard *s, const struct range_req *req,
                     const struct range_part *before)
 {
     struct range_part *p;
-    list_for_each(p, &s->held, link) {
+    list_for_each (p, &s->held, link) {
         if (overlap(p->req, req))
             return true;
     }
-    list_for_each(p, &s->waiting, link) {
+    list_for_each (p, &s->waiting, link) {
         if (p == before)
             break;
         if (overlap(p->req, req))
@@ -149,7 +149,7 @@ void range_release(struct range_map *m, struct range_req *req)
         pthread_mutex_lock(&s->lock);
         list_del(&part_of(req, i)->link);
         struct range_part *p, *tmp;
-        list_for_each_safe(p, tmp, &s->waiting, link) {
+        list_for_each_safe (p, tmp, &s->waiting, link) {
             if (blocked(s, p->req, p))
                 continue;
             list_del(&p->link);

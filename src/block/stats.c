@@ -75,7 +75,7 @@ uint64_t bdev_inflight(struct bdev *bdev)
 {
     uint64_t n = 0;
     struct bdev_desc *d;
-    list_for_each(d, &bdev->core->descs, link) {
+    list_for_each (d, &bdev->core->descs, link) {
         for (unsigned r = 0; r <= reactor_count(); r++)
             n += relaxed_load(&d->per[r].inflight);
     }
@@ -116,7 +116,7 @@ static void list_here(void *arg)
     struct list *const lists[] = {&ch->core->inflight, &ch->core->held, &ch->core->waiting};
     for (unsigned i = 0; i < 3; i++) {
         struct bio *bio;
-        list_for_each(bio, lists[i], link)
+        list_for_each (bio, lists[i], link)
             list_one(l, bio, now);
     }
 }

@@ -22,7 +22,8 @@ uint64_t hist_bound_ns(unsigned bucket); /* upper bound of a bucket, UINT64_MAX 
 void bdev_op_stats(struct bdev *bdev, enum bio_op op, struct op_stats *stats_r);
 uint64_t bdev_inflight(struct bdev *bdev);
 
-/* In a task on main: calls fn for every bio in flight on any device: what `debug inflight` prints. */
+/* In a task on main: calls fn for every bio in flight on any device: what `debug inflight` prints.
+ */
 struct inflight_info {
     char device[BDEV_NAME_MAX + 1];
     enum bio_op op;

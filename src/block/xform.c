@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the core does for a driver that cannot take a bio as it is: split it, bounce its data, emulate
- * FUA by a FLUSH, zeroes by writing, copy by reading and writing, compare-and-write by
+ * What the core does for a driver that cannot take a bio as it is: split it, bounce its data,
+ * emulate FUA by a FLUSH, zeroes by writing, copy by reading and writing, compare-and-write by
  * comparing. A transformation works through the parent's range piece by piece, up to
  * XFORM_WINDOW pieces at a time, as inner bios of the same device, then flushes if it must.
  */
@@ -67,7 +67,8 @@ static bool too_wide(const struct bdev *b, const struct bio *bio)
         return false;
     if (bio->length > piece_limit(b, bio->op))
         return true;
-    return b->boundary && bio->offset / b->boundary != (bio->offset + bio->length - 1) / b->boundary;
+    return b->boundary &&
+           bio->offset / b->boundary != (bio->offset + bio->length - 1) / b->boundary;
 }
 
 bool xform_needed(const struct bio *bio)

@@ -45,7 +45,8 @@ static void count(struct reactor *r, int64_t bytes)
 
 static struct iobuf *fresh(size_t size, unsigned order)
 {
-    size_t bytes = order <= IOBUF_MAX_ORDER ? (size_t)1 << order : (size + ALIGN - 1) / ALIGN * ALIGN;
+    size_t bytes =
+        order <= IOBUF_MAX_ORDER ? (size_t)1 << order : (size + ALIGN - 1) / ALIGN * ALIGN;
     struct iobuf *b = malloc(sizeof *b);
     if (!b)
         return NULL;

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * Refcounted data buffers from the calling reactor's pools: 4096-byte aligned, sizes 4 KiB to 1 MiB in
- * powers of two; larger ones come from mmap. The count is atomic: the last reference may be
+ * Refcounted data buffers from the calling reactor's pools: 4096-byte aligned, sizes 4 KiB to 1 MiB
+ * in powers of two; larger ones come from mmap. The count is atomic: the last reference may be
  * dropped on any reactor (the memory goes to that reactor's pool).
  *
  * A buffer belongs to whoever holds a reference, and to the bio that uses it until that completes,

@@ -40,7 +40,7 @@ void reactors_quit(void); /* any thread */
 /* After reactors_run returned: stops and joins the I/O reactors, frees everything. */
 void reactors_stop(void);
 
-unsigned reactor_count(void); /* I/O reactors */
+unsigned reactor_count(void);                /* I/O reactors */
 struct reactor *reactor_get(unsigned index); /* 0..reactor_count(), the last is main */
 struct reactor *reactor_main(void);
 struct reactor *reactor_self(void); /* asserts that the caller is a reactor */
@@ -76,7 +76,8 @@ bool reactor_defer_pending(const struct rdefer *d);
  * shot: arm it when there is something to flush. It may cause further deferred calls. */
 void reactor_at_turn_end(struct rdefer *d, reactor_fn fn, void *arg);
 
-/* Runs fn(arg) on this reactor's thread when it ends, last registered first: for per-reactor caches. */
+/* Runs fn(arg) on this reactor's thread when it ends, last registered first: for per-reactor
+ * caches. */
 void reactor_at_exit(reactor_fn fn, void *arg);
 
 /* ---- timers */
@@ -95,11 +96,11 @@ struct fdwatch;
 typedef void (*fdwatch_fn)(void *arg, unsigned events);
 struct fdwatch *fdwatch_new(int fd, unsigned events, fdwatch_fn fn, void *arg);
 void fdwatch_set(struct fdwatch *w, unsigned events); /* 0 = pause */
-void fdwatch_free(struct fdwatch **w);                /* may be called in fn; fn is not called again */
+void fdwatch_free(struct fdwatch **w); /* may be called in fn; fn is not called again */
 
-/* ---- io_uring, for drivers: reactor_sqe gives an sqe to fill (io_uring_prep_*), whose user data is
- * set to *op; it is submitted at the end of the turn. op->fn runs with op->res = cqe->res.
- * NULL: the ring is full even after submitting (retry from reactor_defer). */
+/* ---- io_uring, for drivers: reactor_sqe gives an sqe to fill (io_uring_prep_*), whose user data
+ * is set to *op; it is submitted at the end of the turn. op->fn runs with op->res = cqe->res. NULL:
+ * the ring is full even after submitting (retry from reactor_defer). */
 struct io_uring_sqe;
 struct ring_op {
     void (*fn)(struct ring_op *op, int res);
@@ -112,8 +113,8 @@ struct reactor_stats {
     uint64_t busy_ns, turns, posts, sqes;
 };
 void reactor_get_stats(const struct reactor *r, struct reactor_stats *stats_r);
-/* ns since the reactor last finished a turn or was seen to respond: the watchdog's question. Posts a
- * probe to each; call it every few seconds from main. */
+/* ns since the reactor last finished a turn or was seen to respond: the watchdog's question. Posts
+ * a probe to each; call it every few seconds from main. */
 uint64_t reactors_max_lag(void);
 
 #endif

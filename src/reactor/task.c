@@ -31,6 +31,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+enum { POSTED = 1, ONE_WAKE = 2 };
 enum { STACK_SIZE = 256 * 1024, GUARD_SIZE = 4096, KEEP_STACKS = 4 };
 
 struct task {
@@ -41,8 +42,10 @@ struct task {
     ucontext_t ctx;
     struct task_stack *stack;
     void *fake_stack;
-    unsigned wakes; /* atomic: wakes not yet taken by a park */
-    bool posted;    /* atomic: `post` is on its way */
+    /* Atomic: twice the wakes not yet taken by a park, and the bit POSTED while `post` is on its
+     * way. One word, so that a waker touches the task in one step: as long as POSTED is set the
+     * task is not freed, and who finds it set does not come back. */
+    unsigned wakes;
     bool parked, ended;
     struct rpost post;
     struct rtimer timer;
@@ -146,7 +149,7 @@ static void resume(struct task *t)
     stack_put(r, t->stack);
     t->stack = NULL;
     /* A wake that the task took before parking may still be on its way: its handler frees then. */
-    if (!__atomic_load_n(&t->posted, __ATOMIC_SEQ_CST))
+    if (!(__atomic_load_n(&t->wakes, __ATOMIC_SEQ_CST) & POSTED))
         task_free(t);
 }
 
@@ -182,7 +185,7 @@ static void task_main(void)
 static void begin(void *arg)
 {
     struct task *t = arg;
-    __atomic_store_n(&t->posted, false, __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&t->wakes, ~(unsigned)POSTED, __ATOMIC_SEQ_CST);
     t->home->live_tasks++;
     t->stack = stack_get(t->home);
     getcontext(&t->ctx);
@@ -200,7 +203,7 @@ void task_start(struct reactor *on, const char *name, reactor_fn fn, void *arg)
     t->name = name;
     t->fn = fn;
     t->arg = arg;
-    t->posted = true;
+    t->wakes = POSTED;
     reactor_post(on, &t->post, begin, t);
 }
 
@@ -218,9 +221,9 @@ bool task_in(void)
 
 static bool take_wake(struct task *t)
 {
-    if (!__atomic_load_n(&t->wakes, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&t->wakes, __ATOMIC_SEQ_CST) < ONE_WAKE)
         return false;
-    __atomic_fetch_sub(&t->wakes, 1, __ATOMIC_SEQ_CST);
+    __atomic_fetch_sub(&t->wakes, ONE_WAKE, __ATOMIC_SEQ_CST); /* only the task itself takes */
     return true;
 }
 
@@ -237,13 +240,12 @@ void task_park(void)
 static void deliver_wake(void *arg)
 {
     struct task *t = arg;
-    /* First clear, then look: a waker that finds `posted` still set relies on this look. */
-    __atomic_store_n(&t->posted, false, __ATOMIC_SEQ_CST);
+    unsigned wakes = __atomic_fetch_and(&t->wakes, ~(unsigned)POSTED, __ATOMIC_SEQ_CST);
     if (t->ended) {
         task_free(t);
         return;
     }
-    if (t->parked && __atomic_load_n(&t->wakes, __ATOMIC_SEQ_CST)) {
+    if (t->parked && wakes >= ONE_WAKE) {
         t->parked = false;
         resume(t);
     }
@@ -251,8 +253,11 @@ static void deliver_wake(void *arg)
 
 void task_wake(struct task *t)
 {
-    __atomic_fetch_add(&t->wakes, 1, __ATOMIC_SEQ_CST);
-    if (!__atomic_exchange_n(&t->posted, true, __ATOMIC_SEQ_CST))
+    unsigned old = __atomic_load_n(&t->wakes, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&t->wakes, &old, (old + ONE_WAKE) | POSTED, true,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+    if (!(old & POSTED))
         reactor_post(t->home, &t->post, deliver_wake, t);
 }
 

@@ -8,10 +8,10 @@
 #include "reactor/reactor.h"
 
 /*
- * Tasks: sequential code on an event loop. A task is a stackful coroutine that belongs to one reactor
- * and runs only there; it gives the thread back whenever it waits. Control verbs, assembly, kicks,
- * rebuilds and superblock writes are tasks, so that their order of steps can be read from top to
- * bottom. The I/O path has none.
+ * Tasks: sequential code on an event loop. A task is a stackful coroutine that belongs to one
+ * reactor and runs only there; it gives the thread back whenever it waits. Control verbs, assembly,
+ * kicks, rebuilds and superblock writes are tasks, so that their order of steps can be read from
+ * top to bottom. The I/O path has none.
  *
  * Between two waits a task is not interrupted by anything else of its reactor: data owned by the
  * reactor needs no lock. After every wait, look at shared data anew.
@@ -39,8 +39,8 @@ void task_call(struct reactor *on, reactor_fn fn, void *arg);
 void task_call_all(reactor_fn fn, void *arg);
 
 /*
- * Blocking work (open, close, fsync, blkid, getaddrinfo, unlink): runs fn(arg) on a helper thread and
- * waits. helper_run is for code outside tasks: fn on a helper thread, then done on the caller's
+ * Blocking work (open, close, fsync, blkid, getaddrinfo, unlink): runs fn(arg) on a helper thread
+ * and waits. helper_run is for code outside tasks: fn on a helper thread, then done on the caller's
  * reactor (done may be NULL).
  */
 void task_help(reactor_fn fn, void *arg);
@@ -62,7 +62,10 @@ struct twait {
     unsigned pending;
     bool waiting;
 };
-#define TWAIT(n) {.task = task_self(), .pending = (n)}
+#define TWAIT(n)                            \
+    {                                       \
+        .task = task_self(), .pending = (n) \
+    }
 void twait_done(struct twait *w); /* on the task's reactor */
 void twait_all(struct twait *w);
 

@@ -19,26 +19,26 @@
 #include "reactor/task.h"
 
 /*
- * Units with real reactors: HARNESS_TEST(name) { ... } defines a CMocka test whose body runs as a task
- * on main with two I/O reactors. A failed assertion must not longjmp out of a task: use `check`, which
- * prints and aborts. A test that leaves an fd open fails.
+ * Units with real reactors: HARNESS_TEST(name) { ... } defines a CMocka test whose body runs as a
+ * task on main with two I/O reactors. A failed assertion must not longjmp out of a task: use
+ * `check`, which prints and aborts. A test that leaves an fd open fails.
  */
-#define check(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #cond);               \
-            abort();                                                                               \
-        }                                                                                          \
+#define check(cond)                                                                  \
+    do {                                                                             \
+        if (!(cond)) {                                                               \
+            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #cond); \
+            abort();                                                                 \
+        }                                                                            \
     } while (0)
 
-#define check_int(a, b)                                                                            \
-    do {                                                                                           \
-        long long a_ = (long long)(a), b_ = (long long)(b);                                        \
-        if (a_ != b_) {                                                                            \
-            fprintf(stderr, "%s:%d: %s = %lld, expected %s = %lld\n", __FILE__, __LINE__, #a, a_,   \
-                    #b, b_);                                                                       \
-            abort();                                                                               \
-        }                                                                                          \
+#define check_int(a, b)                                                                           \
+    do {                                                                                          \
+        long long a_ = (long long)(a), b_ = (long long)(b);                                       \
+        if (a_ != b_) {                                                                           \
+            fprintf(stderr, "%s:%d: %s = %lld, expected %s = %lld\n", __FILE__, __LINE__, #a, a_, \
+                    #b, b_);                                                                      \
+            abort();                                                                              \
+        }                                                                                         \
     } while (0)
 
 static inline unsigned harness_fds(void)
@@ -83,13 +83,13 @@ static inline void harness_run(void (*fn)(void))
     harness_run_n(fn, 2);
 }
 
-#define HARNESS_TEST(name)                                                                         \
-    static void name##_body(void);                                                                 \
-    static void name(void **state)                                                                 \
-    {                                                                                              \
-        (void)state;                                                                               \
-        harness_run(name##_body);                                                                  \
-    }                                                                                              \
+#define HARNESS_TEST(name)         \
+    static void name##_body(void); \
+    static void name(void **state) \
+    {                              \
+        (void)state;               \
+        harness_run(name##_body);  \
+    }                              \
     static void name##_body(void)
 
 #endif

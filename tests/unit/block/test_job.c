@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "testdev.h"
+
+#include "block/event.h"
+#include "block/job.h"
+
+static int count_to_ten(struct job *job, void *arg, struct err *e)
+{
+    (void)arg;
+    (void)e;
+    check_int(reactor_self_index(), 1);
+    for (unsigned i = 0; i <= 10; i++) {
+        if (!job_step(job, i, 10))
+            return -1;
+        task_sleep_us(500);
+    }
+    return 0;
+}
+
+static unsigned told;
+static enum job_state last_state;
+
+static void observe(const struct job_info *info, void *arg)
+{
+    (void)arg;
+    told++;
+    last_state = info->state;
+}
+
+HARNESS_TEST(job_runs_on_its_reactor_and_reports)
+{
+    told = 0;
+    job_observe(observe, NULL);
+    uint64_t id = job_start(reactor_get(1), "count", "ten", true, count_to_ten, NULL);
+    check(job_wait(id));
+    struct job_info info;
+    check(job_get(id, &info));
+    check_int(info.state, JOB_DONE);
+    check_int(info.done, 10);
+    check_int(info.total, 10);
+    check(!strcmp(info.kind, "count") && !strcmp(info.object, "ten"));
+    check(info.ended_ms >= info.started_ms);
+    check_int(told, 2);
+    check_int(last_state, JOB_DONE);
+    struct err e;
+    check(job_cancel(id, &e) == -1);
+    check(!job_wait(123456));
+    job_observe(NULL, NULL);
+}
+
+static int forever(struct job *job, void *arg, struct err *e)
+{
+    unsigned *steps = arg;
+    while (job_step(job, *steps, 0)) {
+        __atomic_fetch_add(steps, 1, __ATOMIC_SEQ_CST);
+        task_sleep_us(500);
+    }
+    return err_set(e, ERR_IO, "", "stopped");
+}
+
+HARNESS_TEST(job_pauses_and_is_cancelled)
+{
+    unsigned steps = 0;
+    struct err e;
+    uint64_t id = job_start(reactor_get(0), "loop", "x", true, forever, &steps);
+    task_sleep_us(5000);
+    check(!job_pause(id, true, &e));
+    task_sleep_us(3000);
+    unsigned at = __atomic_load_n(&steps, __ATOMIC_SEQ_CST);
+    check(at > 0);
+    task_sleep_us(20000);
+    check_int(__atomic_load_n(&steps, __ATOMIC_SEQ_CST), at);
+    struct job_info info;
+    check(job_get(id, &info));
+    check_int(info.state, JOB_PAUSED);
+    check(!job_pause(id, false, &e));
+    task_sleep_us(60000);
+    check(__atomic_load_n(&steps, __ATOMIC_SEQ_CST) > at);
+    check(!job_cancel(id, &e));
+    check(job_wait(id));
+    check(job_get(id, &info));
+    check_int(info.state, JOB_CANCELLED);
+}
+
+static int fails(struct job *job, void *arg, struct err *e)
+{
+    (void)job;
+    (void)arg;
+    return err_set(e, ERR_IO, "member", "the disk is gone");
+}
+
+HARNESS_TEST(failed_job_keeps_its_error_and_some_cannot_be_cancelled)
+{
+    struct err e;
+    uint64_t id = job_start(reactor_get(0), "fail", "x", false, fails, NULL);
+    check(job_wait(id));
+    struct job_info info;
+    check(job_get(id, &info));
+    check_int(info.state, JOB_FAILED);
+    check_int(info.err.code, ERR_IO);
+    check(!strcmp(info.err.msg, "the disk is gone"));
+    id = job_start(reactor_get(1), "count", "x", false, count_to_ten, NULL);
+    task_sleep_us(2000);
+    check(job_cancel(id, &e) == -1);
+    check_int(e.code, ERR_INVALID);
+    check(job_wait(id));
+    check(job_get(id, &info));
+    check_int(info.state, JOB_DONE);
+}
+
+static int at_once(struct job *job, void *arg, struct err *e)
+{
+    (void)job;
+    (void)arg;
+    (void)e;
+    return 0;
+}
+
+HARNESS_TEST(only_the_last_ended_jobs_are_kept)
+{
+    uint64_t first = job_start(reactor_get(0), "a", "x", false, at_once, NULL), last = first;
+    for (int i = 0; i < 400; i++) {
+        last = job_start(reactor_get(0), "a", "x", false, at_once, NULL);
+        if (i % 50 == 0)
+            task_sleep_us(1000);
+    }
+    job_wait(last);
+    task_sleep_us(2000);
+    struct job_info info;
+    check(!job_get(first, &info));
+    check(job_get(last, &info));
+}
+
+static unsigned events;
+
+static void on_event(const struct event *ev, void *arg)
+{
+    (void)arg;
+    check(reactor_is_self(reactor_main()));
+    check(!strcmp(ev->object, "array a0") && !strcmp(ev->kind, "member-failed"));
+    check(!strcmp(ev->message, "d1 failed: 3 errors"));
+    events++;
+}
+
+static void raise_one(void *arg)
+{
+    (void)arg;
+    event_raise("array a0", "member-failed", "d1 failed: %d errors", 3);
+}
+
+HARNESS_TEST(events_reach_main_from_any_reactor)
+{
+    events = 0;
+    event_observe(on_event, NULL);
+    task_call_all(raise_one, NULL);
+    task_sleep_us(2000);
+    check_int(events, 3);
+    event_observe(NULL, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(job_runs_on_its_reactor_and_reports),
+        cmocka_unit_test(job_pauses_and_is_cancelled),
+        cmocka_unit_test(failed_job_keeps_its_error_and_some_cannot_be_cancelled),
+        cmocka_unit_test(only_the_last_ended_jobs_are_kept),
+        cmocka_unit_test(events_reach_main_from_any_reactor),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
