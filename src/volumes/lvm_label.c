@@ -13,7 +13,8 @@ enum { LABEL_CRC_FROM = 20, LABEL_SIZE = 32, MDA_CRC_FROM = 4, MDA_VERSION = 1 }
 
 static const char label_magic[8] = "LABELONE";
 static const char label_type[8] = "LVM2 001";
-static const char mda_magic[16] = "\040\114\126\115\062\040\170\133\065\101\045\162\060\116\052\076";
+static const char mda_magic[16] =
+    "\040\114\126\115\062\040\170\133\065\101\045\162\060\116\052\076";
 static const char alphabet[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!#";
 
 uint32_t lvm_crc(const void *p, size_t len)
@@ -210,8 +211,8 @@ static int check_slot(const struct lvm_mda *m, const struct lvm_locn *s, const c
     if (s->offset < LVM_MDA_HEADER || s->offset >= m->size || !s->size ||
         s->size > m->size - LVM_MDA_HEADER)
         return err_set(e, ERR_INVALID, "",
-                       "the metadata area's %s text (offset %llu, size %llu) is not within it", what,
-                       (unsigned long long)s->offset, (unsigned long long)s->size);
+                       "the metadata area's %s text (offset %llu, size %llu) is not within it",
+                       what, (unsigned long long)s->offset, (unsigned long long)s->size);
     return 0;
 }
 
@@ -301,8 +302,9 @@ int lvm_mda_place(const struct lvm_mda *mda, uint64_t size, uint64_t *offset_r, 
         next = 0;
     uint64_t ahead = (next + ring - from) % ring;
     if (ahead < old->size || ahead + sectors_up(size) > ring)
-        return err_set(e, ERR_NO_SPACE, "",
-                       "the pool's old and new metadata do not fit into the metadata area together");
+        return err_set(
+            e, ERR_NO_SPACE, "",
+            "the pool's old and new metadata do not fit into the metadata area together");
     *offset_r = next + LVM_MDA_HEADER;
     return 0;
 }

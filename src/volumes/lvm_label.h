@@ -11,8 +11,8 @@
 
 /*
  * The binary part of LVM2's format (lib/format_text/layout.h, lib/label/label.h of lvm2): label, PV
- * header, header of a metadata area, and where texts lie in its ring. Pure bytes, no I/O. All numbers
- * are little endian, all offsets and sizes bytes.
+ * header, header of a metadata area, and where texts lie in its ring. Pure bytes, no I/O. All
+ * numbers are little endian, all offsets and sizes bytes.
  *
  *   sectors 0..3   one of them (by habit 1) is the label: "LABELONE", its own sector number, crc,
  *                  offset of the PV header, "LVM2 001"; then the PV header
@@ -23,14 +23,14 @@ enum {
     LVM_SECTOR = 512,
     LVM_LABEL_SCAN = 4 * LVM_SECTOR, /* the label is within */
     LVM_MDA_HEADER = 512,
-    LVM_AREAS_MAX = 8,             /* areas of a kind that we take; LVM writes at most two */
-    LVM_TEXT_MAX = 4 << 20,        /* longest VG text that we read */
-    LVM_PV_USED = 1,               /* extension flag: the PV belongs to a VG */
-    LVM_LOCN_IGNORED = 1,          /* slot 0: this metadata area is not in use */
-    LVM_DEFAULT_MDA_START = 4096,  /* what LVM and we choose for new PVs */
+    LVM_AREAS_MAX = 8,            /* areas of a kind that we take; LVM writes at most two */
+    LVM_TEXT_MAX = 4 << 20,       /* longest VG text that we read */
+    LVM_PV_USED = 1,              /* extension flag: the PV belongs to a VG */
+    LVM_LOCN_IGNORED = 1,         /* slot 0: this metadata area is not in use */
+    LVM_DEFAULT_MDA_START = 4096, /* what LVM and we choose for new PVs */
     LVM_DEFAULT_DATA_START = 1 << 20,
-    LVM_ID = 32,                   /* characters of an id without dashes */
-    LVM_ID_TEXT = 39,              /* with dashes (6-4-4-4-4-4-6) and the final NUL */
+    LVM_ID = 32,      /* characters of an id without dashes */
+    LVM_ID_TEXT = 39, /* with dashes (6-4-4-4-4-4-6) and the final NUL */
 };
 
 /* CRC32 of polynomial edb88320, started with 0xf597a6cf, without the final inversion. */
@@ -80,8 +80,9 @@ int lvm_mda_parse(const void *header, uint64_t start, uint64_t size, struct lvm_
 void lvm_mda_build(const struct lvm_mda *mda, uint8_t header[LVM_MDA_HEADER]);
 bool lvm_mda_ignored(const struct lvm_mda *mda);
 
-/* Where the next text of `size` bytes goes: behind the committed one, on a 512-byte boundary, around
- * the end of the ring if it must, never over the committed one. ERR_NO_SPACE when it is too long. */
+/* Where the next text of `size` bytes goes: behind the committed one, on a 512-byte boundary,
+ * around the end of the ring if it must, never over the committed one. ERR_NO_SPACE when it is too
+ * long. */
 int lvm_mda_place(const struct lvm_mda *mda, uint64_t size, uint64_t *offset_r, struct err *e);
 /* The one or two ranges on the device of a text at `offset` of the ring; returns how many. */
 unsigned lvm_mda_ranges(const struct lvm_mda *mda, uint64_t offset, uint64_t size,

@@ -12,9 +12,9 @@ enum { DEPTH_MAX = 8 }; /* LVM nests five deep; libdevmapper's parser recurses, 
 
 /*
  * What libdevmapper's parser gets was checked first: a lexical subset in which it and this scanner
- * cannot disagree about where strings, comments and sections begin. So nesting is bounded, no key has
- * a '/' (which would nest without braces), and no string is open at the end. All that LVM writes is
- * within the subset.
+ * cannot disagree about where strings, comments and sections begin. So nesting is bounded, no key
+ * has a '/' (which would nest without braces), and no string is open at the end. All that LVM
+ * writes is within the subset.
  */
 struct scan {
     const char *p, *end;
@@ -107,8 +107,8 @@ static int scan_text(const char *text, size_t len, struct err *e)
  * (main), as do the tests. */
 static char dm_message[200];
 
-__attribute__((format(printf, 5, 6))) static void
-dm_note(int level, const char *file, int line, int error, const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static void dm_note(int level, const char *file, int line,
+                                                          int error, const char *fmt, ...)
 {
     (void)file;
     (void)line;
@@ -249,8 +249,8 @@ static void keep(struct parse *p, FILE *f, const struct dm_config_node *n)
     dm_config_write_one_node(n, put_line, f);
 }
 
-/* Reads the known values of a section into `base`, and gives the others to `rest` (true: it took it;
- * NULL: none), then to the text of what we carry. */
+/* Reads the known values of a section into `base`, and gives the others to `rest` (true: it took
+ * it; NULL: none), then to the text of what we carry. */
 static int read_section(struct parse *p, const struct dm_config_node *section,
                         const struct lvm_field *fields, void *base, char **extra_r,
                         int (*rest)(struct parse *p, const struct dm_config_node *n, void *base))
@@ -322,7 +322,7 @@ static int read_pv(struct parse *p, const struct dm_config_node *n)
 /* ---- segments */
 static bool type_known(const char *type)
 {
-    static const char *const known[] = {"striped", "linear",     "snapshot", "mirror",    "thin",
+    static const char *const known[] = {"striped", "linear",     "snapshot", "mirror",     "thin",
                                         "error",   "thin-pool",  "cache",    "cache-pool", "zero",
                                         "vdo",     "writecache", "vdo-pool", "integrity"};
     static const char *const marks[] = {"METADATA_FORMAT", "CROP_METADATA", "CACHE_USES_CACHEVOL"};
@@ -426,7 +426,7 @@ static int lv_rest(struct parse *p, const struct dm_config_node *n, void *base)
 
 static int read_lv(struct parse *p, const struct dm_config_node *n)
 {
-    static const char *const known[] = {"READ",   "WRITE",     "VISIBLE", "FIXED_MINOR",
+    static const char *const known[] = {"READ",      "WRITE",   "VISIBLE",    "FIXED_MINOR",
                                         "NOTSYNCED", "REBUILD", "WRITEMOSTLY"};
     struct lvm_vg *vg = p->vg;
     if (vg->lv_count == LVM_LVS_MAX || strlen(n->key) > LVM_NAME_MAX)

@@ -10,9 +10,9 @@
 #include "volumes/lvm_label.h"
 
 /*
- * A volume group as LVM2's text describes it (lib/format_text of lvm2), as a plain struct. What we do
- * not act upon is kept as text and written back word for word (`extra`); what we do not know at all
- * makes the group read-only, with the reason in `read_only_why`.
+ * A volume group as LVM2's text describes it (lib/format_text of lvm2), as a plain struct. What we
+ * do not act upon is kept as text and written back word for word (`extra`); what we do not know at
+ * all makes the group read-only, with the reason in `read_only_why`.
  */
 enum { LVM_PVS_MAX = 1024, LVM_LVS_MAX = 65536, LVM_NAME_MAX = 127 };
 
@@ -37,10 +37,10 @@ struct lvm_piece { /* `len` extents from `pe` on of a PV */
 };
 
 struct lvm_seg {
-    uint32_t start, count; /* extents of the LV */
-    char *type;            /* "striped" covers linear: one stripe */
-    bool plain;            /* striped over PVs: what we map; else `extra` has all but the above */
-    uint32_t stripe_size;  /* sectors; 0 when there is one stripe */
+    uint32_t start, count;   /* extents of the LV */
+    char *type;              /* "striped" covers linear: one stripe */
+    bool plain;              /* striped over PVs: what we map; else `extra` has all but the above */
+    uint32_t stripe_size;    /* sectors; 0 when there is one stripe */
     struct lvm_piece *piece; /* the PV space it takes; when plain: the stripes, of equal length */
     unsigned piece_count;
     char *extra;
@@ -64,14 +64,14 @@ struct lvm_vg {
     char id[LVM_ID + 1];
     uint32_t seqno;
     struct lvm_strs status, flags, tags;
-    char *system_id;      /* NULL = none: any host may use it */
-    uint32_t extent_size; /* sectors */
+    char *system_id;                          /* NULL = none: any host may use it */
+    uint32_t extent_size;                     /* sectors */
     uint32_t max_lv, max_pv, metadata_copies; /* 0 = unlimited, all */
     struct lvm_pv *pv;
     unsigned pv_count;
     struct lvm_lv *lv;
     unsigned lv_count;
-    char *extra; /* other lines and sections */
+    char *extra;             /* other lines and sections */
     char read_only_why[160]; /* not written; "" = we may write it */
     char *creation_host;     /* who wrote the text, or NULL */
     uint64_t creation_time;
@@ -79,8 +79,8 @@ struct lvm_vg {
 
 /*
  * Parses a VG text of `len` bytes (a final NUL may be among them), whose checksum the caller has
- * checked. NULL and ERR_INVALID with what is wrong: syntax, a value missing or out of range, segments
- * with gaps or overlaps, space used twice.
+ * checked. NULL and ERR_INVALID with what is wrong: syntax, a value missing or out of range,
+ * segments with gaps or overlaps, space used twice.
  */
 struct lvm_vg *lvm_text_parse(const char *text, size_t len, struct err *e);
 void lvm_vg_free(struct lvm_vg **vg);
@@ -106,7 +106,8 @@ struct lvm_lv *lvm_vg_add_lv(struct lvm_vg *vg, const char *name);
 void lvm_vg_del_lv(struct lvm_vg *vg, struct lvm_lv *lv);
 /* Appends a linear segment, or lengthens the last one when `piece` goes on where it ends. */
 void lvm_lv_append(struct lvm_lv *lv, const struct lvm_piece *piece);
-/* Cuts a plain LV down to `extents` (at least 1). False: it has a segment that cannot be cut there. */
+/* Cuts a plain LV down to `extents` (at least 1). False: it has a segment that cannot be cut there.
+ */
 bool lvm_lv_cut(struct lvm_lv *lv, uint32_t extents);
 /* Can it be a name of an LV, by LVM's rules (no reserved words)? On false, *why_r says why not. */
 bool lvm_lv_name_ok(const char *name, const char **why_r);

@@ -5,8 +5,8 @@
 #include "volumes/lvm_text.h"
 
 /*
- * The values of a section that we know, in the order LVM writes them: one table reads and writes them.
- * Strings are malloc'ed; a value that is absent leaves what stands there.
+ * The values of a section that we know, in the order LVM writes them: one table reads and writes
+ * them. Strings are malloc'ed; a value that is absent leaves what stands there.
  */
 enum lvm_kind { LVM_F_ID, LVM_F_U32, LVM_F_U64, LVM_F_STR, LVM_F_STRS };
 

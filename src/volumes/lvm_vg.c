@@ -230,8 +230,7 @@ bool lvm_lv_cut(struct lvm_lv *lv, uint32_t extents)
     for (unsigned i = 0; i < lv->seg_count; i++) {
         struct lvm_seg *seg = &lv->seg[i];
         if (seg->start + seg->count > extents &&
-            (!seg->plain ||
-             (seg->start < extents && (extents - seg->start) % seg->piece_count)))
+            (!seg->plain || (seg->start < extents && (extents - seg->start) % seg->piece_count)))
             return false;
     }
     while (lv->seg[lv->seg_count - 1].start >= extents)
@@ -248,9 +247,9 @@ bool lvm_lv_name_ok(const char *name, const char **why_r)
 {
     /* lvm2's lib/misc/lvm-string.c: words that mark LVM's own hidden volumes. */
     static const char *const prefix[] = {"pvmove", "snapshot"};
-    static const char *const inside[] = {"_cdata", "_cmeta",  "_corig",  "_cvol",  "_imeta", "_iorig",
-                                         "_mimage", "_mlog",  "_pmspare", "_rimage", "_rmeta",
-                                         "_tdata", "_tmeta",  "_vdata",  "_vorigin", "_wcorig"};
+    static const char *const inside[] = {
+        "_cdata",   "_cmeta",  "_corig", "_cvol",  "_imeta", "_iorig", "_mimage",  "_mlog",
+        "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig"};
     *why_r = "LVM keeps names with this word for its own hidden volumes";
     for (unsigned i = 0; i < sizeof prefix / sizeof *prefix; i++)
         if (!strncmp(name, prefix[i], strlen(prefix[i])))
@@ -306,8 +305,10 @@ static int check_segments(struct lvm_lv *lv, struct err *e)
     lv->extents = 0;
     for (unsigned i = 0; i < lv->seg_count; i++) {
         if (lv->seg[i].start != lv->extents)
-            return err_set(e, ERR_INVALID, "", "volume %s: its segments leave a gap or overlap at "
-                           "extent %u", lv->name, lv->extents);
+            return err_set(e, ERR_INVALID, "",
+                           "volume %s: its segments leave a gap or overlap at "
+                           "extent %u",
+                           lv->name, lv->extents);
         if (__builtin_add_overflow(lv->extents, lv->seg[i].count, &lv->extents))
             return err_set(e, ERR_INVALID, "", "volume %s: it has too many extents", lv->name);
     }

@@ -9,8 +9,8 @@
 #include "base/mem.h"
 #include "volumes/lvm_text_private.h"
 
-/* A string that LVM and we read back as it is: quotes and backslashes are escaped, control characters
- * have no way to be. */
+/* A string that LVM and we read back as it is: quotes and backslashes are escaped, control
+ * characters have no way to be. */
 static bool put_string(FILE *f, const char *s)
 {
     putc('"', f);
@@ -54,9 +54,7 @@ static bool put_field(FILE *f, const struct lvm_field *d, const char *base)
     char id[LVM_ID_TEXT];
     uint64_t v = 0;
     switch (d->kind) {
-    case LVM_F_ID:
-        fprintf(f, "%s = \"%s\"\n", d->key, lvm_id_format(at, id));
-        return true;
+    case LVM_F_ID: fprintf(f, "%s = \"%s\"\n", d->key, lvm_id_format(at, id)); return true;
     case LVM_F_U32: v = *(const uint32_t *)(const void *)at; break;
     case LVM_F_U64: v = *(const uint64_t *)(const void *)at; break;
     case LVM_F_STR: return put_text(f, d->key, *(char *const *)(const void *)at);
@@ -175,8 +173,9 @@ char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *s
         }
         err_prefix(e, "pool %s cannot be written", vg->name);
     } else if (ok) {
-        err_set(e, ERR_NO_SPACE, "", "pool %s: its metadata would be %zu bytes long, the limit is %d",
-                vg->name, size, LVM_TEXT_MAX);
+        err_set(e, ERR_NO_SPACE, "",
+                "pool %s: its metadata would be %zu bytes long, the limit is %d", vg->name, size,
+                LVM_TEXT_MAX);
     } else {
         err_set(e, ERR_INVALID, "", "pool %s: a string in its metadata has a control character",
                 vg->name);
