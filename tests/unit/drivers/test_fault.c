@@ -176,11 +176,16 @@ HARNESS_TEST(wrong_rules_are_refused_and_the_old_ones_stay)
 {
     struct bdev_desc *d = setup("read:error=EIO");
     static const char *const wrong[] = {
-        "reed:error=EIO",       "read",
-        "read:error=EPERM",     "read:offset=1-0:drop",
-        "read:delay=10",        "read:every=0:drop",
-        "read:probability=1.5:drop", "read:drop=yes",
-        "read:error=EIO:offset=", "read:count=9999999999999999999:drop",
+        "reed:error=EIO",
+        "read",
+        "read:error=EPERM",
+        "read:offset=1-0:drop",
+        "read:delay=10",
+        "read:every=0:drop",
+        "read:probability=1.5:drop",
+        "read:drop=yes",
+        "read:error=EIO:offset=",
+        "read:count=9999999999999999999:drop",
         "::",
     };
     uint8_t buf[512];
