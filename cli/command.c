@@ -54,7 +54,7 @@ bool command_flag(const struct command *c, const char *name)
 struct parser {
     struct command *c;
     int argc, at;
-    char **argv;
+    const char *const *argv;
     unsigned args;
     const char *first; /* first word of a verb of two */
     bool only_words;   /* after "--" */
@@ -242,7 +242,7 @@ static int check_complete(struct parser *p)
     return 0;
 }
 
-int command_parse(struct command *c, int argc, char **argv)
+int command_parse(struct command *c, int argc, const char *const *argv)
 {
     memset(c, 0, sizeof *c);
     c->units = 'h';

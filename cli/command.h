@@ -32,7 +32,7 @@ struct command {
 extern const struct opt command_globals[];
 
 /* 0, or EXIT_USAGE after a message on stderr. */
-int command_parse(struct command *c, int argc, char **argv);
+int command_parse(struct command *c, int argc, const char *const *argv);
 /* The value of one of the verb's options, NULL when not given. */
 const char *command_option(const struct command *c, const char *name);
 bool command_flag(const struct command *c, const char *name);

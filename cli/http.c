@@ -147,16 +147,28 @@ static void take_header(char *line, struct http_reply *r, struct head *h)
         snprintf(r->location, sizeof r->location, "%s", value);
 }
 
+/* A chunk's length in hex digits; false when there is none or it is beyond reason. */
+static bool chunk_size(const char **p, const char *end, size_t *size_r)
+{
+    size_t n = 0;
+    const char *q = *p;
+    for (; q < end && isxdigit((unsigned char)*q) && n <= HTTP_BODY_MAX; q++)
+        n = n * 16 + (size_t)(isdigit((unsigned char)*q) ? *q - '0' : (*q | 0x20) - 'a' + 10);
+    bool any = q > *p;
+    *p = q;
+    *size_r = n;
+    return any && n <= HTTP_BODY_MAX;
+}
+
 /* Joins the chunks into r->body (RFC 9112 section 7.1). False: malformed or cut off. */
 static bool dechunk(const char *p, const char *end, struct http_reply *r)
 {
     r->body = xcalloc(1, (size_t)(end - p) + 1);
     for (;;) {
-        char *rest;
-        if (p >= end || !isxdigit((unsigned char)*p))
+        size_t n;
+        if (!chunk_size(&p, end, &n))
             return false;
-        unsigned long n = strtoul(p, &rest, 16);
-        const char *nl = memchr(rest, '\n', (size_t)(end - rest));
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
         if (!nl)
             return false;
         p = nl + 1;

@@ -271,7 +271,7 @@ int main(int argc, char **argv)
 {
     struct command c;
     signal(SIGPIPE, SIG_DFL);
-    int rc = command_parse(&c, argc, argv);
+    int rc = command_parse(&c, argc, (const char *const *)argv);
     if (rc)
         return rc;
     if (c.help) {

@@ -126,7 +126,7 @@ static int check_choice(const struct opt *opt, const char *text, struct err *e)
 {
     size_t n = strlen(text);
     for (const char *p = opt->choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
-        if (n && !strncmp(p, text, n) && (p[n] == '|' || !p[n]))
+        if (n && !strchr(text, '|') && !strncmp(p, text, n) && (p[n] == '|' || !p[n]))
             return 0;
     char expected[256];
     snprintf(expected, sizeof expected, "one of %s", opt->choices);

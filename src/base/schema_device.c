@@ -10,7 +10,7 @@ static const struct opt device_add_opts[] = {
      .help = "driver: file, mem, null or fault (default: file when a path is given)"},
     {"path", OPT_PATH, .help = "file: regular file or block device"},
     {"size", OPT_SIZE, .min = 512, .help = "mem, null: size; file: makes a missing file, sparse"},
-    {"block_size", OPT_UINT, .min = 512, .max = 4096, .help = "mem, null: logical block size"},
+    {"block_size", OPT_SIZE, .min = 512, .max = 4096, .help = "mem, null: logical block size"},
     {"buffered", OPT_BOOL, .help = "file: go through the page cache instead of O_DIRECT"},
     {"read_only", OPT_BOOL, .help = "file: never write to it"},
     {"on", OPT_NAME, .max = 2, .help = "fault: device to stack on"},
