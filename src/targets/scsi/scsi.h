@@ -139,7 +139,7 @@ struct scsi_cmd {
     bool uses_device; /* counted in view->running */
     bool fua;
     bool aborted;
-    void *priv;
+    void (*next)(struct scsi_cmd *cmd); /* what follows the bio under way */
 };
 
 void scsi_cmd_begin(struct scsi_cmd *cmd);

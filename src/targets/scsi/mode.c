@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * MODE SENSE and MODE SELECT: SPC-4 6.11-6.14, 7.5; the caching page SBC-3 6.4. What can be
+ * changed: WCE (where the device has a volatile cache), D_SENSE, SWP. Nothing is saved yet, so the
+ * PS bits are 0 and SP is refused.
+ */
+#include "base/mem.h"
+#include "targets/scsi/scsi_private.h"
+
+enum { MODE_ROOM = 512, PAGE_MAX = 20, PAGE_ALL = 0x3f };
+enum { PC_CURRENT = 0, PC_CHANGEABLE = 1, PC_DEFAULT = 2, PC_SAVED = 3 };
+enum { BIT_WCE = 0x04, BIT_D_SENSE = 0x04, BIT_SWP = 0x08 };
+
+struct page {
+    uint8_t code, length; /* length of what follows the two bytes */
+    void (*fill)(const struct scsi_facts *f, unsigned pc, uint8_t *p);
+};
+
+/* 08h: WCE in byte 2. */
+static void caching(const struct scsi_facts *f, unsigned pc, uint8_t *p)
+{
+    bool wce = pc == PC_CURRENT ? f->write_cache && f->wce : f->write_cache;
+    p[2] = wce ? BIT_WCE : 0;
+}
+
+/* 0Ah: TST 001b (a task set a nexus) and GLTSD; QAM 1 (unrestricted reordering); TAS 0. */
+static void control(const struct scsi_facts *f, unsigned pc, uint8_t *p)
+{
+    bool all = pc == PC_CHANGEABLE, now = pc == PC_CURRENT;
+    p[2] = (uint8_t)((all ? 0 : 0x22) | (all || (now && f->d_sense) ? BIT_D_SENSE : 0));
+    p[3] = all ? 0 : 0x10;
+    p[4] = all || (now && f->swp) ? BIT_SWP : 0;
+}
+
+/* 1Ch: DEXCPT, there are no informational exceptions to report. */
+static void exceptions(const struct scsi_facts *f, unsigned pc, uint8_t *p)
+{
+    (void)f;
+    p[2] = pc == PC_CHANGEABLE ? 0 : 0x08;
+}
+
+static const struct page pages[] = {
+    {0x08, 18, caching},
+    {0x0a, 10, control},
+    {0x1c, 10, exceptions},
+};
+
+enum { PAGES = sizeof pages / sizeof pages[0] };
+
+static const struct page *find_page(unsigned code)
+{
+    for (unsigned i = 0; i < PAGES; i++)
+        if (pages[i].code == code)
+            return &pages[i];
+    return NULL;
+}
+
+static unsigned make_page(const struct page *pg, const struct scsi_facts *f, unsigned pc,
+                          uint8_t out[PAGE_MAX])
+{
+    memset(out, 0, PAGE_MAX);
+    out[0] = pg->code;
+    out[1] = pg->length;
+    pg->fill(f, pc, out);
+    return pg->length + 2u;
+}
+
+/* ---- MODE SENSE */
+
+static bool is_six(const struct scsi_cmd *cmd)
+{
+    return cmd->op->cdb_len == 6;
+}
+
+static void put_block_descriptor(const struct scsi_facts *f, bool large, struct wr *w)
+{
+    if (large) {
+        wr_be64(w, f->blocks);
+        wr_be32(w, 0);
+        wr_be32(w, f->block_size);
+        return;
+    }
+    wr_be32(w, f->blocks > UINT32_MAX ? UINT32_MAX : f->blocks);
+    wr_u8(w, 0);
+    wr_be24(w, f->block_size);
+}
+
+/* The header: WP and DPOFUA; then the block descriptor unless DBD. */
+static void put_header(const struct scsi_cmd *cmd, struct wr *w)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    bool dbd = cmd->cdb[1] & 0x08, large = !is_six(cmd) && cmd->cdb[1] & 0x10;
+    unsigned specific = 0x10u | (f->read_only || f->swp ? 0x80 : 0);
+    unsigned length = dbd ? 0 : large ? 16 : 8;
+    wr_zero(w, is_six(cmd) ? 1 : 2); /* mode data length, set at the end */
+    wr_u8(w, 0);
+    wr_u8(w, specific);
+    if (is_six(cmd)) {
+        wr_u8(w, length);
+    } else {
+        wr_u8(w, large && !dbd);
+        wr_u8(w, 0);
+        wr_be16(w, length);
+    }
+    if (!dbd)
+        put_block_descriptor(f, large, w);
+}
+
+static void put_pages(const struct scsi_facts *f, unsigned code, unsigned pc, struct wr *w)
+{
+    uint8_t page[PAGE_MAX];
+    for (unsigned i = 0; i < PAGES; i++)
+        if (code == PAGE_ALL || code == pages[i].code) {
+            unsigned n = make_page(&pages[i], f, pc, page);
+            wr_copy(w, page, n);
+        }
+}
+
+void scsi_run_mode_sense(struct scsi_cmd *cmd)
+{
+    unsigned code = cmd->cdb[2] & 0x3f, pc = cmd->cdb[2] >> 6, subpage = cmd->cdb[3];
+    if (code != PAGE_ALL && !find_page(code)) {
+        scsi_fail_field(cmd, 2, 5);
+        return;
+    }
+    if (subpage && !(code == PAGE_ALL && subpage == 0xff)) {
+        scsi_fail_field(cmd, 3, 7);
+        return;
+    }
+    if (pc == PC_SAVED) {
+        scsi_fail(cmd, SENSE_NO_SAVED_PARAMETERS);
+        return;
+    }
+    uint8_t *p = scsi_reply_room(cmd, MODE_ROOM);
+    if (!p)
+        return;
+    struct wr w = wr_make(p, MODE_ROOM);
+    put_header(cmd, &w);
+    put_pages(&cmd->view->now, code, pc, &w);
+    struct wr head = wr_make(p, 2);
+    if (is_six(cmd))
+        wr_u8(&head, w.pos - 1);
+    else
+        wr_be16(&head, w.pos - 2);
+    scsi_reply(cmd, w.pos);
+}
+
+/* ---- MODE SELECT */
+
+struct select {
+    struct scsi_cmd *cmd;
+    struct scsi_mode mode;
+    struct reactor *home;
+    struct rpost post;
+    bool gone;
+};
+
+/* The medium has the block length and capacity that it has. */
+static bool check_block_descriptor(struct scsi_cmd *cmd, struct rd *r, unsigned length)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    unsigned at = (unsigned)r->pos;
+    uint64_t blocks = rd_be(r, length == 16 ? 8 : 4);
+    rd_skip(r, length == 16 ? 4 : 1);
+    uint64_t size = rd_be(r, length == 16 ? 4 : 3);
+    uint64_t any = length == 16 ? UINT64_MAX : UINT32_MAX;
+    if (!rd_ok(r))
+        scsi_fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
+    else if (blocks && blocks != any && blocks != f->blocks)
+        scsi_fail_parameter(cmd, at, 7);
+    else if (size != f->block_size)
+        scsi_fail_parameter(cmd, at + (length == 16 ? 12 : 5), 7);
+    else
+        return true;
+    return false;
+}
+
+static bool select_header(struct scsi_cmd *cmd, struct rd *r)
+{
+    bool large = false;
+    unsigned length;
+    rd_skip(r, is_six(cmd) ? 1 : 2);
+    if (rd_u8(r)) {
+        scsi_fail_parameter(cmd, is_six(cmd) ? 1 : 2, 7); /* medium type */
+        return false;
+    }
+    rd_skip(r, 1);
+    if (is_six(cmd)) {
+        length = rd_u8(r);
+    } else {
+        large = rd_u8(r) & 1;
+        rd_skip(r, 1);
+        length = rd_be16(r);
+    }
+    if (!rd_ok(r)) {
+        scsi_fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return false;
+    }
+    if (length && length != (large ? 16 : 8)) {
+        scsi_fail_parameter(cmd, is_six(cmd) ? 3 : 6, 7);
+        return false;
+    }
+    return !length || check_block_descriptor(cmd, r, length);
+}
+
+/* Each bit that is not changeable must be what it is. */
+static bool check_page(struct scsi_cmd *cmd, const struct page *pg, const uint8_t *given,
+                       unsigned at)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    uint8_t now[PAGE_MAX], can[PAGE_MAX];
+    unsigned n = make_page(pg, f, PC_CURRENT, now);
+    make_page(pg, f, PC_CHANGEABLE, can);
+    for (unsigned i = 2; i < n; i++) {
+        unsigned wrong = (given[i - 2] ^ now[i]) & ~(unsigned)can[i];
+        if (!wrong)
+            continue;
+        scsi_fail_parameter(cmd, at + i, 31 - (unsigned)__builtin_clz(wrong));
+        return false;
+    }
+    return true;
+}
+
+static bool select_page(struct scsi_cmd *cmd, struct rd *r, struct scsi_mode *mode)
+{
+    unsigned at = (unsigned)r->pos;
+    unsigned code = rd_u8(r) & 0x7f,
+             length = rd_u8(r); /* PS is reserved here; SPF is none of ours */
+    const struct page *pg = find_page(code);
+    if (rd_ok(r) && !pg) {
+        scsi_fail_parameter(cmd, at, 6);
+        return false;
+    }
+    if (rd_ok(r) && length != pg->length) {
+        scsi_fail_parameter(cmd, at + 1, 7);
+        return false;
+    }
+    const uint8_t *given = rd_bytes(r, length);
+    if (!given) {
+        scsi_fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return false;
+    }
+    if (!check_page(cmd, pg, given, at))
+        return false;
+    if (code == 0x08)
+        mode->wce = given[0] & BIT_WCE;
+    if (code == 0x0a) {
+        mode->d_sense = given[0] & BIT_D_SENSE;
+        mode->swp = given[2] & BIT_SWP;
+    }
+    return true;
+}
+
+static void select_done(void *arg)
+{
+    struct select *s = arg;
+    struct scsi_cmd *cmd = s->cmd;
+    if (s->gone)
+        scsi_set_code(cmd, SENSE_NO_SUCH_LUN);
+    free(s);
+    scsi_end(cmd);
+}
+
+static void select_task(void *arg)
+{
+    struct select *s = arg;
+    s->gone = !scsi_lun_set_mode(s->cmd->unit, &s->mode, s->cmd->nexus);
+    reactor_post(s->home, &s->post, select_done, s);
+}
+
+static void apply(struct scsi_cmd *cmd, const struct scsi_mode *mode)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    if (mode->swp == f->swp && mode->d_sense == f->d_sense && mode->wce == f->wce) {
+        scsi_good(cmd);
+        return;
+    }
+    struct select *s = xcalloc(1, sizeof *s);
+    s->cmd = cmd;
+    s->mode = *mode;
+    s->home = reactor_self();
+    task_start(reactor_main(), "scsi-mode-select", select_task, s);
+}
+
+void scsi_run_mode_select(struct scsi_cmd *cmd)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    struct scsi_mode mode = {.swp = f->swp, .d_sense = f->d_sense, .wce = f->wce};
+    if (cmd->cdb[1] & 0x01) { /* SP */
+        scsi_fail_field(cmd, 1, 0);
+        return;
+    }
+    if (!(cmd->cdb[1] & 0x10)) { /* PF */
+        scsi_fail_field(cmd, 1, 4);
+        return;
+    }
+    if (!cmd->length) {
+        scsi_good(cmd);
+        return;
+    }
+    struct rd r = rd_make(cmd->buf->data, cmd->length);
+    if (!select_header(cmd, &r))
+        return;
+    while (rd_left(&r))
+        if (!select_page(cmd, &r, &mode))
+            return;
+    apply(cmd, &mode);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "block/gate.h"
+#include "targets/scsi/scsi_private.h"
+
+/* ---- addresses: SAM-5 4.7; peripheral device (00b) and flat space (01b) addressing, one level */
+
+static bool lun_number(const uint8_t lun[8], unsigned *number_r)
+{
+    struct rd r = rd_make(lun, 8);
+    unsigned first = rd_be16(&r);
+    uint64_t rest = rd_be(&r, 6);
+    unsigned method = first >> 14;
+    if (rest || method > 1 || (method == 0 && first > 0xff))
+        return false;
+    *number_r = first & 0x3fff;
+    return true;
+}
+
+bool scsi_lun_is_well_known(const uint8_t lun[8])
+{
+    struct rd r = rd_make(lun, 8);
+    return rd_be64(&r) == 0xc101000000000000;
+}
+
+void scsi_lun_address(unsigned number, struct wr *w)
+{
+    wr_be16(w, number <= 0xff ? number : 0x4000 | number);
+    wr_zero(w, 6);
+}
+
+struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8])
+{
+    unsigned number;
+    if (!lun_number(lun, &number) || number >= l->table->size)
+        return NULL;
+    return l->table->lun[number];
+}
+
+/* ---- nexuses */
+
+struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, uint16_t tpgt)
+{
+    struct scsi_nexus *n = xcalloc(1, sizeof *n);
+    n->target = t;
+    n->local = &t->local[reactor_self_index()];
+    n->tpgt = tpgt;
+    snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
+    n->gate = gate_nexus(initiator);
+    list_add_tail(&n->local->nexuses, &n->link);
+    return n;
+}
+
+void scsi_nexus_free(struct scsi_nexus **n)
+{
+    if (!*n)
+        return;
+    for (unsigned i = 0; i < (*n)->itls; i++) {
+        struct scsi_itl *itl = (*n)->itl[i];
+        assert(!itl || list_empty(&itl->cmds));
+        free(itl);
+    }
+    list_del(&(*n)->link);
+    free((*n)->itl);
+    free(*n);
+    *n = NULL;
+}
+
+static struct scsi_itl *itl_make(struct scsi_nexus *n, struct scsi_lun *lun)
+{
+    if (lun->number >= n->itls) {
+        unsigned want = lun->number + 8;
+        n->itl = xrealloc(n->itl, want * sizeof *n->itl);
+        memset(n->itl + n->itls, 0, (want - n->itls) * sizeof *n->itl);
+        n->itls = want;
+    }
+    struct scsi_itl *itl = xcalloc(1, sizeof *itl);
+    itl->nexus = n;
+    itl->unit = lun;
+    itl->ua = UA_POWER_ON;
+    list_init(&itl->cmds);
+    n->itl[lun->number] = itl;
+    return itl;
+}
+
+struct scsi_itl *scsi_itl_get(struct scsi_nexus *n, struct scsi_lun *lun)
+{
+    if (lun->number < n->itls && n->itl[lun->number])
+        return n->itl[lun->number];
+    return itl_make(n, lun);
+}
+
+void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun)
+{
+    struct scsi_nexus *n;
+    list_for_each (n, &l->nexuses, link) {
+        if (lun->number >= n->itls || !n->itl[lun->number])
+            continue;
+        assert(n->itl[lun->number]->unit == lun && list_empty(&n->itl[lun->number]->cmds));
+        free(n->itl[lun->number]);
+        n->itl[lun->number] = NULL;
+    }
+}
+
+/* ---- unit attentions */
+
+static const enum sense_code ua_codes[] = {
+    SENSE_POWER_ON,         SENSE_LUN_RESET,    SENSE_COMMANDS_CLEARED, SENSE_READY_CHANGE,
+    SENSE_CAPACITY_CHANGED, SENSE_MODE_CHANGED, SENSE_LUNS_CHANGED,
+};
+
+enum sense_code scsi_ua_take(struct scsi_itl *itl)
+{
+    if (!itl->ua)
+        return SENSE_NONE;
+    unsigned bit = (unsigned)__builtin_ctz(itl->ua);
+    assert(bit < sizeof ua_codes / sizeof ua_codes[0]);
+    itl->ua &= itl->ua - 1;
+    return ua_codes[bit];
+}
+
+void scsi_ua_raise_local(struct scsi_local *l, struct scsi_lun *lun, uint32_t ua,
+                         const struct scsi_nexus *except)
+{
+    struct scsi_nexus *n;
+    list_for_each (n, &l->nexuses, link) {
+        if (n == except)
+            continue;
+        for (unsigned i = 0; i < n->itls; i++)
+            if (n->itl[i] && (!lun || n->itl[i]->unit == lun))
+                n->itl[i]->ua |= ua;
+    }
+}
+
+struct raise {
+    struct scsi_target *target;
+    struct scsi_lun *lun;
+    uint32_t ua;
+    const struct scsi_nexus *except;
+};
+
+static void raise_here(void *arg)
+{
+    const struct raise *r = arg;
+    scsi_ua_raise_local(&r->target->local[reactor_self_index()], r->lun, r->ua, r->except);
+}
+
+void scsi_ua_raise(struct scsi_target *t, struct scsi_lun *lun, uint32_t ua,
+                   const struct scsi_nexus *except)
+{
+    struct raise r = {t, lun, ua, except};
+    task_call_all(raise_here, &r);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* READ, WRITE, SYNCHRONIZE CACHE, PRE-FETCH: SBC-3 5. The hot path: no memory but the data's. */
+#include <assert.h>
+#include <errno.h>
+
+#include "targets/scsi/scsi_private.h"
+
+/* 21 bits of LBA share byte 1 with reserved bits; 0 blocks mean 256 (SBC-3 5.9). */
+bool scsi_prepare_rw6(struct scsi_cmd *cmd)
+{
+    cmd->lba &= 0x1fffff;
+    if (!cmd->blocks)
+        cmd->blocks = 256;
+    cmd->length = cmd->blocks << cmd->view->now.shift;
+    return true;
+}
+
+static void rw_done(struct bio *bio)
+{
+    struct scsi_cmd *cmd = bio->arg;
+    if (bio->error) {
+        scsi_set_errno(cmd, bio->error, bio->bad_offset);
+    } else if (cmd->dir == SCSI_DIR_IN) {
+        cmd->data = &cmd->iov;
+        cmd->datacnt = 1;
+    }
+    scsi_end(cmd);
+}
+
+static void submit_data(struct scsi_cmd *cmd, enum bio_op op)
+{
+    scsi_bio(cmd, op, cmd->lba << cmd->view->now.shift, cmd->length);
+    cmd->iov = (struct iovec){cmd->buf->data, cmd->length};
+    bio_data(&cmd->bio, &cmd->iov, 1);
+    cmd->bio.buf = iobuf_ref(cmd->buf);
+    cmd->bio.done = rw_done;
+}
+
+static void read_data(struct scsi_cmd *cmd)
+{
+    if (!scsi_device(cmd))
+        return;
+    submit_data(cmd, BIO_READ);
+    bio_submit(&cmd->bio);
+}
+
+void scsi_run_read(struct scsi_cmd *cmd)
+{
+    if (!cmd->length) {
+        scsi_good(cmd);
+        return;
+    }
+    cmd->buf = iobuf_get(cmd->length);
+    if (!cmd->buf) {
+        scsi_set_errno(cmd, -ENOMEM, BIO_NO_OFFSET);
+        scsi_end_later(cmd);
+        return;
+    }
+    if (cmd->fua && cmd->view->now.write_cache) {
+        /* FUA on a read: what a volatile cache holds goes to the medium first (SBC-3 4.15). */
+        scsi_bio(cmd, BIO_FLUSH, 0, 0);
+        scsi_submit(cmd, read_data);
+        return;
+    }
+    read_data(cmd);
+}
+
+void scsi_run_write(struct scsi_cmd *cmd)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    if (!cmd->length) {
+        scsi_good(cmd);
+        return;
+    }
+    assert(cmd->buf);
+    submit_data(cmd, BIO_WRITE);
+    if (f->write_cache && (cmd->fua || !f->wce))
+        cmd->bio.flags = BIO_FUA;
+    bio_submit(&cmd->bio);
+}
+
+/* The range is checked and otherwise ignored: a FLUSH covers the whole device. IMMED is accepted
+ * and the status still waits for the flush, so that a failure is reported where it belongs. */
+void scsi_run_sync(struct scsi_cmd *cmd)
+{
+    scsi_bio(cmd, BIO_FLUSH, 0, 0);
+    cmd->bio.done = rw_done;
+    bio_submit(&cmd->bio);
+}
+
+/* GOOD, never CONDITION MET: nobody here knows that the blocks will stay in a cache. */
+void scsi_run_prefetch(struct scsi_cmd *cmd)
+{
+    const struct scsi_facts *f = &cmd->view->now;
+    uint64_t blocks = cmd->blocks ? cmd->blocks : f->blocks - cmd->lba; /* 0: up to the last one */
+    uint64_t most = SCSI_MAX_TRANSFER >> f->shift;
+    if (!blocks) {
+        scsi_good(cmd);
+        return;
+    }
+    scsi_bio(cmd, BIO_PREFETCH, cmd->lba << f->shift, (blocks < most ? blocks : most) << f->shift);
+    cmd->bio.done = rw_done;
+    bio_submit(&cmd->bio);
+}

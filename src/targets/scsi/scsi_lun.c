@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A LUN's device: opened when it is there, watched while it is not. Main's, in tasks, target
+ * locked. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "targets/scsi/scsi_private.h"
+
+/* ---- publishing */
+
+static void copy_facts(void *arg)
+{
+    struct scsi_lun *lun = arg;
+    lun->view[reactor_self_index()].now = lun->facts;
+}
+
+void scsi_lun_publish(struct scsi_lun *lun)
+{
+    task_call_all(copy_facts, lun);
+}
+
+static void wait_running(void *arg)
+{
+    struct scsi_lun *lun = arg;
+    unsigned i = reactor_self_index();
+    while (lun->view[i].running)
+        scsi_wait(&lun->target->local[i]);
+}
+
+/* ---- identity */
+
+/* NAA 3h, locally assigned (SPC-4 7.8.6.6.4): 60 bits of the identity. The halves are folded
+ * together because a uuid has constant bits in each. */
+void scsi_lun_identify(struct scsi_lun *lun, const struct uuid *identity)
+{
+    lun->identity = *identity;
+    for (unsigned i = 0; i < 8; i++)
+        lun->naa[i] = identity->b[i] ^ identity->b[i + 8];
+    lun->naa[0] = (uint8_t)(0x30 | (lun->naa[0] & 0x0f));
+    for (unsigned i = 0; i < 16; i++)
+        snprintf(lun->serial + 2 * i, 3, "%02x", identity->b[i]);
+}
+
+/* ---- the device's facts */
+
+static uint8_t log2_of(uint32_t v)
+{
+    return (uint8_t)__builtin_ctz(v);
+}
+
+static void take_info(struct scsi_lun *lun, const struct bdev_info *i)
+{
+    struct scsi_facts *f = &lun->facts;
+    bool cache = f->write_cache;
+    f->block_size = i->block_size;
+    f->shift = log2_of(i->block_size);
+    f->phys_shift = i->phys_block > i->block_size ? log2_of(i->phys_block) - f->shift : 0;
+    f->blocks = i->size >> f->shift;
+    f->opt_io = i->opt_io;
+    f->discard_gran = i->discard_gran;
+    f->lbp =
+        i->discard_gran && i->ops & 1u << BIO_DISCARD && !(lun->args.thin_given && !lun->args.thin);
+    f->lbprz = i->discard_zeroes;
+    f->read_only = lun->args.read_only || i->read_only;
+    f->rotational = i->rotational;
+    f->write_cache = i->write_cache;
+    if (i->write_cache != cache)
+        f->wce = i->write_cache;
+    lun->saved_size = i->size;
+}
+
+static int check_info(const struct scsi_lun *lun, const struct bdev_info *i, struct err *e)
+{
+    if (i->block_size & (i->block_size - 1) || i->block_size < 512 || i->block_size > 4096)
+        return err_set(e, ERR_UNSUPPORTED, "device",
+                       "the device %s has blocks of %u bytes: a LUN needs 512, 1024, 2048 or 4096",
+                       lun->device, i->block_size);
+    if (lun->facts.block_size && lun->facts.block_size != i->block_size)
+        return err_set(e, ERR_INVALID, "device",
+                       "the device %s has blocks of %u bytes, the LUN was exported with %u",
+                       lun->device, i->block_size, lun->facts.block_size);
+    if (!uuid_is_null(&lun->expect) && !uuid_equal(&lun->expect, &i->uuid))
+        return err_set(e, ERR_INVALID, "device",
+                       "the device %s is not the one that this LUN was exported with", lun->device);
+    if (lun->args.thin_given && lun->args.thin && !i->discard_gran)
+        return err_set(e, ERR_INVALID, "provisioning",
+                       "the device %s cannot discard: expected provisioning full", lun->device);
+    return 0;
+}
+
+/* ---- events; main, outside tasks */
+
+struct change {
+    struct scsi_lun *lun;
+    void (*fn)(struct scsi_lun *lun);
+};
+
+static void change_task(void *arg)
+{
+    struct change *c = arg;
+    struct scsi_target *t = c->lun->target;
+    tlock_lock(&t->lock);
+    if (!c->lun->removed)
+        c->fn(c->lun);
+    tlock_unlock(&t->lock);
+    scsi_lun_unref(c->lun);
+    scsi_target_unref(t);
+    free(c);
+}
+
+void scsi_lun_changed(struct scsi_lun *lun, void (*fn)(struct scsi_lun *lun))
+{
+    struct change *c = xcalloc(1, sizeof *c);
+    c->lun = lun;
+    c->fn = fn;
+    lun->refs++;
+    lun->target->refs++;
+    task_start(reactor_main(), "scsi-lun", change_task, c);
+}
+
+static void device_removed(struct scsi_lun *lun)
+{
+    scsi_lun_detach(lun, "the device was removed");
+}
+
+static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
+{
+    (void)desc;
+    scsi_lun_changed(arg, event == BDEV_EVENT_REMOVE ? device_removed : scsi_lun_refresh);
+}
+
+/* ---- attach, detach */
+
+int scsi_lun_open(struct scsi_lun *lun, struct err *e)
+{
+    struct bdev_info info;
+    struct bdev_user user = {.event = on_event, .arg = lun};
+    snprintf(user.label, sizeof user.label, "%s", lun->label);
+    if (!bdev_name_info(lun->device, &info))
+        return err_set(e, ERR_NOT_FOUND, "device", "there is no device %s", lun->device);
+    if (check_info(lun, &info, e))
+        return -1;
+    /* Even a read-only LUN goes through the gate, which looks at shared writers only. */
+    enum bdev_claim claim = info.read_only ? CLAIM_READ : CLAIM_SHARED_WRITE;
+    lun->desc = bdev_open(lun->device, claim, &user, e);
+    if (!lun->desc)
+        return -1;
+    take_info(lun, &info);
+    lun->expect = info.uuid;
+    if (uuid_is_null(&lun->identity))
+        scsi_lun_identify(lun, &info.uuid);
+    lun->facts.desc = lun->desc;
+    lun->why[0] = 0;
+    return 0;
+}
+
+void scsi_lun_attach(struct scsi_lun *lun)
+{
+    struct err e;
+    if (lun->desc)
+        return;
+    if (scsi_lun_open(lun, &e)) {
+        snprintf(lun->why, sizeof lun->why, "%.*s", (int)sizeof lun->why - 1, e.msg);
+        log_warn("scsi", "%s is not ready: %s", lun->label, e.msg);
+        return;
+    }
+    log_info("scsi", "%s is ready: device %s", lun->label, lun->device);
+    scsi_lun_publish(lun);
+    scsi_ua_raise(lun->target, lun, UA_READY_CHANGE, NULL);
+}
+
+void scsi_lun_detach(struct scsi_lun *lun, const char *why)
+{
+    if (!lun->desc)
+        return;
+    snprintf(lun->why, sizeof lun->why, "%s", why);
+    lun->facts.desc = NULL;
+    scsi_lun_publish(lun);
+    task_call_all(wait_running, lun);
+    bdev_drain_close(&lun->desc);
+    if (!lun->removed)
+        log_warn("scsi", "%s is not ready: %s", lun->label, why);
+}
+
+void scsi_lun_refresh(struct scsi_lun *lun)
+{
+    if (!lun->desc)
+        return;
+    struct bdev_info info;
+    uint64_t blocks = lun->facts.blocks;
+    bdev_get_info(lun->desc, &info);
+    take_info(lun, &info);
+    scsi_lun_publish(lun);
+    if (lun->facts.blocks != blocks)
+        scsi_ua_raise(lun->target, lun, UA_CAPACITY_CHANGED, NULL);
+}
+
+/* ---- mode parameters */
+
+bool scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode,
+                       const struct scsi_nexus *by)
+{
+    struct scsi_target *t = lun->target;
+    tlock_lock(&t->lock);
+    bool there = !lun->removed;
+    if (there) {
+        lun->facts.swp = mode->swp;
+        lun->facts.d_sense = mode->d_sense;
+        lun->facts.wce = mode->wce;
+        scsi_lun_publish(lun);
+        scsi_ua_raise(t, lun, UA_MODE_CHANGED, by);
+    }
+    tlock_unlock(&t->lock);
+    return there;
+}
+
+/* A reset brings the saved values back; nothing is saved, so the defaults. The reset's own unit
+ * attention tells of it. */
+void scsi_lun_reset_mode(struct scsi_lun *lun)
+{
+    struct scsi_facts *f = &lun->facts;
+    if (!f->swp && !f->d_sense && f->wce == f->write_cache)
+        return;
+    f->swp = f->d_sense = false;
+    f->wce = f->write_cache;
+    scsi_lun_publish(lun);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_SCSI_PRIVATE_H
+#define ORION_TARGETS_SCSI_PRIVATE_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "block/bdev.h"
+#include "reactor/iobuf.h"
+#include "reactor/reactor.h"
+#include "reactor/task.h"
+#include "targets/scsi/opcode.h"
+#include "targets/scsi/scsi.h"
+#include "targets/scsi/sense.h"
+
+/* Limits that VPD page B0h states and the commands enforce. */
+enum {
+    SCSI_MAX_TRANSFER = 4 << 20,     /* bytes of data a command moves */
+    SCSI_MAX_WRITE_SAME = 32 << 20,  /* bytes of medium one WRITE SAME changes */
+    SCSI_MAX_UNMAP_BLOCKS = 1 << 20, /* logical blocks, over all descriptors of one UNMAP */
+    SCSI_MAX_UNMAP_DESCRIPTORS = 256,
+    SCSI_MAX_COMPARE_BLOCKS = 255, /* the field of COMPARE AND WRITE has 8 bits */
+    SCSI_LUN_MAX = 16383,          /* flat space addressing, SAM-5 4.7.3 */
+};
+
+/*
+ * What commands must know of a LUN. The master copy is main's (scsi_lun.facts); each reactor has
+ * its own in its view, replaced by that reactor when main publishes.
+ */
+struct scsi_facts {
+    struct bdev_desc *desc; /* NULL: not ready */
+    uint64_t blocks;
+    uint32_t
+        block_size;     /* power of two, 512..4096; never changes while the LUN lives, once known */
+    uint8_t shift;      /* log2 of block_size */
+    uint8_t phys_shift; /* log2 of physical / logical block */
+    uint32_t opt_io;    /* bytes, 0 = unknown */
+    uint64_t discard_gran;
+    bool lbp;         /* provisioning is managed: LBPME, UNMAP */
+    bool lbprz;       /* unmapped blocks read as zeroes */
+    bool read_only;   /* the LUN or its device */
+    bool write_cache; /* the device has a volatile cache */
+    bool rotational;
+    /* mode parameters */
+    bool swp, d_sense, wce;
+};
+
+struct scsi_view {
+    struct scsi_facts now;
+    /* this reactor's commands: those that refer to the LUN (begin to end), and those that run on
+     * its device. Whoever waits for zero sits in scsi_local.waiters. */
+    unsigned users, running;
+} __attribute__((aligned(64)));
+
+struct scsi_lun {
+    /* -- constant once added */
+    struct scsi_target *target;
+    unsigned number;
+    char device[BDEV_NAME_MAX + 1];
+    struct uuid identity;
+    char serial[33]; /* 32 hex digits of the identity */
+    uint8_t naa[8];
+
+    /* -- main */
+    struct list link;
+    struct scsi_lun_args args; /* strings are not kept */
+    struct uuid expect;        /* the device's uuid must be this; null: any */
+    char label[80];
+    char why[160]; /* why it is not ready */
+    uint64_t saved_size;
+    struct scsi_facts facts;
+    struct bdev_desc *desc;
+    unsigned refs; /* tasks under way that know the LUN, and the target's list */
+    bool removed;
+
+    /* -- each reactor its own */
+    struct scsi_view view[REACTOR_MAX];
+};
+
+struct scsi_table { /* immutable; index = LUN */
+    unsigned size;
+    struct scsi_lun *lun[];
+};
+
+/* A target on one reactor; touched by that reactor only. */
+struct scsi_local {
+    const struct scsi_table *table;
+    struct list nexuses;
+    struct list waiters; /* tasks that wait for commands to end: struct scsi_waiter */
+} __attribute__((aligned(64)));
+
+struct scsi_waiter {
+    struct list link;
+    struct task *task;
+};
+
+struct scsi_target {
+    char name[224];
+    struct scsi_local local[REACTOR_MAX];
+    /* -- main */
+    struct list link;
+    struct list luns;
+    unsigned lun_count;
+    struct tlock lock; /* changes of the LUNs and their facts, one at a time */
+    unsigned refs;
+};
+
+/* Unit attention conditions (SAM-5 5.14), one bit each; the lowest bit is reported first. */
+enum scsi_ua {
+    UA_POWER_ON = 1 << 0,
+    UA_LUN_RESET = 1 << 1,
+    UA_COMMANDS_CLEARED = 1 << 2,
+    UA_READY_CHANGE = 1 << 3,
+    UA_CAPACITY_CHANGED = 1 << 4,
+    UA_MODE_CHANGED = 1 << 5,
+    UA_LUNS_CHANGED = 1 << 6,
+};
+
+/* A nexus's relation to one LUN; made when the nexus first addresses it. */
+struct scsi_itl {
+    struct scsi_nexus *nexus;
+    struct scsi_lun *unit;
+    struct list cmds;  /* begun and not completed, in order of arrival: the task set */
+    unsigned barriers; /* of these, ORDERED or HEAD OF QUEUE */
+    uint32_t ua;       /* pending unit attentions */
+};
+
+struct scsi_nexus { /* its reactor's */
+    struct list link;
+    struct scsi_target *target;
+    struct scsi_local *local;
+    char initiator[256];
+    uint16_t tpgt;
+    uint64_t gate;         /* id for the reservation gate */
+    struct scsi_itl **itl; /* by LUN */
+    unsigned itls;
+};
+
+/* ---- cmd.c: how a command ends */
+/* From begin or a prepare function: the command is finished before it ran. Return false. */
+bool scsi_refuse(struct scsi_cmd *cmd, enum sense_code code);
+bool scsi_refuse_field(struct scsi_cmd *cmd, unsigned byte, unsigned bit);
+/* Set status and sense. */
+void scsi_set_sense(struct scsi_cmd *cmd, const struct sense *s);
+void scsi_set_code(struct scsi_cmd *cmd, enum sense_code code);
+void scsi_set_field(struct scsi_cmd *cmd, bool in_cdb, unsigned byte, unsigned bit);
+void scsi_set_errno(struct scsi_cmd *cmd, int error, uint64_t bad_offset);
+/* Ends a running command: now (only from a bio's done), or later this turn (from anywhere). */
+void scsi_end(struct scsi_cmd *cmd);
+void scsi_end_later(struct scsi_cmd *cmd);
+/* The two together. */
+void scsi_fail(struct scsi_cmd *cmd, enum sense_code code);
+void scsi_fail_field(struct scsi_cmd *cmd, unsigned byte, unsigned bit);     /* in the CDB */
+void scsi_fail_parameter(struct scsi_cmd *cmd, unsigned byte, unsigned bit); /* parameter list */
+void scsi_good(struct scsi_cmd *cmd);
+/* Zeroed room for data-in, or NULL: the command has ended (BUSY). Then send `length` bytes of it,
+ * cut to the allocation length. */
+uint8_t *scsi_reply_room(struct scsi_cmd *cmd, size_t size);
+void scsi_reply(struct scsi_cmd *cmd, size_t length);
+/* Runs the bio that was filled; error or abort end the command, else next(cmd) runs. */
+void scsi_submit(struct scsi_cmd *cmd, void (*next)(struct scsi_cmd *cmd));
+void scsi_bio(struct scsi_cmd *cmd, enum bio_op op, uint64_t offset, uint64_t length);
+/* The device, or NULL: it is gone and the command has ended. */
+struct bdev_desc *scsi_device(struct scsi_cmd *cmd);
+void scsi_abort(struct scsi_cmd *cmd);
+void scsi_wake_waiters(struct scsi_local *l);
+void scsi_wait(struct scsi_local *l); /* in a task: until some command has ended */
+
+/* A big-endian field of the CDB. */
+static inline uint64_t cdb_be(const struct scsi_cmd *cmd, unsigned at, unsigned n)
+{
+    struct rd r = rd_make(cmd->cdb + at, SCSI_CDB_MAX - at);
+    return rd_be(&r, n);
+}
+
+/* ---- nexus.c */
+struct scsi_itl *scsi_itl_get(struct scsi_nexus *n, struct scsi_lun *lun);
+/* The LUN at a SAM address on this reactor, or NULL. */
+struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8]);
+bool scsi_lun_is_well_known(const uint8_t lun[8]); /* REPORT LUNS, C101h */
+void scsi_lun_address(unsigned number, struct wr *w);
+/* Takes the next pending unit attention of the nexus; SENSE_NONE: none. */
+enum sense_code scsi_ua_take(struct scsi_itl *itl);
+/* In a task, on any reactor: raises ua for a LUN (NULL: all) on each nexus but `except`. */
+void scsi_ua_raise(struct scsi_target *t, struct scsi_lun *lun, uint32_t ua,
+                   const struct scsi_nexus *except);
+void scsi_ua_raise_local(struct scsi_local *l, struct scsi_lun *lun, uint32_t ua,
+                         const struct scsi_nexus *except);
+void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun);
+
+/* ---- scsi_lun.c; main, in a task, target locked */
+void scsi_lun_attach(struct scsi_lun *lun);
+void scsi_lun_detach(struct scsi_lun *lun, const char *why);
+void scsi_lun_refresh(struct scsi_lun *lun); /* the device's size or properties changed */
+void scsi_lun_publish(struct scsi_lun *lun); /* facts -> every reactor's view */
+void scsi_lun_identify(struct scsi_lun *lun, const struct uuid *identity);
+int scsi_lun_open(struct scsi_lun *lun, struct err *e);
+void scsi_lun_changed(struct scsi_lun *lun, void (*fn)(struct scsi_lun *lun)); /* starts a task */
+void scsi_lun_unref(struct scsi_lun *lun);
+void scsi_target_unref(struct scsi_target *t);
+/* In a task on main: sets the mode parameters for everyone; false when the LUN is going. */
+struct scsi_mode {
+    bool swp, d_sense, wce;
+};
+bool scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode,
+                       const struct scsi_nexus *by);
+void scsi_lun_reset_mode(struct scsi_lun *lun);
+
+#endif

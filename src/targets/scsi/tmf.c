@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/mem.h"
+#include "targets/scsi/scsi_private.h"
+
+/*
+ * Task management runs as a task on the nexus's reactor. With TST 001b every nexus has its own task
+ * set, so CLEAR TASK SET is ABORT TASK SET (SAM-5 7.5). Resets reach the nexuses of all reactors.
+ */
+struct tmf {
+    struct scsi_nexus *nexus;
+    enum scsi_tmf fn;
+    struct scsi_lun *unit; /* NULL: all (TARGET RESET) */
+    struct scsi_view *view;
+    struct scsi_cmd *task;
+    void (*done)(enum scsi_tmf_response response, void *arg);
+    void *arg;
+    enum scsi_tmf_response response;
+    bool refused;
+};
+
+/* One reactor's part of an abort. */
+struct sweep {
+    struct scsi_target *target;
+    struct scsi_lun *unit;     /* NULL: all */
+    struct scsi_nexus *nexus;  /* NULL: all */
+    struct scsi_nexus *marked; /* its commands were marked when the request came */
+    uint32_t ua;               /* raised on the nexuses reached */
+};
+
+/* Calls abort for each command of the task set when `act`; says whether aborted ones are left. */
+static bool sweep_task_set(struct scsi_itl *itl, bool act)
+{
+    bool left = false;
+    struct scsi_cmd *c, *tmp;
+    list_for_each_safe (c, tmp, &itl->cmds, link) {
+        if (act && !c->aborted)
+            scsi_abort(c);
+        left = left || c->aborted;
+    }
+    return left;
+}
+
+static bool sweep_local(struct scsi_local *l, const struct sweep *s, bool act)
+{
+    bool left = false;
+    struct scsi_nexus *n;
+    list_for_each (n, &l->nexuses, link) {
+        if (s->nexus && n != s->nexus)
+            continue;
+        for (unsigned i = 0; i < n->itls; i++)
+            if (n->itl[i] && (!s->unit || n->itl[i]->unit == s->unit))
+                left = sweep_task_set(n->itl[i], act && n != s->marked) || left;
+    }
+    return left;
+}
+
+static void sweep_here(void *arg)
+{
+    const struct sweep *s = arg;
+    struct scsi_local *l = &s->target->local[reactor_self_index()];
+    bool left = sweep_local(l, s, true);
+    if (s->ua)
+        scsi_ua_raise_local(l, s->unit, s->ua, NULL);
+    while (left) {
+        scsi_wait(l);
+        left = sweep_local(l, s, false);
+    }
+}
+
+/* The task may end, and its memory go, while this waits: it is looked for, never followed. */
+static bool in_task_set(const struct scsi_itl *itl, const struct scsi_cmd *task)
+{
+    const struct scsi_cmd *c;
+    list_for_each (c, &itl->cmds, link)
+        if (c == task && c->aborted)
+            return true;
+    return false;
+}
+
+static void abort_one(struct tmf *t)
+{
+    struct scsi_nexus *n = t->nexus;
+    unsigned i = t->unit->number;
+    struct scsi_itl *itl = i < n->itls ? n->itl[i] : NULL;
+    while (itl && in_task_set(itl, t->task)) {
+        scsi_wait(n->local);
+        itl = n->itl[i];
+    }
+}
+
+static void reset_modes(void *arg)
+{
+    struct tmf *t = arg;
+    struct scsi_target *target = t->nexus->target;
+    tlock_lock(&target->lock);
+    struct scsi_lun *lun;
+    list_for_each (lun, &target->luns, link)
+        if ((!t->unit || lun == t->unit) && !lun->removed)
+            scsi_lun_reset_mode(lun);
+    tlock_unlock(&target->lock);
+}
+
+static void run_tmf(void *arg)
+{
+    struct tmf *t = arg;
+    struct sweep s = {.target = t->nexus->target, .unit = t->unit, .marked = t->nexus};
+    switch (t->refused ? SCSI_CLEAR_ACA : t->fn) {
+    case SCSI_ABORT_TASK: abort_one(t); break;
+    case SCSI_ABORT_TASK_SET:
+    case SCSI_CLEAR_TASK_SET:
+        s.nexus = t->nexus;
+        sweep_here(&s);
+        break;
+    case SCSI_LOGICAL_UNIT_RESET:
+    case SCSI_TARGET_RESET:
+        s.ua = UA_LUN_RESET;
+        task_call_all(sweep_here, &s);
+        task_call(reactor_main(), reset_modes, t);
+        break;
+    case SCSI_CLEAR_ACA: break;
+    }
+    struct scsi_local *l = t->nexus->local;
+    if (t->view)
+        t->view->users--;
+    scsi_wake_waiters(l);
+    t->done(t->response, t->arg);
+    free(t);
+}
+
+static void refuse(struct tmf *t, enum scsi_tmf_response response)
+{
+    t->response = response;
+    t->refused = true;
+}
+
+static void check_abort_task(struct tmf *t)
+{
+    struct scsi_itl *itl = scsi_itl_get(t->nexus, t->unit);
+    struct scsi_cmd *c;
+    list_for_each (c, &itl->cmds, link)
+        if (c == t->task) {
+            if (!c->aborted)
+                scsi_abort(c);
+            return;
+        }
+    refuse(t, SCSI_TMF_NO_TASK);
+}
+
+/* The nexus's own commands are marked at once: those that come after the request are not meant. */
+static void mark(struct tmf *t)
+{
+    struct sweep s = {.target = t->nexus->target, .unit = t->unit, .nexus = t->nexus};
+    if (t->fn == SCSI_CLEAR_ACA)
+        refuse(t, SCSI_TMF_UNSUPPORTED);
+    else if (t->fn == SCSI_ABORT_TASK)
+        check_abort_task(t);
+    else
+        sweep_local(t->nexus->local, &s, true);
+}
+
+void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8], struct scsi_cmd *task,
+              void (*done)(enum scsi_tmf_response response, void *arg), void *arg)
+{
+    struct tmf *t = xcalloc(1, sizeof *t);
+    *t = (struct tmf){.nexus = n, .fn = fn, .task = task, .done = done, .arg = arg};
+    if (fn != SCSI_TARGET_RESET) {
+        t->unit = scsi_lun_find(n->local, lun);
+        if (!t->unit) {
+            refuse(t, SCSI_TMF_NO_LUN);
+        } else {
+            t->view = &t->unit->view[n->local - n->target->local];
+            t->view->users++;
+        }
+    }
+    if (!t->refused)
+        mark(t);
+    task_start(reactor_self(), "scsi-tmf", run_tmf, t);
+}
