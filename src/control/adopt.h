@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_CONTROL_ADOPT_H
+#define ORION_CONTROL_ADOPT_H
+
+#include "control/private.h"
+#include "raid/raid.h"
+#include "volumes/volumes.h"
+
+/* Arrays and pools that stand on devices already: adopt.c. All T. */
+int array_assemble(struct verb_run *v, struct err *e);
+int pool_import_verb(struct verb_run *v, struct err *e);
+
+/* array.c: the record that is saved; creation with the facts of an intent. */
+struct json_object *array_record(const struct raid_info *info);
+int array_create_as(const char *name, struct json_object *facts, bool assume_clean, bool force,
+                    struct err *e);
+/* pool.c */
+int pool_create_as(const char *name, struct json_object *facts, bool force, struct err *e);
+struct json_object *pool_record(const char *name); /* of a running pool */
+
+/* A copy of what is about to be overwritten goes to STATE_DIR/backup (raid_assemble's and
+ * pool_import's `backup`). */
+int adopt_backup(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg);
+
+/* Our own, at start-up. */
+int array_start_saved(const char *name, struct json_object *record, bool degraded_ok,
+                      struct err *e);
+int pool_start_saved(const char *name, struct json_object *record, struct err *e);
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "control/adopt.h"
+#include "control/shows.h"
+#include "raid/raid.h"
+
+/* Arrays. The saved record is {"uuid"}: all else stands in the superblocks. */
+
+/* ---- show */
+
+static struct json_object *members_json(const struct raid_info *info)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < info->member_count; i++) {
+        const struct raid_member_info *member = &info->member[i];
+        struct json_object *o = json_object_new_object();
+        put_str(o, "device", member->device);
+        json_object_object_add(o, "slot", json_object_new_int(member->slot));
+        put_str(o, "state", raid_member_state_name(member->state));
+        put_u64(o, "errors", member->errors);
+        put_u64(o, "corrected", member->corrected);
+        json_object_array_add(list, o);
+    }
+    return list;
+}
+
+static void show_live(struct json_object *o, const struct raid_info *info)
+{
+    char uuid[UUID_TEXT];
+    put_str(o, "level", info->level);
+    put_str(o, "state", raid_state_name(info->state));
+    put_str(o, "reason", "");
+    put_str(o, "sync_action", raid_sync_name(info->sync));
+    put_u64(o, "sync_done", info->sync_done);
+    put_u64(o, "sync_total", info->sync_total);
+    put_u64(o, "sync_job", info->sync_job);
+    put_u64(o, "size", info->size);
+    put_u64(o, "chunk", info->chunk);
+    put_u64(o, "data_offset", info->data_offset);
+    put_str(o, "uuid", uuid_format_md(&info->uuid, uuid));
+    put_u64(o, "events", info->events);
+    put_u64(o, "slots", info->slots);
+    put_u64(o, "missing", info->missing);
+    json_object_object_add(o, "members", members_json(info));
+}
+
+static struct json_object *show_array(const char *name, struct json_object *record)
+{
+    struct json_object *o = json_object_new_object();
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    put_str(o, "name", name);
+    if (raid_get(name, info)) {
+        show_live(o, info);
+    } else {
+        struct uuid u = {0};
+        char uuid[UUID_TEXT];
+        uuid_parse(get_str(record, "uuid"), &u);
+        put_str(o, "level", get_str(record, "level"));
+        put_str(o, "state", "inactive");
+        put_str(o, "reason", reason_get("array", name));
+        put_str(o, "sync_action", "idle");
+        put_str(o, "uuid", uuid_format_md(&u, uuid));
+    }
+    json_object_object_add(o, "users", users_json(name));
+    return o;
+}
+
+SHOW(array)
+{
+    const char *name = schema_param(m, "name");
+    struct json_object *record = state_get("array", name);
+    return record ? show_array(name, record) : NULL;
+}
+
+static void list_one(const char *key, struct json_object *record, void *arg)
+{
+    json_object_array_add(arg, show_array(strchr(key, '/') + 1, record));
+}
+
+LIST(array)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "array/", list_one, items);
+    return 0;
+}
+
+/* ---- create */
+
+struct json_object *array_record(const struct raid_info *info)
+{
+    struct json_object *record = json_object_new_object();
+    char uuid[UUID_TEXT];
+    put_str(record, "uuid", uuid_format(&info->uuid, uuid));
+    return record;
+}
+
+/* "raid1" for every spelling of it; the text itself when it is none. */
+static const char *plain_level(const char *level)
+{
+    static const char *const same[][3] = {
+        {"0", "stripe", "raid0"}, {"1", "mirror", "raid1"}, {"4", "", "raid4"},
+        {"5", "", "raid5"},       {"6", "", "raid6"},       {"10", "", "raid10"},
+    };
+    for (unsigned i = 0; i < sizeof same / sizeof *same; i++)
+        if (!strcmp(level, same[i][0]) || !strcmp(level, same[i][1]))
+            return same[i][2];
+    return level;
+}
+
+/* The member in a slot, or "missing". */
+static const char *member_in(const struct raid_info *info, int slot)
+{
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (info->member[i].slot == slot && *info->member[i].device)
+            return info->member[i].device;
+    return "missing";
+}
+
+static int compare(const struct opts *o, const struct raid_info *info, struct err *e)
+{
+    const char *level = plain_level(opts_str(o, "level"));
+    if (strcmp(level, info->level))
+        return differs(e, "array", info->name, "level", info->level, level);
+    unsigned n;
+    char *const *members = opts_list(o, "members", &n);
+    if (n != info->slots)
+        return err_set(e, ERR_EXISTS, "members", "array %s exists with %u members, not %u",
+                       info->name, info->slots, n);
+    for (unsigned i = 0; i < n; i++)
+        if (strcmp(members[i], member_in(info, (int)i)))
+            return differs(e, "array", info->name, "members", member_in(info, (int)i), members[i]);
+    uint64_t chunk = opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : info->chunk;
+    if (info->chunk && chunk != info->chunk)
+        return err_set(e, ERR_EXISTS, "chunk",
+                       "array %s exists with chunk %" PRIu64 ", not %" PRIu64, info->name,
+                       info->chunk, chunk);
+    return 0;
+}
+
+static int check_members(char *const *members, unsigned n, struct err *e)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char users[300];
+        if (!strcmp(members[i], "missing"))
+            continue;
+        if (!bdev_find(members[i]))
+            return err_set(e, ERR_NOT_FOUND, "members", "there is no device %s", members[i]);
+        for (unsigned k = 0; k < i; k++)
+            if (!strcmp(members[i], members[k]))
+                return err_set(e, ERR_INVALID, "members", "%s is named twice", members[i]);
+        if (device_in_use(members[i], users, sizeof users))
+            return err_set(e, ERR_IN_USE, "members", "%s is in use by %s", members[i], users);
+    }
+    return 0;
+}
+
+static struct json_object *create_facts(const struct opts *o, const struct uuid *uuid)
+{
+    struct json_object *facts = json_object_new_object(), *list = json_object_new_array();
+    unsigned n;
+    char text[UUID_TEXT];
+    char *const *members = opts_list(o, "members", &n);
+    for (unsigned i = 0; i < n; i++)
+        json_object_array_add(list, json_object_new_string(members[i]));
+    put_str(facts, "uuid", uuid_format(uuid, text));
+    put_str(facts, "level", opts_str(o, "level"));
+    put_u64(facts, "chunk", opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : 0);
+    json_object_object_add(facts, "members", list);
+    return facts;
+}
+
+int array_create_as(const char *name, struct json_object *facts, bool assume_clean, bool force,
+                    struct err *e)
+{
+    struct json_object *list = NULL;
+    char host[65] = "";
+    gethostname(host, sizeof host - 1);
+    host[strcspn(host, ".")] = 0;
+    json_object_object_get_ex(facts, "members", &list);
+    size_t n = json_object_array_length(list);
+    autofree const char **members = xcalloc(n + 1, sizeof *members);
+    for (size_t i = 0; i < n; i++)
+        members[i] = json_object_get_string(json_object_array_get_idx(list, i));
+    struct uuid uuid;
+    uuid_parse(get_str(facts, "uuid"), &uuid);
+    struct raid_create c = {.name = name,
+                            .level = get_str(facts, "level"),
+                            .members = members,
+                            .member_count = (unsigned)n,
+                            .chunk = get_u64(facts, "chunk"),
+                            .assume_clean = assume_clean,
+                            .force = force,
+                            .homehost = host,
+                            .uuid = &uuid};
+    return raid_create(&c, e);
+}
+
+static int array_create_new(const struct opts *o, const char *name, struct err *e)
+{
+    unsigned n;
+    char *const *members = opts_list(o, "members", &n);
+    if (check_members(members, n, e))
+        return -1;
+    struct uuid uuid = uuid_random();
+    struct json_object *facts = create_facts(o, &uuid);
+    uint64_t intent = intent_open("array-create", name, json_object_get(facts), e);
+    int rc = intent ? array_create_as(name, facts, opts_bool(o, "assume_clean"),
+                                      opts_bool(o, "force"), e)
+                    : -1;
+    json_object_put(facts);
+    if (rc) {
+        if (intent)
+            intent_close(intent, NULL);
+        return -1;
+    }
+    struct json_object *record = json_object_new_object();
+    char text[UUID_TEXT];
+    put_str(record, "uuid", uuid_format(&uuid, text));
+    rc = state_end_intent(intent, "array", name, record, e);
+    json_object_put(record);
+    return rc;
+}
+
+static int array_create(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (state_get("array", name)) {
+        v->changed = false;
+        if (!raid_get(name, info))
+            return err_set(e, ERR_EXISTS, "name", "array %s exists and is inactive: %s", name,
+                           reason_get("array", name));
+        return compare(v->opts, info, e);
+    }
+    if (!bdev_name_valid(name))
+        return err_set(e, ERR_INVALID, "name",
+                       "name is '%.40s'; expected a letter or digit, then letters, digits, '_', "
+                       "'.', '-', at most 32 in all",
+                       name);
+    if (name_is_taken(name))
+        return err_set(e, ERR_EXISTS, "name", "the name %s is taken", name);
+    return array_create_new(v->opts, name, e);
+}
+
+/* ---- the end of an array */
+
+static int refuse_used(const char *name, struct err *e)
+{
+    char users[300];
+    if (device_in_use(name, users, sizeof users))
+        return err_set(e, ERR_IN_USE, "", "array %s is in use by %s", name, users);
+    return 0;
+}
+
+static int array_stop(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (refuse_used(name, e))
+        return -1;
+    if (raid_get(name, info) && raid_stop(name, e))
+        return -1;
+    reason_set("array", name, "it was stopped, and that could not be saved");
+    return state_del("array", name, e);
+}
+
+static int array_delete(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (refuse_used(name, e) || need_yes(v, "the array's superblocks are erased", e))
+        return -1;
+    if (!raid_get(name, info))
+        return state_del("array", name, e);
+    struct json_object *facts = json_object_new_object();
+    char text[UUID_TEXT];
+    put_str(facts, "uuid", uuid_format(&info->uuid, text));
+    uint64_t intent = intent_open("array-delete", name, facts, e);
+    if (!intent)
+        return -1;
+    if (raid_delete(name, e)) {
+        intent_close(intent, NULL);
+        return -1;
+    }
+    return state_end_intent(intent, "array", name, NULL, e);
+}
+
+/* ---- members */
+
+static int is_running(const char *name, struct err *e)
+{
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (raid_get(name, info))
+        return 0;
+    return err_set(e, ERR_UNSUPPORTED, "", "array %s is inactive: %s", name,
+                   reason_get("array", name));
+}
+
+static int array_fail(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    if (is_running(name, e))
+        return -1;
+    return raid_fail_member(name, opts_str(v->opts, "member"), verb_flag(v, "force"), e);
+}
+
+static int array_remove(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    if (is_running(name, e))
+        return -1;
+    return raid_remove_member(name, opts_str(v->opts, "member"), verb_flag(v, "force"), e);
+}
+
+static int array_add(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    char *device = xstrdup(opts_str(v->opts, "device"));
+    int rc = is_running(name, e);
+    if (!rc)
+        rc = check_members(&device, 1, e);
+    if (!rc)
+        rc = raid_add_member(name, device, verb_flag(v, "force"), e);
+    if (rc && e && !strcmp(e->field, "members"))
+        strcpy(e->field, "device");
+    free(device);
+    return rc;
+}
+
+const struct verb_entry array_verbs[] = {
+    {"array", "create", array_create}, {"array", "assemble", array_assemble},
+    {"array", "stop", array_stop},     {"array", "delete", array_delete},
+    {"array", "fail", array_fail},     {"array", "add", array_add},
+    {"array", "remove", array_remove}, {NULL, NULL, NULL},
+};

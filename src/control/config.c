@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <string.h>
+
+#include "base/mem.h"
+#include "control/private.h"
+#include "raid/raid.h"
+#include "volumes/volumes.h"
+
+/*
+ * `config show`: the whole configuration, gathered from every fact's home: {"devices": {NAME:
+ * fields},
+ * ...}. The fields are those that the verbs which make the objects take. Generated, never read back
+ * by the daemon itself.
+ */
+
+static void keep_set(struct json_object *o, const char *field, struct json_object *v)
+{
+    bool unset = !v ||
+                 (json_object_is_type(v, json_type_string) && !json_object_get_string_len(v)) ||
+                 (json_object_is_type(v, json_type_boolean) && !json_object_get_boolean(v));
+    if (!unset)
+        json_object_object_add(o, field, json_object_get(v));
+}
+
+static struct json_object *member(struct json_object *o, const char *key)
+{
+    struct json_object *v = NULL;
+    json_object_object_get_ex(o, key, &v);
+    return v;
+}
+
+static void add_device(const char *key, struct json_object *record, void *arg)
+{
+    struct json_object *o = json_object_new_object(), *options = member(record, "options");
+    put_str(o, "type", get_str(record, "type"));
+    json_object_object_foreach(options, name, value)
+    {
+        /* Options are saved as text; a bool is one in a request. */
+        const char *text = json_object_get_string(value);
+        if (!strcmp(text, "true"))
+            put_bool(o, name, true);
+        else if (strcmp(text, "false") != 0)
+            put_str(o, name, text);
+    }
+    json_object_object_add(arg, strchr(key, '/') + 1, o);
+}
+
+static void add_array(const struct raid_info *info, void *arg)
+{
+    struct json_object *o = json_object_new_object(), *members = json_object_new_array();
+    put_str(o, "level", info->level);
+    for (unsigned slot = 0; slot < info->slots; slot++) {
+        const char *name = "missing";
+        for (unsigned i = 0; i < info->member_count; i++)
+            if (info->member[i].slot == (int)slot && *info->member[i].device)
+                name = info->member[i].device;
+        json_object_array_add(members, json_object_new_string(name));
+    }
+    json_object_object_add(o, "members", members);
+    if (info->chunk)
+        put_u64(o, "chunk", info->chunk);
+    json_object_object_add(arg, info->name, o);
+}
+
+static void add_volume(const struct volume_info *info, void *arg)
+{
+    struct json_object *o = json_object_new_object();
+    put_u64(o, "size", info->size);
+    json_object_object_add(arg, strchr(info->name, '/') + 1, o);
+}
+
+static void add_pool(const struct pool_info *info, void *arg)
+{
+    struct json_object *o = json_object_new_object(), *devices = json_object_new_array(),
+                       *volumes = json_object_new_object();
+    for (unsigned i = 0; i < info->device_count; i++)
+        json_object_array_add(devices, json_object_new_string(info->device[i].device));
+    volume_for_each(info->name, add_volume, volumes);
+    json_object_object_add(o, "devices", devices);
+    put_u64(o, "extent_size", info->extent_size);
+    json_object_object_add(o, "volumes", volumes);
+    json_object_object_add(arg, info->name, o);
+}
+
+static void add_export(const char *key, struct json_object *record, void *arg)
+{
+    struct json_object *o = json_object_new_object();
+    json_object_object_foreach(record, name, value)
+    {
+        keep_set(o, name, value);
+    }
+    json_object_object_add(arg, strchr(key, '/') + 1, o);
+}
+
+static void add_name(const char *key, struct json_object *record, void *arg)
+{
+    (void)record;
+    json_object_array_add(arg, json_object_new_string(strchr(key, '/') + 1));
+}
+
+static void add_lun(const char *key, struct json_object *record, void *arg)
+{
+    struct json_object *o = json_object_new_object();
+    static const char *const fields[] = {"device", "provisioning", "read_only"};
+    for (unsigned i = 0; i < 3; i++)
+        keep_set(o, fields[i], member(record, fields[i]));
+    json_object_object_add(arg, strrchr(key, '/') + 1, o);
+}
+
+static void add_acl(const char *key, struct json_object *record, void *arg)
+{
+    (void)record;
+    json_object_array_add(arg, json_object_new_string(strrchr(key, '/') + 1));
+}
+
+static void add_target(const char *key, struct json_object *record, void *arg)
+{
+    const char *iqn = strchr(key, '/') + 1;
+    char prefix[KEY_MAX];
+    struct json_object *o = json_object_new_object(), *luns = json_object_new_object(),
+                       *acls = json_object_new_array();
+    keep_set(o, "alias", member(record, "alias"));
+    keep_set(o, "open", member(record, "open"));
+    state_key(prefix, "lun", iqn, "");
+    journal_for_each(control.journal, prefix, add_lun, luns);
+    state_key(prefix, "acl", iqn, "");
+    journal_for_each(control.journal, prefix, add_acl, acls);
+    json_object_object_add(o, "luns", luns);
+    json_object_object_add(o, "acls", acls);
+    json_object_object_add(arg, iqn, o);
+}
+
+static struct json_object *group(struct json_object *o, const char *name, struct json_object *value)
+{
+    json_object_object_add(o, name, value);
+    return value;
+}
+
+struct json_object *config_json(void)
+{
+    struct journal *j = control.journal;
+    struct json_object *o = json_object_new_object();
+    journal_for_each(j, "device/", add_device, group(o, "devices", json_object_new_object()));
+    raid_for_each(add_array, group(o, "arrays", json_object_new_object()));
+    pool_for_each(add_pool, group(o, "pools", json_object_new_object()));
+    struct json_object *nbd = group(o, "nbd", json_object_new_object());
+    journal_for_each(j, "export/", add_export, group(nbd, "exports", json_object_new_object()));
+    journal_for_each(j, "listener/", add_name, group(nbd, "listeners", json_object_new_array()));
+    struct json_object *iscsi = group(o, "iscsi", json_object_new_object());
+    journal_for_each(j, "target/", add_target, group(iscsi, "targets", json_object_new_object()));
+    journal_for_each(j, "portal/", add_name, group(iscsi, "portals", json_object_new_array()));
+    return o;
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "control/control.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "control/private.h"
+#include "raid/raid.h"
+#include "targets/iscsi/iscsi.h"
+#include "targets/nbd/nbd.h"
+
+struct control control;
+
+/* ---- verbs */
+
+static const struct verb_entry *const verb_tables[] = {
+    device_verbs, array_verbs, pool_verbs, volume_verbs, nbd_verbs, iscsi_verbs, live_verbs,
+};
+
+static verb_fn find_verb(const struct schema_match *m)
+{
+    for (unsigned i = 0; i < sizeof verb_tables / sizeof *verb_tables; i++)
+        for (const struct verb_entry *v = verb_tables[i]; v->noun; v++)
+            if (!strcmp(v->noun, m->noun->name) && !strcmp(v->verb, m->verb->name))
+                return v->run;
+    return NULL;
+}
+
+const char *verb_param(const struct verb_run *v, const char *name)
+{
+    const char *p = schema_param(v->match, name);
+    assert(p);
+    return p;
+}
+
+bool verb_flag(const struct verb_run *v, const char *name)
+{
+    return opts_find(v->opts->table, name) && opts_bool(v->opts, name);
+}
+
+int need_yes(const struct verb_run *v, const char *what, struct err *e)
+{
+    if (verb_flag(v, "yes"))
+        return 0;
+    return err_set(e, ERR_NEEDS_YES, "yes", "%s; say so with --yes", what);
+}
+
+int differs(struct err *e, const char *what, const char *name, const char *field, const char *have,
+            const char *want)
+{
+    return err_set(e, ERR_EXISTS, field, "%s %s exists with %s %s, not %s", what, name, field, have,
+                   want);
+}
+
+/* The fields of a call without any: the table may still have required ones. */
+static int ask_fields(struct control_call *call, struct err *e)
+{
+    if (call->fields)
+        return call->fields(call, e);
+    return control_opts_json(call, NULL, e);
+}
+
+static bool etag_listed(const char *header, const char *etag)
+{
+    size_t n = strlen(etag);
+    for (const char *p = header; *p;) {
+        p += strspn(p, " \t,");
+        if (*p == '*')
+            return true;
+        size_t len = strcspn(p, ",");
+        while (len && (p[len - 1] == ' ' || p[len - 1] == '\t'))
+            len--;
+        if (len == n && !memcmp(p, etag, n))
+            return true;
+        p += strcspn(p, ",");
+    }
+    return false;
+}
+
+static int check_precondition(const struct control_call *call, const struct resource *r,
+                              struct json_object *object, struct err *e)
+{
+    if (!(call->match.verb->flags & VERB_IF_MATCH) && !call->if_match)
+        return 0;
+    if (!call->if_match)
+        return err_set(e, ERR_NO_MATCH, "If-Match",
+                       "If-Match with the ETag of this %s is required to change or delete it",
+                       r->what);
+    char etag[CONTROL_ETAG_MAX] = "";
+    if (object)
+        resource_etag(r, object, etag);
+    if (!object || !etag_listed(call->if_match, etag))
+        return err_set(e, ERR_STALE, "If-Match", "the %s has changed: it is %s now", r->what,
+                       object ? etag : "absent");
+    return 0;
+}
+
+static int not_found(const struct control_call *call, const struct resource *r, struct err *e)
+{
+    const struct schema_match *m = &call->match;
+    if (m->count == 2)
+        return err_set(e, ERR_NOT_FOUND, "", "there is no %s %s/%s", r->what, m->param[0].value,
+                       m->param[1].value);
+    return err_set(e, ERR_NOT_FOUND, "", "there is no %s %s", r->what, m->param[0].value);
+}
+
+/* What a verb that changed something answers with. */
+static void fill_reply(struct control_call *call, const struct resource *r, struct verb_run *v,
+                       bool created)
+{
+    call->status = created && v->changed ? 201 : 200;
+    call->reply = v->reply;
+    if (!call->reply && call->match.verb->result == VERB_OBJECT && r)
+        call->reply = r->show(&call->match);
+    if (!call->reply) {
+        call->status = 204;
+        return;
+    }
+    if (r && call->match.verb->result == VERB_OBJECT) {
+        resource_etag(r, call->reply, call->etag);
+        put_bool(call->reply, "changed", v->changed);
+    }
+}
+
+struct named {
+    const struct schema_match *match;
+};
+
+static const char *param_value(const char *param, void *arg)
+{
+    const char *v = schema_param(arg, param);
+    return v ? v : "";
+}
+
+static void fill_location(struct control_call *call, const struct verb_run *v)
+{
+    if (v->job) {
+        call->status = 202;
+        snprintf(call->location, sizeof call->location, "/v1/jobs/%llu",
+                 (unsigned long long)v->job);
+    } else if (call->status == 201) {
+        autofree char *path = schema_expand(call->match.verb->path, param_value, &call->match);
+        snprintf(call->location, sizeof call->location, "%s", path);
+    }
+}
+
+static int run_change(struct control_call *call, const struct resource *r, verb_fn run,
+                      struct err *e)
+{
+    bool put = !strcmp(call->match.verb->method, "PUT");
+    struct json_object *existing = r ? r->show(&call->match) : NULL;
+    struct verb_run v = {
+        .call = call, .match = &call->match, .existing = existing, .changed = true};
+    int rc = 0;
+    if (r && !put && !existing)
+        rc = not_found(call, r, e);
+    if (!rc && r)
+        rc = check_precondition(call, r, existing, e);
+    if (!rc)
+        rc = ask_fields(call, e);
+    v.opts = call->opts;
+    if (!rc)
+        rc = run(&v, e);
+    if (!rc) {
+        fill_reply(call, r, &v, put && !existing);
+        fill_location(call, &v);
+    } else {
+        json_object_put(v.reply);
+    }
+    json_object_put(existing);
+    return rc;
+}
+
+static int run_locked(struct control_call *call, const struct resource *r, verb_fn run,
+                      struct err *e)
+{
+    char key[KEY_MAX] = "";
+    if (r)
+        r->lock(&call->match, key);
+    else
+        snprintf(key, sizeof key, "%s", call->match.verb->path);
+    struct key_lock *lock = key_lock(key);
+    int rc = control.phase == CONTROL_READY ? run_change(call, r, run, e)
+                                            : err_set(e, ERR_NOT_READY, "", "oriond is stopping");
+    key_unlock(&lock);
+    return rc;
+}
+
+static int run_show(struct control_call *call, const struct resource *r, struct err *e)
+{
+    struct json_object *o = r->show(&call->match);
+    if (!o)
+        return not_found(call, r, e);
+    if (ask_fields(call, e)) {
+        json_object_put(o);
+        return -1;
+    }
+    resource_etag(r, o, call->etag);
+    call->reply = o;
+    call->status = 200;
+    return 0;
+}
+
+/* One page: at most `limit` items after the one whose key is `cursor`. */
+static int take_page(struct control_call *call, const struct resource *r, struct json_object *items,
+                     struct err *e)
+{
+    uint64_t limit = opts_u64(call->opts, "limit");
+    const char *cursor = opts_str(call->opts, "cursor");
+    size_t n = json_object_array_length(items), from = 0;
+    while (cursor && from < n) {
+        struct json_object *k = NULL;
+        json_object_object_get_ex(json_object_array_get_idx(items, from++), r->key, &k);
+        if (k && !strcmp(json_object_get_string(k), cursor))
+            cursor = NULL;
+    }
+    if (cursor)
+        return err_set(e, ERR_INVALID, "cursor", "cursor is '%.64s', which is not there any more",
+                       cursor);
+    struct json_object *page = json_object_new_array(), *next = NULL;
+    for (size_t i = from; i < n && i - from < limit; i++)
+        json_object_array_add(page, json_object_get(json_object_array_get_idx(items, i)));
+    if (n - from > limit) {
+        struct json_object *k = NULL;
+        json_object_object_get_ex(json_object_array_get_idx(items, from + limit - 1), r->key, &k);
+        next = json_object_new_string(json_object_get_string(k));
+    }
+    call->reply = json_object_new_object();
+    json_object_object_add(call->reply, "items", page);
+    json_object_object_add(call->reply, "next", next);
+    call->status = 200;
+    return 0;
+}
+
+static int run_list(struct control_call *call, const struct resource *r, struct err *e)
+{
+    if (ask_fields(call, e))
+        return -1;
+    struct json_object *items = json_object_new_array();
+    int rc = r->list(&call->match, call->opts, items, e);
+    if (!rc)
+        rc = take_page(call, r, items, e);
+    json_object_put(items);
+    return rc;
+}
+
+static int dispatch(struct control_call *call, struct err *e)
+{
+    const struct schema_verb *verb = call->match.verb;
+    bool get = !strcmp(verb->method, "GET");
+    verb_fn run = find_verb(&call->match);
+    autofree char *item = schema_item_path(verb->path);
+    const struct resource *r = resource_of_item(item);
+    if (get && !run) {
+        const struct resource *c = resource_of_collection(verb->path);
+        if (c && verb->result == VERB_LIST)
+            return run_list(call, c, e);
+        if (r)
+            return run_show(call, r, e);
+    }
+    if (!run)
+        return err_set(e, ERR_UNSUPPORTED, "", "%s %s is not built in", call->match.noun->name,
+                       verb->name);
+    return get ? run_change(call, NULL, run, e) : run_locked(call, r, run, e);
+}
+
+int control_run(struct control_call *call, struct err *e)
+{
+    assert(task_in());
+    if (control.phase != CONTROL_READY)
+        return err_set(e, ERR_NOT_READY, "", "oriond is %s", control_phase_name(control.phase));
+    control.running++;
+    bool get = !strcmp(call->match.verb->method, "GET");
+    int rc = dispatch(call, e);
+    control.running--;
+    if (!get) {
+        control.verbs++;
+        control.verbs_failed += rc != 0;
+    }
+    opts_free(&call->opts);
+    return rc;
+}
+
+void control_call_clear(struct control_call *call)
+{
+    opts_free(&call->opts);
+    json_object_put(call->reply);
+    json_object_put(call->errors);
+    call->reply = call->errors = NULL;
+}
+
+/* ---- life */
+
+const char *control_phase_name(enum control_phase p)
+{
+    static const char *const names[] = {"starting", "ready", "stopping"};
+    return names[p];
+}
+
+enum control_phase control_phase(void)
+{
+    return control.phase;
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void report_damage(const char *line, void *arg)
+{
+    (void)arg;
+    json_object_array_add(control.damage, json_object_new_string(line));
+    event_raise("state", "state-damaged", "%s", line);
+}
+
+int control_open(const struct control_opts *opts, struct err *e)
+{
+    control = (struct control){.opts = *opts, .started_ms = wall_ms()};
+    control.reasons = json_object_new_object();
+    control.damage = json_object_new_array();
+    events_init();
+    control.journal = journal_open(opts->state_dir, report_damage, NULL, e);
+    if (!control.journal)
+        return -1;
+    return nbd_init(e) || iscsi_init(e) ? -1 : 0;
+}
+
+static void progress(const char *text)
+{
+    log_debug("control", "%s", text);
+    if (control.opts.progress)
+        control.opts.progress(text);
+}
+
+void control_start(void)
+{
+    progress("opening devices");
+    replay_devices();
+    progress("starting arrays and pools");
+    replay_stacks();
+    intents_finish();
+    progress("setting up targets");
+    replay_targets();
+    progress("opening portals");
+    replay_listeners();
+    control.phase = CONTROL_READY;
+}
+
+static void close_device(const char *name, struct json_object *record, void *arg)
+{
+    (void)record, (void)arg;
+    struct bdev *b = bdev_find(strchr(name, '/') + 1);
+    char users[200];
+    /* What arrays and pools hold stays open: they were flushed and marked clean. */
+    if (b && !bdev_users(b, users, sizeof users))
+        bdev_unregister(b);
+}
+
+void control_stop(void)
+{
+    control.phase = CONTROL_STOPPING;
+    while (control.running)
+        task_sleep_us(1000);
+    if (!control.journal)
+        return;
+    nbd_shutdown();
+    iscsi_shutdown();
+    raid_shutdown_all();
+    journal_for_each(control.journal, "device/", close_device, NULL);
+}
+
+void control_close(void)
+{
+    journal_close(&control.journal);
+    json_object_put(control.reasons);
+    json_object_put(control.damage);
+    control.reasons = control.damage = NULL;
+    events_fini();
+}
+
+uint64_t control_verbs_total(bool failed)
+{
+    return failed ? control.verbs_failed : control.verbs;
+}
+
+uint64_t control_state_generation(void)
+{
+    return control.journal ? journal_generation(control.journal) : 0;
+}
+
+uint64_t control_started_ms(void)
+{
+    return control.started_ms;
+}

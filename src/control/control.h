@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_CONTROL_CONTROL_H
+#define ORION_CONTROL_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/opts.h"
+#include "base/schema.h"
+#include "block/bdev_driver.h"
+#include "block/event.h"
+
+struct json_object;
+
+/*
+ * Nouns and verbs: the only road to change. REST, the command line and start-up all take it.
+ * Everything here belongs to main; functions marked T need a task.
+ *
+ * A verb runs alone on its object (a lock by name); verbs on different objects run side by side. A
+ * verb that writes a disk saves an intent before and clears it in the record that saves its
+ * outcome; start-up finishes or undoes what it finds open. docs/control.md has the whole.
+ */
+struct control_opts {
+    const char *state_dir;               /* exists */
+    const struct driver *const *drivers; /* ends with NULL */
+    unsigned reactors;                   /* for status */
+    void (*progress)(const char *text);  /* start-up tells how far it is; may be NULL */
+};
+
+enum control_phase { CONTROL_STARTING, CONTROL_READY, CONTROL_STOPPING };
+
+/* Locks the folder, loads the state, initialises the targets. Blocks. */
+int control_open(const struct control_opts *opts, struct err *e);
+/* T: brings back all that is saved: devices, arrays, pools, exports and targets, then listeners.
+ * What cannot start stays listed with the reason. Never creates, never formats. */
+void control_start(void);
+/* T: refuses new verbs, waits for running ones, closes the targets, flushes, marks arrays clean. */
+void control_stop(void);
+void control_close(void);
+
+enum control_phase control_phase(void);
+const char *control_phase_name(enum control_phase p); /* "starting", "ready", "stopping" */
+
+/* ---- verbs */
+enum { CONTROL_ETAG_MAX = 36, CONTROL_LOCATION_MAX = 1600 };
+
+/*
+ * One request. The order of refusals is fixed: not found, precondition (428, 412), then the rest;
+ * so the fields are asked for by `fields` only when the first two are passed. `fields` fills
+ * call->opts by control_opts_new and control_opts_json / control_opts_text, or fails. It may be
+ * NULL: no fields given.
+ */
+struct control_call {
+    struct schema_match match;
+    const char *if_match; /* as in the header, NULL when absent */
+    int (*fields)(struct control_call *call, struct err *e);
+    void *arg; /* fields' */
+
+    /* -- result of a call that succeeded */
+    int status;                /* 200, 201, 202, 204 */
+    struct json_object *reply; /* NULL with 204 */
+    char etag[CONTROL_ETAG_MAX];
+    char location[CONTROL_LOCATION_MAX]; /* of a new object or a job, else "" */
+
+    /* -- between `fields` and the verb */
+    struct opts *opts;
+    struct json_object
+        *errors; /* array of {field, detail}: every wrong field, not just the first */
+};
+int control_run(struct control_call *call, struct err *e); /* T */
+void control_call_clear(struct control_call *call);
+
+/* The fields of a request: a JSON object (NULL: empty) or name=value text. All wrong fields are
+ * collected in call->errors; -1 with the first of them in *e. */
+int control_opts_json(struct control_call *call, struct json_object *body, struct err *e);
+struct control_pair {
+    const char *name, *value;
+};
+int control_opts_text(struct control_call *call, const struct control_pair *pairs, unsigned n,
+                      struct err *e);
+/* Fields that every list takes beside its own: limit and cursor. */
+extern const struct opt control_list_opts[];
+
+/* ---- for metrics: sums that cost nothing */
+uint64_t control_events_total(void);
+uint64_t control_verbs_total(bool failed);
+uint64_t control_state_generation(void);
+uint64_t control_started_ms(void); /* wall clock */
+
+/* True when something is wrong; calls fn (may be NULL) with each problem, one sentence. */
+bool control_problems(void (*fn)(const char *text, void *arg), void *arg);
+
+#endif

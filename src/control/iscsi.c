@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "control/shows.h"
+#include "control/start.h"
+#include "targets/iscsi/iscsi.h"
+
+/*
+ * iSCSI. Saved: "portal/ADDR" {}, "target/IQN" {"alias", "open"}, "lun/IQN/N" {"device",
+ * "provisioning", "read_only", "identity", "size", "block_size"}, "acl/IQN/INITIATOR" {}. A LUN is
+ * a record of its own, so that the thousandth costs what the first did.
+ */
+
+/* ---- portals */
+
+struct bound {
+    const char *addr;
+    char text[160];
+};
+
+static void note_bound(const char *addr, const char *bound, void *arg)
+{
+    struct bound *b = arg;
+    if (!strcmp(addr, b->addr))
+        snprintf(b->text, sizeof b->text, "%s", bound);
+}
+
+static struct json_object *show_portal(const char *addr)
+{
+    struct json_object *o = json_object_new_object();
+    struct bound b = {.addr = addr};
+    iscsi_portal_for_each(note_bound, &b);
+    put_str(o, "addr", addr);
+    put_str(o, "bound", b.text);
+    put_str(o, "reason", *b.text ? "" : reason_get("portal", addr));
+    return o;
+}
+
+SHOW(portal)
+{
+    const char *addr = schema_param(m, "addr");
+    return state_get("portal", addr) ? show_portal(addr) : NULL;
+}
+
+static void list_portal(const char *key, struct json_object *record, void *arg)
+{
+    (void)record;
+    json_object_array_add(arg, show_portal(strchr(key, '/') + 1));
+}
+
+LIST(portal)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "portal/", list_portal, items);
+    return 0;
+}
+
+static int portal_add(struct verb_run *v, struct err *e)
+{
+    const char *addr = verb_param(v, "addr");
+    v->changed = !v->existing;
+    if (v->existing && *get_str(v->existing, "bound"))
+        return 0;
+    if (iscsi_portal_add(addr, e))
+        return -1;
+    reason_set("portal", addr, NULL);
+    struct json_object *record = json_object_new_object();
+    int rc = v->existing ? 0 : state_put("portal", addr, record, e);
+    json_object_put(record);
+    if (rc)
+        iscsi_portal_remove(addr, NULL);
+    return rc;
+}
+
+static int portal_remove(struct verb_run *v, struct err *e)
+{
+    const char *addr = verb_param(v, "addr");
+    if (*get_str(v->existing, "bound") && iscsi_portal_remove(addr, e))
+        return -1;
+    return state_del("portal", addr, e);
+}
+
+/* ---- logical units */
+
+static struct json_object *show_lun(const struct iscsi_lun_info *info)
+{
+    struct json_object *o = json_object_new_object();
+    put_u64(o, "lun", info->lun);
+    put_str(o, "device", info->device);
+    put_str(o, "state", info->ready ? "ready" : "not-ready");
+    put_str(o, "reason", info->ready ? "" : info->why);
+    put_u64(o, "size", info->size);
+    put_u64(o, "block_size", info->block_size);
+    put_str(o, "provisioning", info->thin ? "thin" : "full");
+    put_bool(o, "read_only", info->read_only);
+    put_str(o, "naa", info->naa);
+    put_str(o, "serial", info->serial);
+    return o;
+}
+
+/* -1: no number that a LUN may have */
+static long lun_number(const char *text)
+{
+    char *end;
+    if (!isdigit((unsigned char)*text) || (text[0] == '0' && text[1]))
+        return -1;
+    long n = strtol(text, &end, 10);
+    return *end || n > ISCSI_LUN_MAX ? -1 : n;
+}
+
+SHOW(lun)
+{
+    long n = lun_number(schema_param(m, "lun"));
+    struct iscsi_lun_info info;
+    if (n < 0 || !iscsi_lun_get(schema_param(m, "iqn"), (unsigned)n, &info))
+        return NULL;
+    return show_lun(&info);
+}
+
+static void list_lun(const struct iscsi_lun_info *info, void *arg)
+{
+    json_object_array_add(arg, show_lun(info));
+}
+
+static int need_target(const struct schema_match *m, struct err *e)
+{
+    const char *iqn = schema_param(m, "iqn");
+    if (state_get("target", iqn))
+        return 0;
+    return err_set(e, ERR_NOT_FOUND, "iqn", "there is no target %s", iqn);
+}
+
+LIST(lun)
+{
+    (void)o;
+    if (need_target(m, e))
+        return -1;
+    iscsi_lun_for_each(schema_param(m, "iqn"), list_lun, items);
+    return 0;
+}
+
+int lun_start(const char *iqn, unsigned lun, struct json_object *record, struct err *e)
+{
+    const char *provisioning = get_str(record, "provisioning");
+    struct iscsi_lun_args args = {.lun = lun,
+                                  .device = get_str(record, "device"),
+                                  .thin = !strcmp(provisioning, "thin"),
+                                  .provisioning_given = *provisioning,
+                                  .read_only = get_bool(record, "read_only"),
+                                  .saved_size = get_u64(record, "size"),
+                                  .saved_block_size = (uint32_t)get_u64(record, "block_size")};
+    if (!uuid_parse(get_str(record, "identity"), &args.identity))
+        return err_set(e, ERR_INTERNAL, "", "the saved record has no identity");
+    return iscsi_lun_add(iqn, &args, e);
+}
+
+static struct json_object *lun_record(const struct opts *o)
+{
+    struct json_object *record = json_object_new_object();
+    put_str(record, "device", opts_str(o, "device"));
+    put_str(record, "provisioning", opts_str(o, "provisioning"));
+    put_bool(record, "read_only", opts_bool(o, "read_only"));
+    return record;
+}
+
+/* Identity and size as they are now; at start-up they stand in while the device is absent. */
+static void add_identity(struct json_object *record)
+{
+    struct bdev_info info;
+    char text[UUID_TEXT];
+    if (!bdev_name_info(get_str(record, "device"), &info))
+        return;
+    put_str(record, "identity", uuid_format(&info.uuid, text));
+    put_u64(record, "size", info.size);
+    put_u64(record, "block_size", info.block_size);
+}
+
+/* The same provisioning may have been chosen by default. */
+static int compare_lun(const char *name, struct json_object *want, struct json_object *existing,
+                       struct err *e)
+{
+    if (!*get_str(want, "provisioning"))
+        json_object_object_del(want, "provisioning");
+    return compare_records("LUN", name, existing, want, e);
+}
+
+static int lun_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn");
+    long n = lun_number(verb_param(v, "lun"));
+    char name[KEY_MAX];
+    if (n < 0)
+        return err_set(e, ERR_INVALID, "lun", "lun is '%.20s'; expected a number from 0 to %d",
+                       verb_param(v, "lun"), ISCSI_LUN_MAX);
+    if (need_target(v->match, e))
+        return -1;
+    snprintf(name, sizeof name, "%s/%ld", iqn, n);
+    struct json_object *record = lun_record(v->opts);
+    int rc;
+    if (v->existing) {
+        v->changed = false;
+        rc = compare_lun(name, record, v->existing, e);
+        json_object_put(record);
+        return rc;
+    }
+    rc = check_device(get_str(record, "device"), e);
+    if (!rc) {
+        add_identity(record);
+        rc = lun_start(iqn, (unsigned)n, record, e);
+    }
+    if (!rc && state_put("lun", name, record, e)) {
+        iscsi_lun_remove(iqn, (unsigned)n, true, NULL);
+        rc = -1;
+    }
+    json_object_put(record);
+    return rc;
+}
+
+static int unlun_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn");
+    char name[KEY_MAX];
+    long n = lun_number(verb_param(v, "lun"));
+    if (iscsi_lun_remove(iqn, (unsigned)n, verb_flag(v, "disconnect"), e))
+        return -1;
+    snprintf(name, sizeof name, "%s/%ld", iqn, n);
+    return state_del("lun", name, e);
+}
+
+/* ---- access */
+
+SHOW(acl)
+{
+    char key[KEY_MAX];
+    snprintf(key, sizeof key, "%s/%s", schema_param(m, "iqn"), schema_param(m, "initiator"));
+    if (!state_get("acl", key))
+        return NULL;
+    struct json_object *o = json_object_new_object();
+    put_str(o, "initiator", schema_param(m, "initiator"));
+    return o;
+}
+
+static void list_acl(const char *initiator, void *arg)
+{
+    struct json_object *o = json_object_new_object();
+    put_str(o, "initiator", initiator);
+    json_object_array_add(arg, o);
+}
+
+LIST(acl)
+{
+    (void)o;
+    if (need_target(m, e))
+        return -1;
+    iscsi_acl_for_each(schema_param(m, "iqn"), list_acl, items);
+    return 0;
+}
+
+static int acl_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn"), *initiator = verb_param(v, "initiator");
+    char name[KEY_MAX];
+    if (need_target(v->match, e))
+        return -1;
+    v->changed = !v->existing;
+    if (v->existing)
+        return 0;
+    if (strlen(initiator) > ISCSI_NAME_MAX)
+        return err_set(e, ERR_INVALID, "initiator",
+                       "initiator is %zu bytes long; expected at most %d", strlen(initiator),
+                       ISCSI_NAME_MAX);
+    if (iscsi_acl_add(iqn, initiator, e))
+        return -1;
+    struct json_object *record = json_object_new_object();
+    snprintf(name, sizeof name, "%s/%s", iqn, initiator);
+    int rc = state_put("acl", name, record, e);
+    json_object_put(record);
+    if (rc)
+        iscsi_acl_remove(iqn, initiator, NULL);
+    return rc;
+}
+
+static int unacl_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn"), *initiator = verb_param(v, "initiator");
+    char name[KEY_MAX];
+    if (iscsi_acl_remove(iqn, initiator, e))
+        return -1;
+    snprintf(name, sizeof name, "%s/%s", iqn, initiator);
+    return state_del("acl", name, e);
+}
+
+/* ---- targets */
+
+static void add_acl_name(const char *initiator, void *arg)
+{
+    json_object_array_add(arg, json_object_new_string(initiator));
+}
+
+static struct json_object *show_target(const char *iqn, struct json_object *record)
+{
+    struct json_object *o = json_object_new_object(), *luns = json_object_new_array(),
+                       *acls = json_object_new_array();
+    struct iscsi_target_info info = {0};
+    iscsi_target_get(iqn, &info);
+    iscsi_lun_for_each(iqn, list_lun, luns);
+    iscsi_acl_for_each(iqn, add_acl_name, acls);
+    put_str(o, "iqn", iqn);
+    put_str(o, "alias", get_str(record, "alias"));
+    put_bool(o, "open", get_bool(record, "open"));
+    put_str(o, "reason", reason_get("target", iqn));
+    json_object_object_add(o, "luns", luns);
+    json_object_object_add(o, "acls", acls);
+    put_u64(o, "sessions", info.session_count);
+    return o;
+}
+
+SHOW(target)
+{
+    const char *iqn = schema_param(m, "iqn");
+    struct json_object *record = state_get("target", iqn);
+    return record ? show_target(iqn, record) : NULL;
+}
+
+static void list_target(const char *key, struct json_object *record, void *arg)
+{
+    json_object_array_add(arg, show_target(strchr(key, '/') + 1, record));
+}
+
+LIST(target)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "target/", list_target, items);
+    return 0;
+}
+
+int target_start(const char *iqn, struct json_object *record, struct err *e)
+{
+    return iscsi_target_add(iqn, get_str(record, "alias"), get_bool(record, "open"), e);
+}
+
+static int create_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn");
+    struct json_object *record = json_object_new_object();
+    put_str(record, "alias", opts_str(v->opts, "alias"));
+    put_bool(record, "open", opts_bool(v->opts, "open"));
+    int rc;
+    if (v->existing) {
+        v->changed = false;
+        rc = compare_records("target", iqn, state_get("target", iqn), record, e);
+    } else {
+        rc = strlen(iqn) > ISCSI_NAME_MAX
+                 ? err_set(e, ERR_INVALID, "iqn", "iqn is %zu bytes long; expected at most %d",
+                           strlen(iqn), ISCSI_NAME_MAX)
+                 : target_start(iqn, record, e);
+        if (!rc && state_put("target", iqn, record, e)) {
+            iscsi_target_remove(iqn, true, NULL);
+            rc = -1;
+        }
+    }
+    json_object_put(record);
+    return rc;
+}
+
+/* The records of a target's LUNs and access list go with it, in one line of the journal. */
+struct part_keys {
+    char prefix[KEY_MAX];
+    char **key;
+    unsigned n;
+};
+
+static void collect_key(const char *key, struct json_object *record, void *arg)
+{
+    struct part_keys *p = arg;
+    (void)record;
+    p->key = xrealloc(p->key, (p->n + 1) * sizeof *p->key);
+    p->key[p->n++] = xstrdup(key);
+}
+
+static int forget_target(const char *iqn, struct err *e)
+{
+    struct part_keys p = {.n = 0};
+    char own[KEY_MAX];
+    state_key(p.prefix, "lun", iqn, "");
+    journal_for_each(control.journal, p.prefix, collect_key, &p);
+    state_key(p.prefix, "acl", iqn, "");
+    journal_for_each(control.journal, p.prefix, collect_key, &p);
+    state_key(own, "target", iqn, NULL);
+    struct journal_change *c = xcalloc(p.n + 1, sizeof *c);
+    for (unsigned i = 0; i < p.n; i++)
+        c[i].key = p.key[i];
+    c[p.n].key = own;
+    int rc = journal_apply(control.journal, c, p.n + 1, e);
+    for (unsigned i = 0; i < p.n; i++)
+        free(p.key[i]);
+    free(p.key);
+    free(c);
+    return rc;
+}
+
+static int delete_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn");
+    struct iscsi_target_info info;
+    if (iscsi_target_get(iqn, &info) && iscsi_target_remove(iqn, verb_flag(v, "disconnect"), e))
+        return -1;
+    reason_set("target", iqn, NULL);
+    return forget_target(iqn, e);
+}
+
+const struct verb_entry iscsi_verbs[] = {
+    {"iscsi", "portal add", portal_add},
+    {"iscsi", "portal remove", portal_remove},
+    {"iscsi", "create", create_verb},
+    {"iscsi", "delete", delete_verb},
+    {"iscsi", "lun", lun_verb},
+    {"iscsi", "unlun", unlun_verb},
+    {"iscsi", "acl", acl_verb},
+    {"iscsi", "unacl", unacl_verb},
+    {NULL, NULL, NULL},
+};

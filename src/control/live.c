@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "block/job.h"
+#include "block/stats.h"
+#include "control/shows.h"
+#include "raid/raid.h"
+#include "targets/nbd/nbd.h"
+#include "targets/target.h"
+#include "volumes/volumes.h"
+
+/* What is not saved: sessions, jobs, events, the daemon itself. */
+
+static uint64_t id_of(const struct schema_match *m)
+{
+    const char *text = schema_param(m, "id");
+    char *end;
+    uint64_t id = strtoull(text, &end, 10);
+    return *text >= '1' && *text <= '9' && !*end ? id : 0;
+}
+
+/* ---- sessions */
+
+static struct json_object *show_session(const struct session_info *s)
+{
+    struct json_object *o = json_object_new_object();
+    put_u64(o, "id", s->id);
+    put_str(o, "protocol", s->protocol);
+    put_str(o, "object", s->object);
+    put_str(o, "peer", s->peer);
+    put_str(o, "client", s->client);
+    put_str(o, "portal", s->portal);
+    put_u64(o, "reactor", s->reactor);
+    put_time(o, "since", s->since_ms);
+    put_u64(o, "inflight", s->inflight);
+    put_u64(o, "reads", s->reads);
+    put_u64(o, "writes", s->writes);
+    put_u64(o, "read_bytes", s->read_bytes);
+    put_u64(o, "written_bytes", s->written_bytes);
+    return o;
+}
+
+struct pick_session {
+    uint64_t id;
+    struct json_object *o;
+};
+
+static void pick_session(const struct session_info *s, void *arg)
+{
+    struct pick_session *p = arg;
+    if (s->id == p->id && !p->o)
+        p->o = show_session(s);
+}
+
+SHOW(session)
+{
+    struct pick_session p = {.id = id_of(m)};
+    if (p.id)
+        target_sessions(pick_session, &p);
+    return p.o;
+}
+
+static void list_session(const struct session_info *s, void *arg)
+{
+    json_object_array_add(arg, show_session(s));
+}
+
+LIST(session)
+{
+    (void)m, (void)o, (void)e;
+    target_sessions(list_session, items);
+    return 0;
+}
+
+static int session_kill(struct verb_run *v, struct err *e)
+{
+    if (target_kill(id_of(v->match)))
+        return 0;
+    return err_set(e, ERR_NOT_FOUND, "", "there is no session %s any more", verb_param(v, "id"));
+}
+
+/* ---- jobs */
+
+static struct json_object *show_job(const struct job_info *j)
+{
+    struct json_object *o = json_object_new_object();
+    put_u64(o, "id", j->id);
+    put_str(o, "kind", j->kind);
+    put_str(o, "object", j->object);
+    put_str(o, "state", job_state_name(j->state));
+    put_u64(o, "done", j->done);
+    put_u64(o, "total", j->total);
+    put_u64(o, "rate", j->rate);
+    put_time(o, "started", j->started_ms);
+    put_time(o, "ended", j->ended_ms);
+    put_bool(o, "can_cancel", j->can_cancel);
+    put_str(o, "error", j->state == JOB_FAILED ? j->err.msg : "");
+    return o;
+}
+
+SHOW(job)
+{
+    struct job_info info;
+    uint64_t id = id_of(m);
+    return id && job_get(id, &info) ? show_job(&info) : NULL;
+}
+
+static void list_job(const struct job_info *j, void *arg)
+{
+    json_object_array_add(arg, show_job(j));
+}
+
+LIST(job)
+{
+    (void)m, (void)o, (void)e;
+    job_for_each(list_job, items);
+    return 0;
+}
+
+static int job_cancel_verb(struct verb_run *v, struct err *e)
+{
+    return job_cancel(id_of(v->match), e);
+}
+
+/* ---- events: the last EVENTS_MAX */
+
+enum { EVENTS_MAX = 1024 };
+static struct event *ring;
+static uint64_t event_count; /* the id of the last one */
+
+static void keep_event(const struct event *ev, void *arg)
+{
+    (void)arg;
+    ring[event_count++ % EVENTS_MAX] = *ev;
+}
+
+void events_init(void)
+{
+    ring = xcalloc(EVENTS_MAX, sizeof *ring);
+    event_observe(keep_event, NULL);
+}
+
+void events_fini(void)
+{
+    event_observe(NULL, NULL);
+    free(ring);
+    ring = NULL;
+}
+
+uint64_t control_events_total(void)
+{
+    return event_count;
+}
+
+LIST(event)
+{
+    (void)m, (void)e;
+    uint64_t first = event_count > EVENTS_MAX ? event_count - EVENTS_MAX : 0;
+    if (opts_is_set(o, "after") && opts_u64(o, "after") > first)
+        first = opts_u64(o, "after");
+    for (uint64_t i = first; i < event_count; i++) {
+        const struct event *ev = &ring[i % EVENTS_MAX];
+        struct json_object *item = json_object_new_object();
+        put_u64(item, "id", i + 1);
+        put_time(item, "time", ev->time_ms);
+        put_str(item, "object", ev->object);
+        put_str(item, "kind", ev->kind);
+        put_str(item, "message", ev->message);
+        json_object_array_add(items, item);
+    }
+    return 0;
+}
+
+/* ---- I/O under way */
+
+static void list_inflight(const struct inflight_info *info, void *arg)
+{
+    struct json_object *o = json_object_new_object();
+    put_str(o, "device", info->device);
+    put_str(o, "op", bio_op_name(info->op));
+    put_u64(o, "offset", info->offset);
+    put_u64(o, "length", info->length);
+    put_u64(o, "age_us", info->age_us);
+    put_u64(o, "reactor", info->reactor);
+    put_str(o, "where", info->where);
+    json_object_array_add(arg, o);
+}
+
+LIST(inflight)
+{
+    (void)m, (void)o, (void)e;
+    bdev_inflight_list(list_inflight, items);
+    return 0;
+}
+
+/* ---- what is wrong */
+
+struct problems {
+    void (*fn)(const char *text, void *arg);
+    void *arg;
+    bool any;
+};
+
+static void problem(struct problems *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void problem(struct problems *p, const char *fmt, ...)
+{
+    char text[600];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    p->any = true;
+    if (p->fn)
+        p->fn(text, p->arg);
+}
+
+static void array_problem(const struct raid_info *info, void *arg)
+{
+    if (info->state == RAID_DEGRADED || info->state == RAID_FAILED)
+        problem(arg, "array %s is %s: %u of %u members missing", info->name,
+                raid_state_name(info->state), info->missing, info->slots);
+}
+
+static void pool_problem(const struct pool_info *info, void *arg)
+{
+    if (info->state == POOL_PARTIAL)
+        problem(arg, "pool %s is partial: a device is absent", info->name);
+}
+
+static void device_problem(struct bdev *b, void *arg)
+{
+    struct bdev_info info;
+    bdev_info_of(b, &info);
+    if (info.write_error)
+        problem(arg, "%s lost writes: a flush failed", info.name);
+}
+
+static void export_problem(const struct nbd_export_info *info, void *arg)
+{
+    if (!info->ready)
+        problem(arg, "nbd export %s is not ready: %s", info->name, info->why);
+}
+
+bool control_problems(void (*fn)(const char *text, void *arg), void *arg)
+{
+    struct problems p = {fn, arg, false};
+    for (size_t i = 0; i < json_object_array_length(control.damage); i++)
+        problem(&p, "%s", json_object_get_string(json_object_array_get_idx(control.damage, i)));
+    json_object_object_foreach(control.reasons, key, why)
+    {
+        problem(&p, "%.*s %s: %s", (int)strcspn(key, "/"), key, strchr(key, '/') + 1,
+                json_object_get_string(why));
+    }
+    bdev_for_each(device_problem, &p);
+    raid_for_each(array_problem, &p);
+    pool_for_each(pool_problem, &p);
+    nbd_export_for_each(export_problem, &p);
+    return p.any;
+}
+
+/* ---- the daemon */
+
+static void count_key(const char *key, struct json_object *value, void *arg)
+{
+    (void)key, (void)value;
+    ++*(uint64_t *)arg;
+}
+
+static void put_count(struct json_object *o, const char *key, const char *prefix)
+{
+    uint64_t n = 0;
+    journal_for_each(control.journal, prefix, count_key, &n);
+    put_u64(o, key, n);
+}
+
+static void count_volume(const struct volume_info *info, void *arg)
+{
+    (void)info;
+    ++*(uint64_t *)arg;
+}
+
+static void count_session(const struct session_info *info, void *arg)
+{
+    (void)info;
+    ++*(uint64_t *)arg;
+}
+
+static struct json_object *counts(void)
+{
+    struct json_object *o = json_object_new_object();
+    uint64_t volumes = 0, sessions = 0;
+    volume_for_each(NULL, count_volume, &volumes);
+    target_sessions(count_session, &sessions);
+    put_count(o, "devices", "device/");
+    put_count(o, "arrays", "array/");
+    put_count(o, "pools", "pool/");
+    put_u64(o, "volumes", volumes);
+    put_count(o, "exports", "export/");
+    put_count(o, "targets", "target/");
+    put_u64(o, "sessions", sessions);
+    return o;
+}
+
+static void add_problem(const char *text, void *arg)
+{
+    json_object_array_add(arg, json_object_new_string(text));
+}
+
+static int system_show(struct verb_run *v, struct err *e)
+{
+    (void)e;
+    struct json_object *o = v->reply = json_object_new_object();
+    struct json_object *problems = json_object_new_array();
+    control_problems(add_problem, problems);
+    put_str(o, "state", control_phase_name(control.phase));
+    put_str(o, "version", ORION_VERSION);
+    put_time(o, "started", control.started_ms);
+    put_u64(o, "reactors", control.opts.reactors);
+    put_str(o, "state_dir", control.opts.state_dir);
+    put_u64(o, "state_generation", journal_generation(control.journal));
+    json_object_object_add(o, "counts", counts());
+    json_object_object_add(o, "problems", problems);
+    return 0;
+}
+
+static int config_show(struct verb_run *v, struct err *e)
+{
+    (void)e;
+    v->reply = config_json();
+    return 0;
+}
+
+const struct verb_entry live_verbs[] = {
+    {"session", "kill", session_kill},
+    {"job", "cancel", job_cancel_verb},
+    {"status", "", system_show},
+    {"config", "show", config_show},
+    {NULL, NULL, NULL},
+};

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+#include <string.h>
+
+#include "control/shows.h"
+#include "control/start.h"
+#include "targets/nbd/nbd.h"
+
+/* NBD. Saved: "listener/ADDR" {}, "export/NAME" {"device", "description", "read_only", "default",
+ * "open"}. */
+
+/* ---- listeners */
+
+struct bound {
+    const char *addr;
+    char text[160];
+};
+
+static void note_bound(const char *addr, const char *bound, void *arg)
+{
+    struct bound *b = arg;
+    if (!strcmp(addr, b->addr))
+        snprintf(b->text, sizeof b->text, "%s", bound);
+}
+
+static struct json_object *show_listener(const char *addr)
+{
+    struct json_object *o = json_object_new_object();
+    struct bound b = {.addr = addr};
+    nbd_listener_for_each(note_bound, &b);
+    put_str(o, "addr", addr);
+    put_str(o, "bound", b.text);
+    put_str(o, "reason", *b.text ? "" : reason_get("listener", addr));
+    return o;
+}
+
+SHOW(listener)
+{
+    const char *addr = schema_param(m, "addr");
+    return state_get("listener", addr) ? show_listener(addr) : NULL;
+}
+
+static void list_listener(const char *key, struct json_object *record, void *arg)
+{
+    (void)record;
+    json_object_array_add(arg, show_listener(strchr(key, '/') + 1));
+}
+
+LIST(listener)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "listener/", list_listener, items);
+    return 0;
+}
+
+static int listen_verb(struct verb_run *v, struct err *e)
+{
+    const char *addr = verb_param(v, "addr");
+    v->changed = !v->existing;
+    /* One that could not be opened at start-up may be asked for again. */
+    if (v->existing && *get_str(v->existing, "bound"))
+        return 0;
+    if (nbd_listen(addr, e))
+        return -1;
+    reason_set("listener", addr, NULL);
+    struct json_object *record = json_object_new_object();
+    int rc = v->existing ? 0 : state_put("listener", addr, record, e);
+    json_object_put(record);
+    if (rc)
+        nbd_unlisten(addr, NULL);
+    return rc;
+}
+
+static int unlisten_verb(struct verb_run *v, struct err *e)
+{
+    const char *addr = verb_param(v, "addr");
+    if (*get_str(v->existing, "bound") && nbd_unlisten(addr, e))
+        return -1;
+    return state_del("listener", addr, e);
+}
+
+/* ---- exports */
+
+static struct json_object *show_export(const char *name, struct json_object *record)
+{
+    struct json_object *o = json_object_new_object();
+    struct nbd_export_info info = {0};
+    bool here = nbd_export_get(name, &info);
+    put_str(o, "name", name);
+    put_str(o, "device", get_str(record, "device"));
+    put_str(o, "state", here && info.ready ? "ready" : "not-ready");
+    put_str(o, "reason", here ? info.why : reason_get("export", name));
+    put_u64(o, "size", info.size);
+    put_bool(o, "read_only", get_bool(record, "read_only"));
+    put_bool(o, "default", get_bool(record, "default"));
+    put_bool(o, "open", get_bool(record, "open"));
+    put_str(o, "description", get_str(record, "description"));
+    put_u64(o, "connections", info.connections);
+    return o;
+}
+
+SHOW(export)
+{
+    const char *name = schema_param(m, "name");
+    struct json_object *record = state_get("export", name);
+    return record ? show_export(name, record) : NULL;
+}
+
+static void list_export(const char *key, struct json_object *record, void *arg)
+{
+    json_object_array_add(arg, show_export(strchr(key, '/') + 1, record));
+}
+
+LIST(export)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "export/", list_export, items);
+    return 0;
+}
+
+int export_start(const char *name, struct json_object *record, struct err *e)
+{
+    struct nbd_export_args args = {.name = name,
+                                   .device = get_str(record, "device"),
+                                   .description = get_str(record, "description"),
+                                   .read_only = get_bool(record, "read_only"),
+                                   .is_default = get_bool(record, "default"),
+                                   .open_access = get_bool(record, "open")};
+    return nbd_export_add(&args, e);
+}
+
+static struct json_object *export_record(const struct opts *o)
+{
+    struct json_object *record = json_object_new_object();
+    put_str(record, "device", opts_str(o, "device"));
+    put_str(record, "description", opts_str(o, "description"));
+    put_bool(record, "read_only", opts_bool(o, "read_only"));
+    put_bool(record, "default", opts_bool(o, "default"));
+    put_bool(record, "open", opts_bool(o, "open"));
+    return record;
+}
+
+/* ERR_EXISTS naming the first field that is not the same in both records. */
+int compare_records(const char *what, const char *name, struct json_object *have,
+                    struct json_object *want, struct err *e)
+{
+    json_object_object_foreach(want, field, value)
+    {
+        struct json_object *old = NULL;
+        json_object_object_get_ex(have, field, &old);
+        if (!json_object_equal(old, value))
+            return differs(e, what, name, field, old ? json_object_get_string(old) : "not set",
+                           json_object_get_string(value));
+    }
+    return 0;
+}
+
+/* A default that another export has already: two of them would leave clients to chance. */
+struct other_default {
+    const char *name;
+    const char *found;
+};
+
+static void find_default(const char *key, struct json_object *record, void *arg)
+{
+    struct other_default *d = arg;
+    const char *name = strchr(key, '/') + 1;
+    if (get_bool(record, "default") && strcmp(name, d->name))
+        d->found = name;
+}
+
+int check_device(const char *device, struct err *e)
+{
+    if (bdev_find(device))
+        return 0;
+    return err_set(e, ERR_NOT_FOUND, "device", "there is no device, array or volume %s", device);
+}
+
+static int check_export(const char *name, const struct opts *o, struct err *e)
+{
+    size_t n = strlen(name);
+    if (n > 255)
+        return err_set(e, ERR_INVALID, "name", "name is %zu bytes long; expected at most 255", n);
+    for (const char *p = name; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return err_set(e, ERR_INVALID, "name", "name has a control character in it");
+    struct other_default d = {.name = name};
+    if (opts_bool(o, "default"))
+        journal_for_each(control.journal, "export/", find_default, &d);
+    if (d.found)
+        return err_set(e, ERR_EXISTS, "default", "export %s is the default already", d.found);
+    return check_device(opts_str(o, "device"), e);
+}
+
+static int export_verb(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    struct json_object *record = export_record(v->opts);
+    int rc;
+    if (v->existing) {
+        v->changed = false;
+        rc = compare_records("export", name, state_get("export", name), record, e);
+        json_object_put(record);
+        return rc;
+    }
+    rc = check_export(name, v->opts, e);
+    if (!rc)
+        rc = export_start(name, record, e);
+    if (!rc && state_put("export", name, record, e)) {
+        nbd_export_remove(name, true, NULL);
+        rc = -1;
+    }
+    json_object_put(record);
+    return rc;
+}
+
+static int unexport_verb(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    struct nbd_export_info info;
+    if (nbd_export_get(name, &info) && nbd_export_remove(name, verb_flag(v, "disconnect"), e))
+        return -1;
+    reason_set("export", name, "it was being removed, and that could not be saved");
+    return state_del("export", name, e);
+}
+
+const struct verb_entry nbd_verbs[] = {
+    {"nbd", "listen", listen_verb},
+    {"nbd", "unlisten", unlisten_verb},
+    {"nbd", "export", export_verb},
+    {"nbd", "unexport", unexport_verb},
+    {NULL, NULL, NULL},
+};

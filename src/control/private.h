@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_CONTROL_PRIVATE_H
+#define ORION_CONTROL_PRIVATE_H
+
+#include <json-c/json.h>
+
+#include "block/bdev.h"
+#include "control/control.h"
+#include "control/journal.h"
+#include "reactor/task.h"
+
+/* Main's. */
+struct control {
+    struct control_opts opts;
+    struct journal *journal;
+    enum control_phase phase;
+    unsigned running; /* verbs under way */
+    uint64_t verbs, verbs_failed;
+    uint64_t started_ms;
+    struct json_object *reasons; /* state key -> why it is not there */
+    struct json_object *damage;  /* array of strings: what journal_open reported */
+};
+extern struct control control;
+
+enum { KEY_MAX = 560 };
+
+/* ---- resources: what stands at an item's path. One table, resource.c */
+struct resource {
+    const char *item;       /* path of the item in the schema */
+    const char *collection; /* and of its list */
+    const char *key;        /* field that tells items apart */
+    /* The object as GET shows it (the caller's), or NULL. */
+    struct json_object *(*show)(const struct schema_match *m);
+    /* Adds every object to the array; o has the list's fields. -1: no such parent. */
+    int (*list)(const struct schema_match *m, const struct opts *o, struct json_object *items,
+                struct err *e);
+    void (*lock)(const struct schema_match *m, char key[KEY_MAX]);
+    const char *const *live; /* keys that are no part of the ETag; ends with NULL; may be NULL */
+    const char *what;        /* "device": for messages */
+};
+const struct resource *resource_of_item(const char *path);
+const struct resource *resource_of_collection(const char *path);
+/* `"0123..."`, quoted; over all but the live keys. */
+void resource_etag(const struct resource *r, struct json_object *object,
+                   char etag[CONTROL_ETAG_MAX]);
+
+/* ---- verbs. The object's lock is held; `existing` is what stood there (NULL for a PUT that is
+ * new). */
+struct verb_run {
+    struct control_call *call;
+    const struct schema_match *match;
+    const struct opts *opts;
+    struct json_object *existing; /* borrowed */
+    bool changed;                 /* preset true */
+    struct json_object *reply;    /* instead of the object itself */
+    uint64_t job;                 /* 202 */
+};
+typedef int (*verb_fn)(struct verb_run *v, struct err *e);
+struct verb_entry {
+    const char *noun, *verb;
+    verb_fn run;
+};
+extern const struct verb_entry device_verbs[], array_verbs[], pool_verbs[], volume_verbs[],
+    nbd_verbs[], iscsi_verbs[], live_verbs[];
+
+const char *verb_param(const struct verb_run *v, const char *name);
+bool verb_flag(const struct verb_run *v, const char *name); /* a bool option that may not exist */
+/* ERR_NEEDS_YES unless `yes` was given. */
+int need_yes(const struct verb_run *v, const char *what, struct err *e);
+/* ERR_EXISTS: the object stands with another value of the field. */
+int differs(struct err *e, const char *what, const char *name, const char *field, const char *have,
+            const char *want);
+
+/* ---- locks by key; FIFO. In a task. */
+struct key_lock;
+struct key_lock *key_lock(const char *key);
+void key_unlock(struct key_lock **l);
+
+/* ---- state: keys are "KIND/NAME" */
+void state_key(char out[KEY_MAX], const char *kind, const char *a, const char *b);
+struct json_object *state_get(const char *kind, const char *name);
+int state_put(const char *kind, const char *name, struct json_object *value, struct err *e);
+int state_del(const char *kind, const char *name, struct err *e);
+/* Several at once, with an intent that ends by it (0: none). */
+int state_end_intent(uint64_t intent, const char *kind, const char *name, struct json_object *value,
+                     struct err *e);
+void reason_set(const char *kind, const char *name, const char *why); /* NULL or "": none */
+const char *reason_get(const char *kind, const char *name);           /* "" when there is none */
+
+/* ---- intents, intent.c. `facts` is taken over. 0 on error. */
+uint64_t intent_open(const char *verb, const char *name, struct json_object *facts, struct err *e);
+int intent_close(uint64_t id, struct err *e);
+void intents_finish(void); /* start-up, after devices, arrays and pools are there */
+
+/* ---- JSON */
+void put_str(struct json_object *o, const char *key, const char *value); /* NULL: "" */
+void put_u64(struct json_object *o, const char *key, uint64_t value);
+void put_bool(struct json_object *o, const char *key, bool value);
+void put_time(struct json_object *o, const char *key, uint64_t ms); /* 0: null */
+const char *get_str(struct json_object *o, const char *key);        /* "" when absent */
+uint64_t get_u64(struct json_object *o, const char *key);
+bool get_bool(struct json_object *o, const char *key);
+struct json_object *users_json(const char *name); /* of a block device, an array of strings */
+/* "array a0, nbd export x": who has the device open, or exports it while it is not open. */
+bool device_in_use(const char *name, char *out, size_t size);
+
+/* ---- start-up and adoption */
+void replay_devices(void);
+void replay_stacks(void);
+void replay_targets(void);
+void replay_listeners(void);
+int device_start(const char *name, struct json_object *record, struct err *e);
+int device_end(struct bdev *bdev, struct err *e);
+bool name_is_taken(const char *name); /* device, array, pool: running or saved */
+struct json_object *config_json(void);
+
+/* ---- events, live.c */
+void events_init(void);
+void events_fini(void);
+
+#endif

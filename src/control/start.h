@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_CONTROL_START_H
+#define ORION_CONTROL_START_H
+
+#include "control/private.h"
+
+/* Targets from their saved records: the same road for a verb and for start-up. T. */
+int export_start(const char *name, struct json_object *record, struct err *e);
+int target_start(const char *iqn, struct json_object *record, struct err *e);
+int lun_start(const char *iqn, unsigned lun, struct json_object *record, struct err *e);
+
+int compare_records(const char *what, const char *name, struct json_object *have,
+                    struct json_object *want, struct err *e);
+int check_device(const char *device, struct err *e);
+
+#endif
