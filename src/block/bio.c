@@ -65,12 +65,20 @@ static bool iov_holds(const struct bio *bio, uint64_t need)
     return have >= need;
 }
 
+/* Byte ranges of the other ops are the core's business (xform.c). */
+static bool whole_blocks_only(enum bio_op op)
+{
+    return op == BIO_COMPARE_AND_WRITE || op == BIO_COPY;
+}
+
 static int check_range(const struct bio *bio, const struct bdev *b)
 {
     uint64_t mask = b->block_size - 1u;
     if (bio->op == BIO_FLUSH)
         return bio->offset || bio->length ? -EINVAL : 0;
-    if ((bio->offset | bio->length) & mask || !bio->length)
+    if (!bio->length)
+        return -EINVAL;
+    if ((bio->offset | bio->length) & mask && whole_blocks_only(bio->op))
         return -EINVAL;
     uint64_t size = __atomic_load_n(&b->core->size, __ATOMIC_RELAXED);
     if (bio->offset > size || bio->length > size - bio->offset)
@@ -166,8 +174,7 @@ void bio_dispatch(struct bio *bio)
     if (bio_is_write(bio->op)) {
         if (!__atomic_load_n(&b->core->written, __ATOMIC_RELAXED))
             __atomic_store_n(&b->core->written, true, __ATOMIC_RELAXED);
-        if (bio->op == BIO_COMPARE_AND_WRITE && !(b->native & 1u << BIO_COMPARE_AND_WRITE) &&
-            !bio->range) {
+        if (!bio->range && xform_is_read_modify_write(bio)) {
             exclusive_enter(bio); /* comes back with the range held */
             return;
         }
@@ -211,7 +218,10 @@ void bio_inner(struct bio *bio, struct bdev_channel *ch, struct xform *x, bio_do
     bio->core_flags = BIO_CORE_INNER;
     list_init(&bio->link);
     bio_set_t_submit(bio);
-    bio_start(bio);
+    if (xform_needed(bio)) /* a compare-and-write's one piece may cross a boundary */
+        xform_start(bio);
+    else
+        bio_start(bio);
 }
 
 /* ---- completion */

@@ -94,6 +94,7 @@ void channels_free(struct bdev *bdev); /* in a task */
 
 /* xform.c: everything that the core does between a submitter and a driver */
 bool xform_needed(const struct bio *bio);
+bool xform_is_read_modify_write(const struct bio *bio); /* nobody may write in between */
 void xform_start(struct bio *bio);
 bool xform_fallback(struct bio *bio); /* a native op ended in -EOPNOTSUPP: is there another way? */
 

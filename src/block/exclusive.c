@@ -29,7 +29,10 @@ static bool take(struct bio *bio)
     }
     bio->range = req;
     bio->state = BIO_WAITING;
-    return range_acquire(bio->ch->bdev->core->ranges, req, bio->offset, bio->length, granted, bio);
+    /* Whole blocks: two byte ranges in one block exclude one another. */
+    uint64_t mask = bio->ch->bdev->block_size - 1u;
+    uint64_t begin = bio->offset & ~mask, end = (bio->offset + bio->length + mask) & ~mask;
+    return range_acquire(bio->ch->bdev->core->ranges, req, begin, end - begin, granted, bio);
 }
 
 /* ---- leaving */

@@ -15,7 +15,14 @@
 
 enum { XFORM_WINDOW = 4, PIECE_BYTES = 1 << 20 };
 
-enum xform_kind { XFORM_SPLIT, XFORM_BOUNCE, XFORM_ZERO, XFORM_COPY, XFORM_COMPARE };
+enum xform_kind {
+    XFORM_SPLIT,   /* as it is, in pieces */
+    XFORM_BOUNCE,  /* through a buffer of ours, for the data's alignment */
+    XFORM_BYTES,   /* through a buffer of ours, for the range's: read, modify, write */
+    XFORM_ZERO,    /* zeroes are written */
+    XFORM_COPY,    /* read there, write here */
+    XFORM_COMPARE, /* read, compare, write */
+};
 
 struct xform;
 struct piece {
@@ -23,14 +30,14 @@ struct piece {
     struct xform *x;
     struct iobuf *buf;
     struct iovec iov;
-    uint64_t from;
-    bool busy, second; /* second step: COPY and COMPARE write what was read */
+    bool busy, second; /* second step: what was read, and changed, is written */
 };
 
+/* Offsets are the device's; the range is the parent's, rounded to blocks for XFORM_BYTES. */
 struct xform {
     struct bio *parent;
     enum xform_kind kind;
-    uint64_t next; /* first byte of the range that is not issued yet */
+    uint64_t begin, next, end; /* `next`: first byte that is not issued yet */
     unsigned busy;
     int error;
     uint64_t bad;
@@ -54,6 +61,12 @@ static bool aligned(const struct bio *bio, uint32_t align)
     return !(bits & (align - 1));
 }
 
+/* The range is not made of whole blocks. */
+static bool odd(const struct bio *bio)
+{
+    return (bio->offset | bio->length) & (bio->ch->bdev->block_size - 1u);
+}
+
 static uint64_t piece_limit(const struct bdev *b, enum bio_op op)
 {
     if (bio_has_data(op))
@@ -74,11 +87,18 @@ static bool too_wide(const struct bdev *b, const struct bio *bio)
 bool xform_needed(const struct bio *bio)
 {
     const struct bdev *b = bio->ch->bdev;
-    if (!native(b, bio->op) || too_wide(b, bio))
+    if (!native(b, bio->op) || too_wide(b, bio) || odd(bio))
         return true;
     if (bio->flags & BIO_FUA && !b->native_fua)
         return true;
     return b->mem_align > 1 && bio_has_data(bio->op) && !aligned(bio, b->mem_align);
+}
+
+bool xform_is_read_modify_write(const struct bio *bio)
+{
+    if (bio->op == BIO_COMPARE_AND_WRITE)
+        return !native(bio->ch->bdev, bio->op);
+    return (bio->op == BIO_WRITE || bio->op == BIO_WRITE_ZEROES) && odd(bio);
 }
 
 /* ---- the engine */
@@ -120,36 +140,37 @@ static void flushed(struct bio *bio)
     pump(p->x);
 }
 
-static void write_second(struct piece *p);
-static bool compare_piece(struct piece *p);
+/* ---- what is read first, then written */
 
-static void piece_done(struct bio *bio)
+static void piece_done(struct bio *bio);
+
+/* The part of the parent's range that lies in a piece: [*from_r, *to_r) in device offsets. */
+static void overlap(const struct piece *p, uint64_t *from_r, uint64_t *to_r)
 {
-    struct piece *p = bio->arg;
-    struct xform *x = p->x;
-    if (bio->error) {
-        piece_failed(p);
-    } else if (x->kind == XFORM_BOUNCE && x->parent->op == BIO_READ) {
-        bio_copy_in(x->parent, p->from, p->buf->data, bio->length);
-    } else if (x->kind == XFORM_COPY && !p->second) {
-        write_second(p);
-        return;
-    } else if (x->kind == XFORM_COMPARE && !p->second && compare_piece(p)) {
-        write_second(p);
-        return;
-    }
-    piece_free(p);
-    pump(x);
+    const struct bio *parent = p->x->parent;
+    uint64_t end = parent->offset + parent->length, piece_end = p->bio.offset + p->bio.length;
+    *from_r = p->bio.offset > parent->offset ? p->bio.offset : parent->offset;
+    *to_r = piece_end < end ? piece_end : end;
 }
 
-static void write_second(struct piece *p)
+/* Puts the parent's data, or its zeroes, into the piece's buffer. */
+static void fill_piece(struct piece *p)
+{
+    const struct bio *parent = p->x->parent;
+    uint64_t from, to;
+    overlap(p, &from, &to);
+    uint8_t *at = p->buf->data + (from - p->bio.offset);
+    if (parent->op == BIO_WRITE_ZEROES)
+        memset(at, 0, to - from);
+    else
+        bio_copy_out(parent, from - parent->offset, at, to - from);
+}
+
+static void write_piece(struct piece *p)
 {
     struct xform *x = p->x;
-    uint64_t length = p->bio.length;
     p->second = true;
-    if (x->kind == XFORM_COMPARE)
-        bio_copy_out(x->parent, x->parent->length, p->buf->data, length);
-    bio_init(&p->bio, x->parent->desc, BIO_WRITE, x->parent->offset + p->from, length, NULL, p);
+    bio_init(&p->bio, x->parent->desc, BIO_WRITE, p->bio.offset, p->bio.length, NULL, p);
     p->bio.flags = x->piece_flags & BIO_FUA;
     bio_data(&p->bio, &p->iov, 1);
     bio_inner(&p->bio, x->parent->ch, x, piece_done);
@@ -170,85 +191,164 @@ static bool compare_piece(struct piece *p)
     while (i < length && want->data[i] == p->buf->data[i])
         i++;
     iobuf_put(&want);
-    if (i == length)
-        return true;
-    x->error = -EUCLEAN;
-    x->bad = x->parent->offset + i;
-    return false;
+    if (i < length) {
+        x->error = -EUCLEAN;
+        x->bad = x->parent->offset + i;
+        return false;
+    }
+    bio_copy_out(x->parent, length, p->buf->data, length);
+    return true;
 }
+
+/* After the first step of a piece went well: is there a second one? */
+static bool wants_second(struct piece *p)
+{
+    const struct xform *x = p->x;
+    if (p->second)
+        return false;
+    switch (x->kind) {
+    case XFORM_COPY: return true;
+    case XFORM_COMPARE: return compare_piece(p);
+    case XFORM_BYTES:
+        if (p->bio.op != BIO_READ || x->parent->op == BIO_READ)
+            return false;
+        fill_piece(p);
+        return true;
+    default: return false;
+    }
+}
+
+/* The answer is about whole blocks; the question was not. */
+static void trim_extents(const struct xform *x)
+{
+    const struct bio *parent = x->parent;
+    struct bio_extents *ext = parent->extents;
+    uint64_t left = parent->length;
+    ext->list[0].length -= parent->offset - x->begin;
+    for (unsigned i = 0; i < ext->count; i++) {
+        if (ext->list[i].length >= left) {
+            ext->list[i].length = left;
+            ext->count = i + 1;
+        }
+        left -= ext->list[i].length;
+    }
+}
+
+static void piece_done(struct bio *bio)
+{
+    struct piece *p = bio->arg;
+    struct xform *x = p->x;
+    if (bio->error) {
+        piece_failed(p);
+    } else if (wants_second(p)) {
+        /* A copy was read at the source's offset. */
+        if (x->kind == XFORM_COPY)
+            p->bio.offset = x->parent->offset + (p->bio.offset - x->parent->copy_offset);
+        write_piece(p);
+        return;
+    } else if (p->buf && x->parent->op == BIO_READ) {
+        uint64_t from, to;
+        overlap(p, &from, &to);
+        bio_copy_in(x->parent, from - x->parent->offset, p->buf->data + (from - p->bio.offset),
+                    to - from);
+    } else if (x->parent->op == BIO_EXTENTS) {
+        trim_extents(x);
+    }
+    piece_free(p);
+    pump(x);
+}
+
+/* ---- issuing */
 
 static uint64_t piece_length(const struct xform *x)
 {
     const struct bdev *b = x->parent->ch->bdev;
-    uint64_t offset = x->parent->offset + x->next;
-    uint64_t length = x->parent->length - x->next;
+    uint64_t length = x->end - x->next;
+    if (x->kind == XFORM_COMPARE)
+        return length; /* one piece: all or nothing */
     enum bio_op op = x->kind == XFORM_SPLIT ? (enum bio_op)x->parent->op : BIO_WRITE;
     uint64_t most = piece_limit(b, op);
-    if (x->kind != XFORM_SPLIT && most > PIECE_BYTES && x->kind != XFORM_COMPARE)
+    if (x->kind != XFORM_SPLIT && most > PIECE_BYTES)
         most = PIECE_BYTES;
     if (length > most)
         length = most;
-    if (b->boundary && offset / b->boundary != (offset + length - 1) / b->boundary)
-        length = b->boundary - offset % b->boundary;
+    if (b->boundary && x->next / b->boundary != (x->next + length - 1) / b->boundary)
+        length = b->boundary - x->next % b->boundary;
     return length;
 }
 
-static bool piece_buffer(struct piece *p, uint64_t length)
+/* What the first step of a piece does. */
+static enum bio_op piece_op(const struct piece *p, uint64_t offset, uint64_t length)
 {
-    p->buf = iobuf_get(length);
-    if (!p->buf)
-        return false;
-    p->iov = (struct iovec){p->buf->data, length};
-    return true;
+    const struct bio *parent = p->x->parent;
+    switch (p->x->kind) {
+    case XFORM_ZERO: return BIO_WRITE;
+    case XFORM_COMPARE:
+    case XFORM_COPY: return BIO_READ;
+    case XFORM_BYTES:
+        if (parent->op != BIO_WRITE && parent->op != BIO_WRITE_ZEROES)
+            return parent->op;
+        return offset >= parent->offset && offset + length <= parent->offset + parent->length
+                   ? BIO_WRITE
+                   : BIO_READ; /* blocks at its ends keep what is not covered */
+    default: return parent->op;
+    }
 }
 
-/* Reads go to the source device as an ordinary bio of its own. */
-static void copy_read(struct piece *p, uint64_t length)
+static bool needs_buffer(const struct xform *x)
 {
-    struct bio *parent = p->x->parent;
-    bio_init(&p->bio, parent->copy_src, BIO_READ, parent->copy_offset + p->from, length, piece_done,
-             p);
+    return x->kind != XFORM_SPLIT && x->kind != XFORM_ZERO && x->parent->op != BIO_EXTENTS &&
+           x->parent->op != BIO_DISCARD;
+}
+
+static void attach_data(struct piece *p, enum bio_op op, uint64_t length)
+{
+    const struct xform *x = p->x;
+    const struct bio *parent = x->parent;
+    p->bio.extents = parent->extents;
+    if (x->kind == XFORM_SPLIT) {
+        p->bio.iov = parent->iov;
+        p->bio.iovcnt = parent->iovcnt;
+        p->bio.iov_skip = parent->iov_skip + (p->bio.offset - parent->offset);
+        return;
+    }
+    if (x->kind == XFORM_ZERO)
+        p->iov = (struct iovec){(void *)(uintptr_t)iobuf_zeroes(), length};
+    else if (op == BIO_WRITE)
+        fill_piece(p);
     bio_data(&p->bio, &p->iov, 1);
-    bio_submit(&p->bio);
 }
 
 static bool issue(struct xform *x, struct piece *p)
 {
     struct bio *parent = x->parent;
-    uint64_t length = piece_length(x);
-    enum bio_op op = x->kind == XFORM_ZERO      ? BIO_WRITE
-                     : x->kind == XFORM_COMPARE ? BIO_READ
-                                                : (enum bio_op)parent->op;
-    p->from = x->next;
-    if (x->kind != XFORM_SPLIT && x->kind != XFORM_ZERO && !piece_buffer(p, length)) {
-        if (!x->busy)
-            x->error = -EAGAIN;
-        return false; /* a piece under way will give its buffer back */
+    uint64_t offset = x->next, length = piece_length(x);
+    enum bio_op op = piece_op(p, offset, length);
+    if (needs_buffer(x)) {
+        p->buf = iobuf_get(length);
+        if (!p->buf) {
+            if (!x->busy)
+                x->error = -EAGAIN;
+            return false; /* a piece under way will give its buffer back */
+        }
+        p->iov = (struct iovec){p->buf->data, length};
     }
     x->next += length;
     x->busy++;
     p->busy = true;
-    if (x->kind == XFORM_COPY) {
-        copy_read(p, length);
+    if (x->kind == XFORM_COPY) { /* an ordinary bio to the source */
+        uint64_t from = parent->copy_offset + (offset - parent->offset);
+        bio_init(&p->bio, parent->copy_src, BIO_READ, from, length, piece_done, p);
+        bio_data(&p->bio, &p->iov, 1);
+        bio_submit(&p->bio);
         return true;
     }
-    bio_init(&p->bio, parent->desc, op, parent->offset + p->from, length, NULL, p);
+    bio_init(&p->bio, parent->desc, op, offset, length, NULL, p);
     if (op == parent->op)
         p->bio.flags = x->piece_flags;
     else if (op == BIO_WRITE)
         p->bio.flags = x->piece_flags & BIO_FUA;
-    if (x->kind == XFORM_SPLIT) {
-        p->bio.iov = parent->iov;
-        p->bio.iovcnt = parent->iovcnt;
-        p->bio.iov_skip = parent->iov_skip + p->from;
-        p->bio.extents = parent->extents;
-    } else {
-        if (x->kind == XFORM_ZERO)
-            p->iov = (struct iovec){(void *)(uintptr_t)iobuf_zeroes(), length};
-        else if (op == BIO_WRITE)
-            bio_copy_out(parent, p->from, p->buf->data, length);
-        bio_data(&p->bio, &p->iov, 1);
-    }
+    attach_data(p, op, length);
     bio_inner(&p->bio, parent->ch, x, piece_done);
     return true;
 }
@@ -268,13 +368,13 @@ static void restart_as_zero(struct xform *x)
     x->kind = XFORM_ZERO;
     x->error = 0;
     x->bad = BIO_NO_OFFSET;
-    x->next = 0;
+    x->next = x->begin;
 }
 
 /* One EXTENTS answer may end early: the first piece is enough. */
 static bool issued_all(const struct xform *x)
 {
-    return x->next == x->parent->length || (x->parent->op == BIO_EXTENTS && x->next);
+    return x->next == x->end || (x->parent->op == BIO_EXTENTS && x->next != x->begin);
 }
 
 static void pump(struct xform *x)
@@ -326,6 +426,8 @@ static int trivial(struct bio *bio)
 static enum xform_kind kind_of(const struct bio *bio)
 {
     const struct bdev *b = bio->ch->bdev;
+    if (odd(bio))
+        return XFORM_BYTES;
     if (!native(b, bio->op)) {
         switch (bio->op) {
         case BIO_WRITE_ZEROES: return XFORM_ZERO;
@@ -339,6 +441,23 @@ static enum xform_kind kind_of(const struct bio *bio)
     return XFORM_SPLIT;
 }
 
+/* Whole blocks: outwards, but a discard inwards, for it must not touch what it was not asked to. */
+static void set_range(struct xform *x)
+{
+    const struct bio *parent = x->parent;
+    uint64_t mask = parent->ch->bdev->block_size - 1u;
+    uint64_t begin = parent->offset, end = begin + parent->length;
+    if (parent->op == BIO_DISCARD) {
+        begin = (begin + mask) & ~mask;
+        end &= ~mask;
+    } else if (parent->op != BIO_FLUSH) {
+        begin &= ~mask;
+        end = (end + mask) & ~mask;
+    }
+    x->begin = x->next = begin;
+    x->end = end > begin ? end : begin;
+}
+
 static void start_kind(struct bio *bio, enum xform_kind kind)
 {
     const struct bdev *b = bio->ch->bdev;
@@ -350,6 +469,7 @@ static void start_kind(struct bio *bio, enum xform_kind kind)
     }
     x->parent = bio;
     x->kind = kind;
+    set_range(x);
     x->bad = BIO_NO_OFFSET;
     x->piece_flags = bio->flags;
     if (bio->flags & BIO_FUA && !b->native_fua) {
