@@ -20,12 +20,12 @@ struct iscsi_target_info {
 };
 struct iscsi_lun_args {
     unsigned lun;
-    const char *device;       /* it may be absent: then the LUN answers NOT READY, 02/04/01 */
-    bool thin;                /* --provisioning thin: LBPME, UNMAP (needs a device that discards) */
-    bool provisioning_given;  /* else thin iff the device discards */
+    const char *device;      /* it may be absent: then the LUN answers NOT READY, 02/04/01 */
+    bool thin;               /* --provisioning thin: LBPME, UNMAP (needs a device that discards) */
+    bool provisioning_given; /* else thin iff the device discards */
     bool read_only;
-    struct uuid identity;     /* NAA and serial derive from it */
-    uint64_t saved_size;      /* size and block size to report while the device is absent; 0 = none */
+    struct uuid identity; /* NAA and serial derive from it */
+    uint64_t saved_size;  /* size and block size to report while the device is absent; 0 = none */
     uint32_t saved_block_size;
 };
 struct iscsi_lun_info {

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
+#include <string.h>
+
+#include "targets/iscsi/command.h"
+#include "targets/scsi/sense.h"
+
+/* Conditions of the transport, RFC 7143 11.4.7.2, as sense codes (0xKKAAQQ). */
+enum {
+    SENSE_UNEXPECTED_UNSOLICITED = 0x0b0c0c,
+    SENSE_INCORRECT_AMOUNT = 0x0b0c0d,
+    SENSE_PROTOCOL_CRC = 0x0b4705, /* also: a data PDU is missing or out of order, 7.9 */
+};
+
+enum { IMMEDIATE_MAX = 64 }; /* immediate commands in flight a session */
+
+/* The transport ends the command: a condition of its own. What data-out still comes is dropped. */
+static void fail(struct command *c, unsigned code)
+{
+    if (c->cmd.finished)
+        return;
+    struct sense sense = {.code = (enum sense_code)code};
+    c->cmd.finished = true;
+    c->cmd.status = SCSI_CHECK_CONDITION;
+    c->cmd.sense_len = sense_format(&sense, false, c->cmd.sense, sizeof c->cmd.sense);
+    c->cmd.dir = SCSI_DIR_NONE;
+    c->cmd.length = 0;
+    c->want = 0;
+}
+
+/* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
+static void give_up(struct command *c)
+{
+    if (!c->tx_queued) {
+        command_free(c);
+        return;
+    }
+    if (!c->given_up)
+        command_forget(c);
+    c->given_up = true;
+    c->state = COMMAND_REPLIES;
+}
+
+static void run(struct command *c)
+{
+    c->state = COMMAND_RUNS;
+    list_del(&c->wait);
+    if (!c->cmd.finished) {
+        scsi_cmd_execute(&c->cmd, c->want);
+        return;
+    }
+    scsi_cmd_end(&c->cmd); /* out of the task set: nothing can abort it any more */
+    c->ended = true;
+    command_reply(c);
+}
+
+static void on_done(struct scsi_cmd *cmd)
+{
+    struct command *c = cmd->arg;
+    if (cmd->aborted || c->s->closing)
+        give_up(c);
+    else
+        command_reply(c);
+}
+
+/* ---- data-out */
+
+static void solicit(struct command *c)
+{
+    uint32_t max_r2t = c->s->seed.params.max_r2t, burst = c->s->seed.params.max_burst;
+    if (max_r2t > R2T_MAX)
+        max_r2t = R2T_MAX;
+    bool more = false;
+    while (c->r2t_off < c->want && c->r2t_next - c->r2t_head < max_r2t) {
+        uint32_t left = c->want - c->r2t_off;
+        struct r2t *r = &c->r2t[c->r2t_next++ % R2T_MAX];
+        r->tag = c->s->next_tag;
+        c->s->next_tag = r->tag + 1 == ISCSI_NO_TAG ? 0 : r->tag + 1;
+        r->off = c->r2t_off;
+        r->len = left < burst ? left : burst;
+        c->r2t_off += r->len;
+        more = true;
+    }
+    if (more)
+        command_queue_r2t(c);
+}
+
+/* Data or memory has come: goes on as far as it can. */
+static void advance(struct command *c)
+{
+    if (c->receiving || c->unsolicited || c->cmd.aborted)
+        return;
+    if (!c->cmd.finished) {
+        if (!c->admitted)
+            return;
+        if (c->off < c->want) {
+            solicit(c);
+            return;
+        }
+    }
+    run(c);
+}
+
+void command_admitted(struct command *c)
+{
+    if (c->want && !c->cmd.finished) {
+        uint8_t *room = scsi_cmd_buffer(&c->cmd);
+        uint32_t have = c->off < c->want ? c->off : c->want;
+        if (!room) {
+            c->cmd.finished = true;
+            c->cmd.status = SCSI_BUSY;
+            c->want = 0;
+        } else if (c->early) {
+            memcpy(room, c->early->data, have);
+            iobuf_put(&c->early);
+        }
+        c->base = room;
+    }
+    advance(c);
+}
+
+/* Room for what the initiator sends without being asked. */
+static void find_room(struct command *c)
+{
+    uint32_t burst = c->s->seed.params.first_burst;
+    if (c->admitted) {
+        c->base = scsi_cmd_buffer(&c->cmd);
+    } else {
+        c->early = iobuf_get(c->want < burst ? c->want : burst);
+        c->base = c->early ? c->early->data : NULL;
+    }
+    if (!c->base) {
+        c->cmd.finished = true;
+        c->cmd.status = SCSI_BUSY;
+        c->want = 0;
+    }
+}
+
+/* Receives the PDU's data segment, which begins at byte c->off of the command's data. */
+static void receive(struct command *c, uint32_t len)
+{
+    c->receiving = true;
+    c->s->rx = c;
+    if (c->off >= c->want)
+        conn_rx_skip(c->s->conn);
+    else if (len)
+        conn_rx_to(c->s->conn, c->base + c->off, c->want - c->off);
+}
+
+static void received(struct command *c, uint32_t len)
+{
+    c->receiving = false;
+    c->s->rx = NULL;
+    c->off += len;
+}
+
+/* ---- arrival */
+
+static bool fill(struct command *c, const struct iscsi_pdu *pdu, const uint8_t *ahs)
+{
+    static const uint8_t attributes[] = {SCSI_SIMPLE, SCSI_SIMPLE, SCSI_ORDERED, SCSI_HEAD_OF_QUEUE,
+                                         SCSI_ACA};
+    const uint8_t *ext;
+    size_t ext_len;
+    unsigned attr = pdu->flags & F_CMD_ATTR;
+    if (attr >= sizeof attributes || !iscsi_ahs_cdb(ahs, pdu->ahs_len, &ext, &ext_len) ||
+        ext_len > SCSI_CDB_MAX - 16)
+        return false;
+    struct scsi_cmd *cmd = &c->cmd;
+    cmd->nexus = c->s->nexus;
+    memcpy(cmd->lun, pdu->lun, sizeof cmd->lun);
+    memcpy(cmd->cdb, pdu->cdb, 16);
+    if (ext_len)
+        memcpy(cmd->cdb + 16, ext, ext_len);
+    cmd->cdb_len = 16 + (unsigned)ext_len;
+    cmd->attr = attributes[attr];
+    cmd->expected = pdu->w20;
+    cmd->done = on_done;
+    cmd->arg = c;
+    c->itt = pdu->itt;
+    c->expected = pdu->w20;
+    c->read = pdu->flags & F_CMD_READ;
+    c->write = pdu->flags & F_CMD_WRITE;
+    return true;
+}
+
+/* What the initiator may send unasked, and does. */
+static void check_unsolicited(struct command *c, const struct iscsi_pdu *pdu)
+{
+    const struct iscsi_params *p = &c->s->seed.params;
+    c->unsolicited = c->write && !(pdu->flags & F_FINAL);
+    if (c->read && c->write)
+        fail(c, SENSE_INVALID_FIELD_IN_CDB); /* no command here moves data both ways */
+    bool too_much = pdu->data_len > p->first_burst || pdu->data_len > c->expected;
+    if (pdu->data_len && (!c->write || !p->immediate_data || too_much))
+        fail(c, SENSE_UNEXPECTED_UNSOLICITED);
+    if (c->unsolicited && p->initial_r2t) {
+        c->unsolicited = false;
+        fail(c, SENSE_UNEXPECTED_UNSOLICITED);
+    }
+}
+
+static struct command *accept_command(struct iscsi_session *s, const struct iscsi_pdu *pdu,
+                                      const uint8_t *ahs)
+{
+    if (pdu->itt == ISCSI_NO_TAG || command_lookup(s, pdu->itt)) {
+        session_reject(s, pdu, REJECT_PROTOCOL);
+        return NULL;
+    }
+    if (pdu->immediate && s->immediates >= IMMEDIATE_MAX) {
+        session_reject(s, pdu, REJECT_IMMEDIATE);
+        return NULL;
+    }
+    struct command *c = command_get(s);
+    if (!c) {
+        session_fail(s, "out of memory");
+        return NULL;
+    }
+    if (!fill(c, pdu, ahs)) {
+        s->live--;
+        c->s = NULL;
+        session_reject(s, pdu, REJECT_FIELD);
+        command_discard(c);
+        return NULL;
+    }
+    c->immediate = pdu->immediate;
+    c->in_window = !pdu->immediate;
+    s->immediates += c->immediate;
+    s->slots += c->in_window;
+    command_enlist(c);
+    __atomic_store_n(&s->stats.inflight, s->live, __ATOMIC_RELAXED);
+    return c;
+}
+
+static uint32_t lesser(uint64_t a, uint32_t b)
+{
+    return a < b ? (uint32_t)a : b;
+}
+
+void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const uint8_t *ahs)
+{
+    struct command *c = session_take_sn(s, pdu) ? accept_command(s, pdu, ahs) : NULL;
+    if (!c) {
+        s->rx_drop = true;
+        if (!s->closing)
+            conn_rx_skip(s->conn);
+        return;
+    }
+    scsi_cmd_begin(&c->cmd);
+    if (!c->cmd.finished) {
+        c->charge = c->cmd.length;
+        if (c->cmd.dir == SCSI_DIR_OUT && c->write)
+            c->want = lesser(c->cmd.length, c->expected);
+    }
+    check_unsolicited(c, pdu);
+    if (c->cmd.finished)
+        c->charge = 0;
+    command_admit(c);
+    if (c->want)
+        find_room(c);
+    c->r2t_off = c->write ? pdu->data_len : 0;
+    receive(c, pdu->data_len);
+}
+
+void command_end(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+{
+    struct command *c = s->rx;
+    received(c, pdu->data_len);
+    advance(c);
+    commands_feed(s);
+}
+
+/* ---- Data-Out */
+
+/* Unsolicited data follows the immediate data without a gap, up to FirstBurstLength. */
+static bool check_unasked(struct command *c, const struct iscsi_pdu *pdu)
+{
+    uint64_t end = (uint64_t)pdu->w40 + pdu->data_len;
+    if (!c->unsolicited || end > c->s->seed.params.first_burst || end > c->expected) {
+        fail(c, SENSE_UNEXPECTED_UNSOLICITED);
+        return false;
+    }
+    return true;
+}
+
+/* The oldest R2T outstanding is the one that is being answered. */
+static bool check_asked(struct command *c, const struct iscsi_pdu *pdu)
+{
+    const struct r2t *r = &c->r2t[c->r2t_head % R2T_MAX];
+    if (c->r2t_head == c->r2t_next || pdu->w20 != r->tag) {
+        fail(c, SENSE_UNEXPECTED_UNSOLICITED);
+        return false;
+    }
+    uint64_t end = (uint64_t)pdu->w40 + pdu->data_len, burst_end = (uint64_t)r->off + r->len;
+    bool final = pdu->flags & F_FINAL;
+    if (end > burst_end || final != (end == burst_end)) {
+        fail(c, SENSE_INCORRECT_AMOUNT);
+        return false;
+    }
+    return true;
+}
+
+void data_out_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+{
+    struct command *c = command_lookup(s, pdu->itt);
+    bool lost = !c || c->state != COMMAND_GATHERS || !c->write;
+    if (lost || c->cmd.aborted) { /* its command was aborted or refused: late data is dropped */
+        s->rx_drop = true;
+        conn_rx_skip(s->conn);
+        return;
+    }
+    bool asked = pdu->w20 != ISCSI_NO_TAG;
+    bool ok = asked ? check_asked(c, pdu) : check_unasked(c, pdu);
+    if (ok && (pdu->w36 != c->data_sn || pdu->w40 != c->off))
+        fail(c, SENSE_PROTOCOL_CRC);
+    receive(c, pdu->data_len);
+}
+
+void data_out_end(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+{
+    struct command *c = s->rx;
+    received(c, pdu->data_len);
+    bool asked = pdu->w20 != ISCSI_NO_TAG, final = pdu->flags & F_FINAL;
+    c->data_sn = final ? 0 : c->data_sn + 1;
+    if (asked && final && c->r2t_head != c->r2t_next)
+        c->r2t_head++;
+    if (!asked) {
+        c->r2t_off = c->off;
+        if (final)
+            c->unsolicited = false;
+    }
+    if (c->cmd.aborted) /* meanwhile: done comes, or came */
+        return;
+    advance(c);
+    commands_feed(s);
+}
+
+/* ---- giving up */
+
+void commands_drop(struct iscsi_session *s)
+{
+    struct command *c, *next;
+    s->in_commands = true;
+    list_for_each_safe (c, next, &s->commands, link) {
+        if (c->state == COMMAND_GATHERS && !c->cmd.aborted) /* of an aborted one, done is to come */
+            give_up(c);
+    }
+    s->in_commands = false;
+}
+
+struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt)
+{
+    struct command *c = command_lookup(s, itt);
+    bool late = !c || c->state == COMMAND_REPLIES || c->cmd.finished;
+    return late ? NULL : &c->cmd;
+}

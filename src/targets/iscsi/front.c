@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "reactor/task.h"
+#include "targets/iscsi/registry.h"
+
+/*
+ * The front door, on main: connections log in here, then leave for their session's reactor with all
+ * they have received and not sent. The list of sessions is kept here as well.
+ */
+enum { VISITORS_MAX = 256, LOGIN_DEADLINE_US = 10000000 };
+
+struct visitor {
+    struct list link;
+    struct iscsi_conn *conn;
+    struct login login;
+    struct login_reply reply; /* the last one, while `waiting` */
+    struct iscsi_target *target;
+    bool waiting;                  /* for an old session of the same initiator port to end */
+    bool leaving;                  /* freed or moved at the next occasion */
+    struct iscsi_session *session; /* to move to */
+    struct rtimer deadline;
+    struct rdefer leave;
+};
+
+static struct list visitors = LIST_INIT(visitors); /* the oldest first */
+static unsigned visitor_count;
+static struct list sessions = LIST_INIT(sessions);
+static unsigned load[REACTOR_MAX]; /* sessions a reactor */
+static uint16_t last_tsih;
+static struct list enders = LIST_INIT(enders);
+
+/* ---- sessions */
+
+struct ender {
+    struct list link;
+    struct task *task;
+};
+
+void front_wait_end(void)
+{
+    struct ender e = {.task = task_self()};
+    list_add_tail(&enders, &e.link);
+    task_park();
+}
+
+void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg)
+{
+    struct iscsi_session *s, *next;
+    list_for_each_safe (s, next, &sessions, link)
+        fn(s, arg);
+}
+
+struct iscsi_session *front_find(uint64_t id)
+{
+    struct iscsi_session *s;
+    list_for_each (s, &sessions, link) {
+        if (s->id == id)
+            return s;
+    }
+    return NULL;
+}
+
+void front_stop(const struct iscsi_target *t)
+{
+    for (;;) {
+        bool any = false;
+        struct iscsi_session *s;
+        list_for_each (s, &sessions, link) {
+            if (t && s->arg != t)
+                continue;
+            any = true;
+            session_stop(s);
+        }
+        if (!any)
+            return;
+        front_wait_end();
+    }
+}
+
+static struct iscsi_session *by_tsih(uint16_t tsih)
+{
+    struct iscsi_session *s;
+    list_for_each (s, &sessions, link) {
+        if (s->seed.tsih == tsih)
+            return s;
+    }
+    return NULL;
+}
+
+static bool same_port(const struct iscsi_session *s, const struct login *l)
+{
+    return !s->seed.discovery && !strcasecmp(s->seed.initiator, l->nego.initiator) &&
+           !memcmp(s->seed.isid, l->isid, sizeof l->isid) &&
+           !strcasecmp(s->seed.target, l->nego.target);
+}
+
+/* A session with the same initiator port, target and portal group: it is reinstated, 6.3.5. */
+static struct iscsi_session *predecessor(const struct login *l)
+{
+    struct iscsi_session *s;
+    if (l->nego.discovery)
+        return NULL;
+    list_for_each (s, &sessions, link) {
+        if (same_port(s, l))
+            return s;
+    }
+    return NULL;
+}
+
+static uint16_t new_tsih(void)
+{
+    do
+        last_tsih++;
+    while (!last_tsih || by_tsih(last_tsih));
+    return last_tsih;
+}
+
+static struct reactor *least_loaded(void)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < reactor_count(); i++) {
+        if (load[i] < load[best])
+            best = i;
+    }
+    return reactor_get(best);
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void complete_waiting(void);
+
+static void on_session_end(struct iscsi_session *s)
+{
+    struct iscsi_target *t = s->arg;
+    list_del(&s->link);
+    load[reactor_index(s->home)]--;
+    if (t)
+        t->sessions--;
+    log_info("iscsi", "session ended initiator=%s target=%s id=%llu", s->seed.initiator,
+             s->seed.discovery ? "(discovery)" : s->seed.target, (unsigned long long)s->id);
+    free(s);
+    struct list *e;
+    while ((e = list_pop(&enders)))
+        task_wake(list_entry(e, struct ender, link)->task);
+    complete_waiting();
+}
+
+static struct iscsi_session *new_session(struct visitor *v)
+{
+    const struct login *l = &v->login;
+    struct iscsi_session *s = xcalloc(1, sizeof *s);
+    struct session_seed *seed = &s->seed;
+    snprintf(seed->initiator, sizeof seed->initiator, "%s", l->nego.initiator);
+    snprintf(seed->target, sizeof seed->target, "%s", v->target ? v->target->iqn : "");
+    memcpy(seed->isid, l->isid, sizeof seed->isid);
+    seed->tsih = l->tsih ? l->tsih : new_tsih();
+    seed->cid = l->cid;
+    seed->discovery = l->nego.discovery;
+    seed->exp_cmdsn = l->cmdsn;
+    seed->statsn = l->statsn;
+    seed->params = l->nego.params;
+    s->id = target_next_session_id();
+    s->since_ms = wall_ms();
+    s->home = seed->discovery ? reactor_main() : least_loaded();
+    s->scsi = v->target ? v->target->scsi : NULL;
+    s->ended = on_session_end;
+    s->arg = v->target;
+    s->conn = v->conn;
+    memcpy(s->peer, v->conn->peer, sizeof s->peer);
+    memcpy(s->portal, v->conn->portal, sizeof s->portal);
+    memcpy(s->self, v->conn->self, sizeof s->self);
+    s->local = v->conn->local;
+    list_add_tail(&sessions, &s->link);
+    load[reactor_index(s->home)]++;
+    if (v->target)
+        v->target->sessions++;
+    log_info("iscsi", "session began initiator=%s target=%s peer=%s id=%llu", seed->initiator,
+             seed->discovery ? "(discovery)" : seed->target, s->peer, (unsigned long long)s->id);
+    return s;
+}
+
+/* ---- visitors */
+
+static void visitor_free(struct visitor *v)
+{
+    list_del(&v->link);
+    visitor_count--;
+    reactor_defer_cancel(&v->leave);
+    rtimer_free(&v->deadline);
+    text_free(&v->reply.text);
+    login_free(&v->login);
+    conn_free(&v->conn);
+    free(v);
+}
+
+/* Not within the connection's callbacks any more: it goes, to its session or for good. */
+static void leave(void *arg)
+{
+    struct visitor *v = arg;
+    struct iscsi_session *s = v->session;
+    if (s && !v->conn->closed) {
+        conn_detach(v->conn);
+        v->conn = NULL;
+        session_start(s);
+    } else if (s) { /* lost in between */
+        v->session = NULL;
+        on_session_end(s);
+    }
+    visitor_free(v);
+}
+
+static void leave_soon(struct visitor *v)
+{
+    if (v->leaving)
+        return;
+    v->leaving = true;
+    reactor_defer(&v->leave, leave, v);
+}
+
+static void dismiss(struct visitor *v, const char *why)
+{
+    log_every(10, LOG_LEVEL_INFO, "iscsi", "login ended: %s peer=%s initiator=%s", why,
+              v->conn->peer, v->login.nego.initiator);
+    conn_close(v->conn);
+    leave_soon(v);
+}
+
+static void on_deadline(void *arg)
+{
+    dismiss(arg, "it took longer than 10 s");
+}
+
+static void after_refusal(struct iscsi_conn *c)
+{
+    dismiss(c->owner, "refused");
+}
+
+static void send_reply(struct visitor *v, void (*after)(struct iscsi_conn *c))
+{
+    conn_note(v->conn, &v->reply.head, v->reply.text.p, v->reply.text.len, after);
+    text_free(&v->reply.text);
+}
+
+static void refuse(struct visitor *v)
+{
+    log_every(1, LOG_LEVEL_WARN, "iscsi",
+              "login refused status=0x%04x peer=%s initiator=%s target=%s", v->reply.status,
+              v->conn->peer, v->login.nego.initiator, v->login.nego.target);
+    conn_hold(v->conn, CONN_HOLD_OWNER);
+    send_reply(v, after_refusal);
+}
+
+/* The login machine is done: makes room among the sessions, then answers and goes. */
+static void complete(struct visitor *v)
+{
+    const struct login *l = &v->login;
+    if (!l->nego.discovery && registry_find(l->nego.target) != v->target) {
+        login_refuse(&v->reply, LOGIN_REMOVED);
+        v->waiting = false;
+        refuse(v);
+        return;
+    }
+    struct iscsi_session *old = predecessor(l);
+    v->waiting = old;
+    if (old) {
+        session_stop(old);
+        return;
+    }
+    v->session = new_session(v);
+    login_set_tsih(&v->reply, v->session->seed.tsih);
+    send_reply(v, NULL);
+    leave_soon(v);
+}
+
+static void complete_waiting(void)
+{
+    struct visitor *v, *next;
+    list_for_each_safe (v, next, &visitors, link) {
+        if (v->waiting && !v->leaving)
+            complete(v);
+    }
+}
+
+/* ---- the login machine's questions */
+
+static enum login_status permit_tsih(const struct login *l)
+{
+    const struct iscsi_session *s = l->tsih ? by_tsih(l->tsih) : NULL;
+    if (!l->tsih)
+        return LOGIN_SUCCESS;
+    if (!s || !same_port(s, l))
+        return LOGIN_NO_SESSION;
+    return s->seed.cid == l->cid ? LOGIN_SUCCESS : LOGIN_TOO_MANY_CONNECTIONS;
+}
+
+static enum login_status permit(const struct login *l, const char **alias_r, void *arg)
+{
+    struct visitor *v = arg;
+    if (l->nego.discovery)
+        return l->tsih ? LOGIN_NO_SESSION : LOGIN_SUCCESS;
+    struct iscsi_target *t = registry_find(l->nego.target);
+    if (!t)
+        return LOGIN_NOT_FOUND;
+    if (t->removing)
+        return LOGIN_REMOVED;
+    if (!registry_permits(t, l->nego.initiator, v->conn->local))
+        return LOGIN_FORBIDDEN;
+    v->target = t;
+    *alias_r = t->alias;
+    return permit_tsih(l);
+}
+
+/* ---- the connection's events */
+
+static void on_begin(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint8_t *ahs)
+{
+    struct visitor *v = c->owner;
+    (void)ahs;
+    if (pdu->op != OP_LOGIN_REQ || pdu->ahs_len)
+        dismiss(v, "not a login request");
+}
+
+static void on_end(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint8_t *data)
+{
+    struct visitor *v = c->owner;
+    switch (login_request(&v->login, pdu, data, &v->reply)) {
+    case LOGIN_MORE: send_reply(v, NULL); break;
+    case LOGIN_FAILED: refuse(v); break;
+    case LOGIN_DONE:
+        conn_hold(c, CONN_HOLD_OWNER);
+        complete(v);
+        break;
+    }
+}
+
+static void on_lost(struct iscsi_conn *c, const char *why)
+{
+    dismiss(c->owner, why);
+}
+
+static const struct conn_ops front_ops = {.begin = on_begin, .end = on_end, .lost = on_lost};
+
+void front_accept(int fd, const char *portal)
+{
+    if (visitor_count >= VISITORS_MAX) {
+        struct visitor *oldest = list_first(&visitors, struct visitor, link);
+        log_every(10, LOG_LEVEL_WARN, "iscsi",
+                  "too many logins at once: the oldest is dropped peer=%s", oldest->conn->peer);
+        if (oldest->session) /* it is through, and on its way */
+            leave(oldest);
+        else
+            visitor_free(oldest);
+    }
+    struct visitor *v = xcalloc(1, sizeof *v);
+    v->conn = conn_new(fd, portal);
+    struct login_env env = {.permit = permit, .arg = v};
+    login_init(&v->login, &env);
+    list_add_tail(&visitors, &v->link);
+    visitor_count++;
+    rtimer_arm(&v->deadline, LOGIN_DEADLINE_US, on_deadline, v);
+    conn_start(v->conn, &front_ops, v);
+}
+
+void front_close(void)
+{
+    struct visitor *v, *next;
+    list_for_each_safe (v, next, &visitors, link) {
+        if (v->session)
+            leave(v);
+        else
+            visitor_free(v);
+    }
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "targets/iscsi/iscsi.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "reactor/task.h"
+#include "targets/iscsi/registry.h"
+
+pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+struct list registry_targets = LIST_INIT(registry_targets);
+
+struct iscsi_target *registry_find(const char *iqn)
+{
+    struct iscsi_target *t;
+    list_for_each (t, &registry_targets, link) {
+        if (!strcasecmp(t->iqn, iqn))
+            return t;
+    }
+    return NULL;
+}
+
+static struct iscsi_acl *acl_find(const struct iscsi_target *t, const char *initiator)
+{
+    struct iscsi_acl *a;
+    list_for_each (a, &t->acls, link) {
+        if (!strcasecmp(a->initiator, initiator))
+            return a;
+    }
+    return NULL;
+}
+
+bool registry_permits(const struct iscsi_target *t, const char *initiator, bool local)
+{
+    if (t->acl_count)
+        return acl_find(t, initiator);
+    return t->open || local;
+}
+
+/* ---- sessions */
+
+static uint64_t load64(const uint64_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+struct tell {
+    void (*fn)(const struct session_info *info, void *arg);
+    void *arg;
+};
+
+static void tell_one(const struct iscsi_session *s, void *arg)
+{
+    const struct tell *t = arg;
+    struct session_info i = {.id = s->id, .protocol = "iscsi", .since_ms = s->since_ms};
+    snprintf(i.peer, sizeof i.peer, "%.127s", s->peer);
+    snprintf(i.client, sizeof i.client, "%s", s->seed.initiator);
+    snprintf(i.object, sizeof i.object, "%s", s->seed.target);
+    snprintf(i.portal, sizeof i.portal, "%.127s", s->portal);
+    i.reactor = reactor_index(s->home);
+    i.inflight = load64(&s->stats.inflight);
+    i.reads = load64(&s->stats.reads);
+    i.writes = load64(&s->stats.writes);
+    i.read_bytes = load64(&s->stats.read_bytes);
+    i.written_bytes = load64(&s->stats.written_bytes);
+    t->fn(&i, t->arg);
+}
+
+static void list_sessions(void (*fn)(const struct session_info *info, void *arg), void *arg)
+{
+    struct tell t = {fn, arg};
+    front_sessions(tell_one, &t);
+}
+
+static bool kill_session(uint64_t id)
+{
+    struct iscsi_session *s = front_find(id);
+    if (!s)
+        return false;
+    session_stop(s);
+    while (front_find(id))
+        front_wait_end();
+    return true;
+}
+
+static const struct target_protocol protocol = {
+    .name = "iscsi", .sessions = list_sessions, .kill = kill_session};
+
+int iscsi_init(struct err *e)
+{
+    (void)e;
+    target_register(&protocol);
+    return 0;
+}
+
+static void free_target(struct iscsi_target *t)
+{
+    scsi_target_free(&t->scsi);
+    pthread_mutex_lock(&registry_lock);
+    list_del(&t->link);
+    pthread_mutex_unlock(&registry_lock);
+    struct list *a;
+    while ((a = list_pop(&t->acls)))
+        free(list_entry(a, struct iscsi_acl, link));
+    free(t);
+}
+
+void iscsi_shutdown(void)
+{
+    portals_close();
+    front_close();
+    front_stop(NULL);
+    struct iscsi_target *t;
+    while ((t = list_first(&registry_targets, struct iscsi_target, link)))
+        free_target(t);
+    command_pools_free();
+    conn_buffers_free();
+}
+
+/* ---- targets */
+
+static struct iscsi_target *must_find(const char *iqn, struct err *e)
+{
+    struct iscsi_target *t = registry_find(iqn);
+    if (!t)
+        err_set(e, ERR_NOT_FOUND, "iqn", "there is no target %s", iqn);
+    return t;
+}
+
+static int check_name(const char *name, const char *field, struct err *e)
+{
+    if (!iscsi_name_ok(name))
+        return err_set(e, ERR_INVALID, field,
+                       "%s is not an iSCSI name: expected iqn., eui. or naa. followed by letters, "
+                       "digits, '-', '.' and ':', at most %d bytes",
+                       name, ISCSI_NAME_MAX);
+    for (const char *c = name; *c; c++) {
+        if (isupper((unsigned char)*c))
+            return err_set(e, ERR_INVALID, field, "%s: iSCSI names are written in lower case",
+                           name);
+    }
+    return 0;
+}
+
+int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e)
+{
+    if (check_name(iqn, "iqn", e))
+        return -1;
+    if (registry_find(iqn))
+        return err_set(e, ERR_EXISTS, "iqn", "target %s exists already", iqn);
+    if (alias && strlen(alias) > 255)
+        return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
+    struct iscsi_target *t = xcalloc(1, sizeof *t);
+    snprintf(t->iqn, sizeof t->iqn, "%s", iqn);
+    snprintf(t->alias, sizeof t->alias, "%s", alias ? alias : "");
+    t->open = open_access;
+    list_init(&t->acls);
+    t->scsi = scsi_target_new(iqn);
+    pthread_mutex_lock(&registry_lock);
+    list_add_tail(&registry_targets, &t->link);
+    pthread_mutex_unlock(&registry_lock);
+    return 0;
+}
+
+struct names {
+    const struct iscsi_target *target;
+    char text[256];
+    unsigned n;
+};
+
+static void add_name(const struct iscsi_session *s, void *arg)
+{
+    struct names *w = arg;
+    if (s->arg != w->target || w->n++ >= 3)
+        return;
+    size_t len = strlen(w->text);
+    snprintf(w->text + len, sizeof w->text - len, "%s%s (session %llu)", len ? ", " : "",
+             s->seed.initiator, (unsigned long long)s->id);
+}
+
+static int in_use(const struct iscsi_target *t, const char *what, struct err *e)
+{
+    struct names w = {.target = t};
+    front_sessions(add_name, &w);
+    return err_set(e, ERR_IN_USE, "", "%s is in use by %u session%s: %s%s", what, w.n,
+                   w.n == 1 ? "" : "s", w.text, w.n > 3 ? ", ..." : "");
+}
+
+int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t)
+        return -1;
+    if (t->removing)
+        return err_set(e, ERR_IN_USE, "iqn", "target %s is being removed", iqn);
+    if (t->sessions && !disconnect)
+        return in_use(t, t->iqn, e);
+    t->removing = true;
+    front_stop(t);
+    free_target(t);
+    return 0;
+}
+
+static void describe(const struct iscsi_target *t, struct iscsi_target_info *info_r)
+{
+    *info_r = (struct iscsi_target_info){
+        .open_access = t->open,
+        .lun_count = scsi_lun_count(t->scsi),
+        .acl_count = t->acl_count,
+        .session_count = t->sessions,
+    };
+    snprintf(info_r->iqn, sizeof info_r->iqn, "%s", t->iqn);
+    snprintf(info_r->alias, sizeof info_r->alias, "%s", t->alias);
+}
+
+bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r)
+{
+    const struct iscsi_target *t = registry_find(iqn);
+    if (!t || t->removing)
+        return false;
+    describe(t, info_r);
+    return true;
+}
+
+void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg)
+{
+    struct iscsi_target *t, *next;
+    list_for_each_safe (t, next, &registry_targets, link) {
+        struct iscsi_target_info info;
+        if (t->removing)
+            continue;
+        describe(t, &info);
+        fn(&info, arg);
+    }
+}
+
+/* ---- LUNs */
+
+int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t)
+        return -1;
+    if (args->lun > ISCSI_LUN_MAX)
+        return err_set(e, ERR_INVALID, "lun", "a LUN is 0 to %d, not %u", ISCSI_LUN_MAX, args->lun);
+    char label[80];
+    snprintf(label, sizeof label, "iscsi %.56s lun %u", t->iqn, args->lun);
+    struct scsi_lun_args a = {
+        .lun = args->lun,
+        .device = args->device,
+        .thin = args->thin,
+        .thin_given = args->provisioning_given,
+        .read_only = args->read_only,
+        .identity = args->identity,
+        .saved_size = args->saved_size,
+        .saved_block_size = args->saved_block_size,
+        .label = label,
+    };
+    return scsi_lun_add(t->scsi, &a, e);
+}
+
+int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    struct iscsi_lun_info info;
+    if (!t)
+        return -1;
+    if (!iscsi_lun_get(iqn, lun, &info))
+        return err_set(e, ERR_NOT_FOUND, "lun", "target %s has no LUN %u", iqn, lun);
+    char what[ISCSI_NAME_MAX + 16];
+    snprintf(what, sizeof what, "%s LUN %u", t->iqn, lun);
+    if (t->sessions && !disconnect)
+        return in_use(t, what, e);
+    /* The sessions stay for the other LUNs: running commands end, then the LUN is gone for them. */
+    return scsi_lun_remove(t->scsi, lun, e);
+}
+
+struct lun_walk {
+    void (*fn)(const struct iscsi_lun_info *info, void *arg);
+    void *arg;
+};
+
+static void lun_one(const struct scsi_lun_info *s, void *arg)
+{
+    const struct lun_walk *w = arg;
+    struct iscsi_lun_info i = {
+        .lun = s->lun,
+        .thin = s->thin,
+        .read_only = s->read_only,
+        .ready = s->ready,
+        .size = s->size,
+        .block_size = s->block_size,
+        .identity = s->identity,
+    };
+    _Static_assert(sizeof i.device == sizeof s->device && sizeof i.why == sizeof s->why &&
+                       sizeof i.naa == sizeof s->naa && sizeof i.serial == sizeof s->serial,
+                   "both structs hold the same texts");
+    memcpy(i.device, s->device, sizeof i.device);
+    memcpy(i.why, s->why, sizeof i.why);
+    memcpy(i.naa, s->naa, sizeof i.naa);
+    memcpy(i.serial, s->serial, sizeof i.serial);
+    w->fn(&i, w->arg);
+}
+
+void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
+                        void *arg)
+{
+    struct iscsi_target *t = registry_find(iqn);
+    struct lun_walk w = {fn, arg};
+    if (t)
+        scsi_lun_for_each(t->scsi, lun_one, &w);
+}
+
+struct lun_pick {
+    unsigned lun;
+    bool found;
+    struct iscsi_lun_info *info_r;
+};
+
+static void pick(const struct iscsi_lun_info *info, void *arg)
+{
+    struct lun_pick *p = arg;
+    if (info->lun != p->lun)
+        return;
+    p->found = true;
+    *p->info_r = *info;
+}
+
+bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
+{
+    struct lun_pick p = {.lun = lun, .info_r = info_r};
+    iscsi_lun_for_each(iqn, pick, &p);
+    return p.found;
+}
+
+/* ---- access lists */
+
+int iscsi_acl_add(const char *iqn, const char *initiator, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t || check_name(initiator, "initiator", e))
+        return -1;
+    if (acl_find(t, initiator))
+        return err_set(e, ERR_EXISTS, "initiator", "%s has access to %s already", initiator, iqn);
+    struct iscsi_acl *a = xcalloc(1, sizeof *a);
+    snprintf(a->initiator, sizeof a->initiator, "%s", initiator);
+    pthread_mutex_lock(&registry_lock);
+    list_add_tail(&t->acls, &a->link);
+    t->acl_count++;
+    pthread_mutex_unlock(&registry_lock);
+    return 0;
+}
+
+int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t)
+        return -1;
+    struct iscsi_acl *a = acl_find(t, initiator);
+    if (!a)
+        return err_set(e, ERR_NOT_FOUND, "initiator", "%s has no access entry for %s", iqn,
+                       initiator);
+    pthread_mutex_lock(&registry_lock);
+    list_del(&a->link);
+    t->acl_count--;
+    pthread_mutex_unlock(&registry_lock);
+    free(a);
+    return 0;
+}
+
+void iscsi_acl_for_each(const char *iqn, void (*fn)(const char *initiator, void *arg), void *arg)
+{
+    const struct iscsi_target *t = registry_find(iqn);
+    struct iscsi_acl *a, *next;
+    if (!t)
+        return;
+    list_for_each_safe (a, next, &t->acls, link)
+        fn(a->initiator, arg);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "targets/iscsi/login.h"
+
+#include <string.h>
+
+enum { ISID_LEN = 6 };
+
+void login_init(struct login *l, const struct login_env *env)
+{
+    *l = (struct login){.env = *env};
+    nego_init(&l->nego);
+}
+
+void login_free(struct login *l)
+{
+    text_free(&l->in);
+}
+
+void login_refuse(struct login_reply *reply, enum login_status status)
+{
+    reply->status = status;
+    reply->head.flags = 0;
+    reply->head.w36 = (uint32_t)status << 16;
+    text_free(&reply->text);
+    reply->head.data_len = 0;
+}
+
+void login_set_tsih(struct login_reply *reply, uint16_t tsih)
+{
+    reply->head.lun[6] = (uint8_t)(tsih >> 8);
+    reply->head.lun[7] = (uint8_t)tsih;
+}
+
+static uint16_t pdu_tsih(const struct iscsi_pdu *pdu)
+{
+    return (uint16_t)(pdu->lun[6] << 8 | pdu->lun[7]);
+}
+
+static unsigned csg(const struct iscsi_pdu *pdu)
+{
+    return pdu->flags >> 2 & 3;
+}
+
+static unsigned nsg(const struct iscsi_pdu *pdu)
+{
+    return pdu->flags & 3;
+}
+
+/* What the header must hold, 11.12. */
+static enum login_status check_head(struct login *l, const struct iscsi_pdu *pdu)
+{
+    if (pdu->b3 > 0) /* Version-min; there is only version 0 */
+        return LOGIN_BAD_VERSION;
+    bool transit = pdu->flags & F_TRANSIT, more = pdu->flags & F_CONTINUE;
+    if (csg(pdu) > STAGE_OPERATIONAL || (transit && more))
+        return LOGIN_INITIATOR_ERROR;
+    if (transit && (nsg(pdu) <= csg(pdu) || nsg(pdu) == 2))
+        return LOGIN_INITIATOR_ERROR;
+    if (!l->begun) {
+        l->begun = true;
+        l->stage = csg(pdu);
+        memcpy(l->isid, pdu->lun, ISID_LEN);
+        l->tsih = pdu_tsih(pdu);
+        l->cid = (uint16_t)(pdu->w20 >> 16);
+        l->itt = pdu->itt;
+        l->cmdsn = pdu->w24;
+        l->statsn = pdu->w28; /* any first value will do; the initiator's guess is as good */
+        return LOGIN_SUCCESS;
+    }
+    bool same = !memcmp(l->isid, pdu->lun, ISID_LEN) && pdu_tsih(pdu) == l->tsih &&
+                (uint16_t)(pdu->w20 >> 16) == l->cid && pdu->itt == l->itt;
+    return same && csg(pdu) == l->stage ? LOGIN_SUCCESS : LOGIN_INITIATOR_ERROR;
+}
+
+static enum login_status of_nego(enum nego_result result, const char *key)
+{
+    switch (result) {
+    case NEGO_OK: return LOGIN_SUCCESS;
+    case NEGO_NO_AUTH: return LOGIN_AUTH_FAILED;
+    case NEGO_BAD:
+        return strcmp(key, "SessionType") ? LOGIN_INITIATOR_ERROR : LOGIN_BAD_SESSION_TYPE;
+    case NEGO_REPEATED:
+    case NEGO_TOO_LONG: break;
+    }
+    return LOGIN_INITIATOR_ERROR;
+}
+
+static enum login_status take_keys(struct login *l, struct text *reply)
+{
+    size_t pos = 0;
+    for (;;) {
+        const char *key, *value;
+        enum text_next next = text_next(&l->in, &pos, &key, &value);
+        if (next == TEXT_END)
+            return LOGIN_SUCCESS;
+        if (next == TEXT_BAD)
+            return LOGIN_INITIATOR_ERROR;
+        enum login_status status =
+            of_nego(nego_login_key(&l->nego, l->stage, key, value, reply), key);
+        if (status)
+            return status;
+    }
+}
+
+/* The first request, complete: who is it, and may it come in? */
+static enum login_status take_names(struct login *l, struct text *reply)
+{
+    if (!l->nego.have_initiator || (!l->nego.discovery && !l->nego.have_target))
+        return LOGIN_MISSING_PARAMETER;
+    const char *alias = NULL;
+    enum login_status status = l->env.permit(l, &alias, l->env.arg);
+    if (status || l->nego.discovery)
+        return status;
+    l->named = true;
+    bool fits = text_add(reply, "TargetPortalGroupTag", "%u", ISCSI_TPGT);
+    if (alias && *alias)
+        fits = text_add(reply, "TargetAlias", "%s", alias) && fits;
+    return fits ? LOGIN_SUCCESS : LOGIN_INITIATOR_ERROR;
+}
+
+static enum login_status process(struct login *l, struct text *reply)
+{
+    enum login_status status = take_keys(l, reply);
+    if (!status && !l->named) {
+        status = take_names(l, reply);
+        l->named = true;
+    }
+    if (!status && l->stage == STAGE_OPERATIONAL && !l->declared) {
+        l->declared = true;
+        if (!text_add(reply, "MaxRecvDataSegmentLength", "%u", ISCSI_RECV_SEGMENT))
+            status = LOGIN_INITIATOR_ERROR;
+    }
+    return status;
+}
+
+static void fill_head(struct login *l, const struct iscsi_pdu *pdu, struct iscsi_pdu *head)
+{
+    head->op = OP_LOGIN_RSP;
+    head->flags = (uint8_t)(pdu->flags & 0x0c); /* CSG */
+    memcpy(head->lun, pdu->lun, sizeof head->lun);
+    head->itt = pdu->itt;
+    head->w24 = l->statsn++;
+    head->w28 = l->cmdsn;
+    head->w32 = l->cmdsn + ISCSI_WINDOW - 1;
+}
+
+enum login_next login_request(struct login *l, const struct iscsi_pdu *pdu, const void *data,
+                              struct login_reply *reply_r)
+{
+    *reply_r = (struct login_reply){.text.max = ISCSI_DEFAULT_SEGMENT};
+    enum login_status status = check_head(l, pdu);
+    fill_head(l, pdu, &reply_r->head);
+    if (!status && !text_append(&l->in, data, pdu->data_len))
+        status = LOGIN_INITIATOR_ERROR;
+    if (!status && pdu->flags & F_CONTINUE)
+        return LOGIN_MORE; /* an empty response asks for the rest */
+    if (!status)
+        status = process(l, &reply_r->text);
+    text_free(&l->in);
+    if (status) {
+        login_refuse(reply_r, status);
+        return LOGIN_FAILED;
+    }
+    reply_r->head.data_len = (uint32_t)reply_r->text.len;
+    if (!(pdu->flags & F_TRANSIT))
+        return LOGIN_MORE;
+    reply_r->head.flags |= F_TRANSIT | nsg(pdu);
+    l->stage = nsg(pdu);
+    if (l->stage != STAGE_FULL)
+        return LOGIN_MORE;
+    nego_finish(&l->nego);
+    return LOGIN_DONE;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_ISCSI_NEGO_H
+#define ORION_TARGETS_ISCSI_NEGO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "targets/iscsi/iscsi.h"
+#include "targets/iscsi/text.h"
+
+/*
+ * Negotiation of login keys (RFC 7143 sections 6.2 and 13). The initiator offers, we answer; what
+ * we declare ourselves (MaxRecvDataSegmentLength, TargetPortalGroupTag, TargetAlias) needs no
+ * answer.
+ */
+
+/* What was agreed: plain data that moves with the session. Lengths in bytes, times in seconds. */
+struct iscsi_params {
+    uint32_t max_connections;
+    uint32_t max_xmit_segment; /* the initiator's MaxRecvDataSegmentLength */
+    uint32_t max_burst, first_burst;
+    uint32_t time2wait, time2retain;
+    uint32_t max_r2t;
+    uint32_t recovery_level;
+    uint32_t header_digest, data_digest; /* 0 or 1 (CRC32C) */
+    uint32_t initial_r2t, immediate_data;
+    uint32_t pdu_in_order, sequence_in_order;
+};
+
+enum nego_stage { STAGE_SECURITY = 0, STAGE_OPERATIONAL = 1, STAGE_FULL = 3 }; /* CSG, NSG */
+
+struct nego {
+    struct iscsi_params params;
+    bool discovery; /* SessionType=Discovery */
+    bool have_initiator, have_target, have_auth;
+    char initiator[ISCSI_NAME_MAX + 1];
+    char initiator_alias[256];
+    char target[ISCSI_NAME_MAX + 1];
+    uint64_t seen; /* bit per key of the table */
+};
+
+enum nego_result {
+    NEGO_OK,
+    NEGO_REPEATED, /* a key was negotiated before: the login fails, 6.2 */
+    NEGO_NO_AUTH,  /* no authentication method in common */
+    NEGO_BAD,      /* a declaration that cannot be used (a malformed name, a bad session type) */
+    NEGO_TOO_LONG, /* the answers do not fit the reply */
+};
+
+void nego_init(struct nego *n); /* RFC defaults */
+
+/* One pair of a login request; answers go to reply. */
+enum nego_result nego_login_key(struct nego *n, enum nego_stage stage, const char *key,
+                                const char *value, struct text *reply);
+/* The same for a text request in full feature phase, for every key but SendTargets. */
+enum nego_result nego_full_key(struct nego *n, const char *key, const char *value,
+                               struct text *reply);
+/* After the last key: clamps what depends on one another (FirstBurstLength <= MaxBurstLength). */
+void nego_finish(struct nego *n);
+
+/* iqn., eui. or naa. followed by lower- or upper-case letters, digits, '-', '.', ':' or UTF-8
+ * bytes; at most 223 bytes (RFC 7143 4.2.7). */
+bool iscsi_name_ok(const char *name);
+
+#endif

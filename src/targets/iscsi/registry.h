@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_TARGETS_ISCSI_REGISTRY_H
+#define ORION_TARGETS_ISCSI_REGISTRY_H
+
+#include <pthread.h>
+
+#include "targets/iscsi/session.h"
+
+/*
+ * Targets, their access lists and portals. Main alone changes them, under registry_lock; other
+ * threads read them under it (SendTargets). Nobody waits or posts while holding it.
+ */
+struct iscsi_acl {
+    struct list link;
+    char initiator[ISCSI_NAME_MAX + 1];
+};
+
+struct iscsi_target {
+    struct list link;
+    char iqn[ISCSI_NAME_MAX + 1];
+    char alias[256];
+    bool open;     /* serves everyone everywhere */
+    bool removing; /* no login any more */
+    struct list acls;
+    unsigned acl_count;
+    struct scsi_target *scsi;
+    unsigned sessions; /* main's */
+};
+
+extern pthread_mutex_t registry_lock;
+extern struct list registry_targets; /* struct iscsi_target */
+
+struct iscsi_target *registry_find(const char *iqn); /* main, or under the lock */
+/* May the initiator log in to the target through an address that is local or not? */
+bool registry_permits(const struct iscsi_target *t, const char *initiator, bool local);
+
+/* portal.c; main */
+void portals_close(void);
+
+/* front.c; main: connections in their login phase, and the list of sessions. */
+void front_accept(int fd, const char *portal);
+void front_close(void); /* drops those in login */
+void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg);
+struct iscsi_session *front_find(uint64_t id);
+/* In a task: stops the sessions of a target (NULL: all) and waits for their end. */
+void front_stop(const struct iscsi_target *t);
+void front_wait_end(void); /* in a task: until some session has ended */
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "targets/iscsi/session.h"
+
+enum iscsi_tmf { /* 11.5.1 */
+                 TMF_ABORT_TASK = 1,
+                 TMF_ABORT_TASK_SET = 2,
+                 TMF_CLEAR_ACA = 3,
+                 TMF_CLEAR_TASK_SET = 4,
+                 TMF_LOGICAL_UNIT_RESET = 5,
+                 TMF_TARGET_WARM_RESET = 6,
+                 TMF_TARGET_COLD_RESET = 7,
+                 TMF_TASK_REASSIGN = 8,
+};
+
+enum iscsi_tmf_response { /* 11.6.1 */
+                          TMF_COMPLETE = 0,
+                          TMF_NO_TASK = 1,
+                          TMF_NO_LUN = 2,
+                          TMF_NO_REASSIGNMENT = 4,
+                          TMF_NOT_SUPPORTED = 5,
+                          TMF_REJECTED = 255,
+};
+
+static void respond(struct iscsi_session *s, uint32_t itt, enum iscsi_tmf_response response)
+{
+    struct iscsi_pdu reply = {.op = OP_TMF_RSP, .flags = F_FINAL, .b2 = (uint8_t)response};
+    reply.itt = itt;
+    session_stamp(s, &reply);
+    conn_note(s->conn, &reply, NULL, 0, NULL);
+}
+
+struct pending {
+    struct iscsi_session *s;
+    uint32_t itt;
+};
+
+static void done(enum scsi_tmf_response response, void *arg)
+{
+    static const uint8_t map[] = {
+        [SCSI_TMF_COMPLETE] = TMF_COMPLETE,
+        [SCSI_TMF_NO_TASK] = TMF_NO_TASK,
+        [SCSI_TMF_NO_LUN] = TMF_NO_LUN,
+        [SCSI_TMF_UNSUPPORTED] = TMF_NOT_SUPPORTED,
+    };
+    struct pending *p = arg;
+    struct iscsi_session *s = p->s;
+    if (!s->closing)
+        respond(s, p->itt, map[response]);
+    free(p);
+    s->tmfs--;
+    session_check_end(s);
+}
+
+static void start(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum scsi_tmf fn,
+                  struct scsi_cmd *task)
+{
+    struct pending *p = xcalloc(1, sizeof *p);
+    *p = (struct pending){s, pdu->itt};
+    s->tmfs++;
+    scsi_tmf(s->nexus, fn, pdu->lun, task, done, p);
+}
+
+static void abort_task(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+{
+    struct scsi_cmd *cmd = command_to_abort(s, pdu->w20);
+    if (!cmd || memcmp(cmd->lun, pdu->lun, sizeof cmd->lun) != 0)
+        respond(s, pdu->itt, TMF_NO_TASK); /* never seen, or its response is on its way */
+    else
+        start(s, pdu, SCSI_ABORT_TASK, cmd);
+}
+
+void tmf_request(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+{
+    enum { TMFS_MAX = 32 };
+    if (s->tmfs >= TMFS_MAX) {
+        respond(s, pdu->itt, TMF_REJECTED);
+        return;
+    }
+    switch (pdu->flags & 0x7f) {
+    case TMF_ABORT_TASK: abort_task(s, pdu); break;
+    case TMF_ABORT_TASK_SET: start(s, pdu, SCSI_ABORT_TASK_SET, NULL); break;
+    case TMF_CLEAR_ACA: start(s, pdu, SCSI_CLEAR_ACA, NULL); break;
+    case TMF_CLEAR_TASK_SET: start(s, pdu, SCSI_CLEAR_TASK_SET, NULL); break;
+    case TMF_LOGICAL_UNIT_RESET: start(s, pdu, SCSI_LOGICAL_UNIT_RESET, NULL); break;
+    case TMF_TARGET_WARM_RESET: start(s, pdu, SCSI_TARGET_RESET, NULL); break;
+    case TMF_TASK_REASSIGN: respond(s, pdu->itt, TMF_NO_REASSIGNMENT); break;
+    case TMF_TARGET_COLD_RESET:
+    default: respond(s, pdu->itt, TMF_NOT_SUPPORTED); break;
+    }
+}
