@@ -144,7 +144,7 @@ static struct scsi_lun *lun_new(struct scsi_target *t, const struct scsi_lun_arg
     lun->expect = args->identity;
     lun->saved_size = args->saved_size;
     snprintf(lun->device, sizeof lun->device, "%s", args->device);
-    snprintf(lun->label, sizeof lun->label, "%s", args->label ? args->label : t->name);
+    snprintf(lun->label, sizeof lun->label, "%.79s", args->label ? args->label : t->name);
     lun->args.device = lun->args.label = NULL;
     lun->facts.read_only = args->read_only;
     if (args->saved_block_size) {
