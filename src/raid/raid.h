@@ -9,14 +9,33 @@
 #include "base/uuid.h"
 
 /*
- * Arrays for control. Everything here is called on main, in a task (it waits for I/O). An array is a
- * block device of its name. On disk it is md, superblock v1.2; see raid/md_super.h.
+ * Arrays for control. Everything here is called on main, in a task (it waits for I/O). An array is
+ * a block device of its name. On disk it is md, superblock v1.2; see raid/md_super.h.
  */
 enum { RAID_MEMBERS_MAX = 64, RAID_NAME_MAX = 32 };
 
-enum raid_state { RAID_INACTIVE, RAID_CLEAN, RAID_ACTIVE, RAID_DEGRADED, RAID_FAILED, RAID_READ_ONLY };
-enum raid_sync { RAID_SYNC_IDLE, RAID_SYNC_RESYNC, RAID_SYNC_RECOVER, RAID_SYNC_CHECK, RAID_SYNC_REPAIR };
-enum raid_member_state { RAID_MEMBER_IN_SYNC, RAID_MEMBER_REBUILDING, RAID_MEMBER_SPARE, RAID_MEMBER_FAULTY, RAID_MEMBER_MISSING };
+enum raid_state {
+    RAID_INACTIVE,
+    RAID_CLEAN,
+    RAID_ACTIVE,
+    RAID_DEGRADED,
+    RAID_FAILED,
+    RAID_READ_ONLY
+};
+enum raid_sync {
+    RAID_SYNC_IDLE,
+    RAID_SYNC_RESYNC,
+    RAID_SYNC_RECOVER,
+    RAID_SYNC_CHECK,
+    RAID_SYNC_REPAIR
+};
+enum raid_member_state {
+    RAID_MEMBER_IN_SYNC,
+    RAID_MEMBER_REBUILDING,
+    RAID_MEMBER_SPARE,
+    RAID_MEMBER_FAULTY,
+    RAID_MEMBER_MISSING
+};
 
 struct raid_member_info {
     char device[66]; /* "" when missing */
@@ -45,10 +64,10 @@ struct raid_create {
     const char *level;          /* any spelling of contract.md: "raid1", "1", "mirror" */
     const char *const *members; /* device names; "missing" for an absent one */
     unsigned member_count;
-    uint64_t chunk;        /* bytes; 0 = 512 KiB */
+    uint64_t chunk; /* bytes; 0 = 512 KiB */
     bool assume_clean;
-    bool force;            /* members may carry signatures */
-    const char *homehost;  /* set_name becomes HOMEHOST:NAME */
+    bool force;              /* members may carry signatures */
+    const char *homehost;    /* set_name becomes HOMEHOST:NAME */
     const struct uuid *uuid; /* NULL = random (intents fix it beforehand) */
 };
 
@@ -60,9 +79,9 @@ struct raid_found {
     char set_name[33];
     char name[RAID_NAME_MAX + 1]; /* the name to adopt it under, before clash resolution */
     char level[8];
-    unsigned slots, have;          /* fresh in-sync members found */
+    unsigned slots, have; /* fresh in-sync members found */
     bool complete, startable, ambiguous, needs_resync;
-    char why[200];                 /* why it is not startable / complete, else "" */
+    char why[200]; /* why it is not startable / complete, else "" */
     unsigned device_count;
     char device[RAID_MEMBERS_MAX][66];
 };
@@ -72,13 +91,15 @@ unsigned raid_scan(struct raid_found **found_r);
 struct raid_assemble {
     const char *name; /* the array's name here */
     struct uuid uuid;
-    bool force;      /* start although dirty and degraded, or with too few fresh members where possible */
+    bool
+        force; /* start although dirty and degraded, or with too few fresh members where possible */
     bool degraded_ok; /* start with members missing (redundant levels) */
-    bool read_only;  /* writes nothing at all */
-    bool dry_run;    /* describes in *would (may be NULL) what would be written, writes nothing */
+    bool read_only;   /* writes nothing at all */
+    bool dry_run;     /* describes in *would (may be NULL) what would be written, writes nothing */
     char *would;
     unsigned would_size;
-    /* called before the first write with each area that will be changed (metadata backup); may be NULL */
+    /* called before the first write with each area that will be changed (metadata backup); may be
+     * NULL */
     int (*backup)(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg);
     void *backup_arg;
 };

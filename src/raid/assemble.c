@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Arrays that exist on disk. Nothing is written before the first write of a client, unless a resync
+ * or a rebuild is due. */
+#include <errno.h>
+#include <linux/types.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <linux/raid/md_p.h>
+
+#include "base/mem.h"
+#include "block/event.h"
+#include "raid/raid_private.h"
+
+static int check_choice(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
+{
+    char text[UUID_TEXT];
+    if (!ch->found)
+        return err_set(e, ERR_NOT_FOUND, "uuid", "no free device carries an array of UUID %s",
+                       uuid_format_md(&r->uuid, text));
+    if (ch->ambiguous)
+        return err_set(e, ERR_UNSUPPORTED, "", "not unambiguous: %s", ch->why);
+    if (!ch->startable)
+        return err_set(e, ERR_UNSUPPORTED, "", "cannot be started: %s", ch->why);
+    if (!ch->complete && !r->degraded_ok && !r->force)
+        return err_set(e, ERR_NEEDS_FORCE, "force", "%s", ch->why);
+    if (!r->name || !bdev_name_valid(r->name))
+        return err_set(e, ERR_INVALID, "name", "'%s' is no name", r->name ? r->name : "");
+    if (!r->dry_run && bdev_find(r->name))
+        return err_set(e, ERR_EXISTS, "name", "a device of the name %s exists", r->name);
+    return 0;
+}
+
+/* ---- members */
+
+/* Claimed by now: is it still what the scan saw? */
+static int check_again(struct raid_member *m, const struct raid_candidate *c, uint8_t *bytes,
+                       struct err *e)
+{
+    autofree struct md_super *now = xcalloc(1, sizeof *now);
+    int error = bdev_read(m->desc, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE);
+    if (error)
+        return err_set(e, ERR_IO, "", "%s cannot be read: %s", m->device, strerror(-error));
+    if (md_super_read(now, bytes, e) || memcmp(now, &c->sb, sizeof *now))
+        return err_set(e, ERR_IN_USE, "", "the superblock of %s changes: somebody else uses it",
+                       m->device);
+    return 0;
+}
+
+/*
+ * An array that keeps a write-intent bitmap: we do not write it. Events of all superblocks that we
+ * write are above the bitmap's, so that whoever runs the array next takes it as out of date, which
+ * means a full resync where one is due, and never one that leaves something out.
+ */
+static int note_bitmap(struct raid_array *a, struct raid_member *m, uint8_t *bytes, struct err *e)
+{
+    struct md_bitmap bitmap;
+    if (!(m->sb.features & MD_FEATURE_BITMAP_OFFSET))
+        return 0;
+    int64_t at = MD_SUPER_OFFSET + (int64_t)m->sb.bitmap_offset * MD_SECTOR;
+    if (at < 0 || at % 4096 || (uint64_t)at + 4096 > bdev_size(m->desc))
+        return err_set(e, ERR_INVALID, "", "%s: the bitmap's place, byte %lld, cannot be",
+                       m->device, (long long)at);
+    int error = bdev_read(m->desc, (uint64_t)at, bytes, 4096);
+    if (error)
+        return err_set(e, ERR_IO, "", "%s: the bitmap cannot be read: %s", m->device,
+                       strerror(-error));
+    if (md_bitmap_read(&bitmap, bytes, e))
+        return err_prefix(e, "%s", m->device);
+    if (bitmap.events > a->sb.events)
+        a->sb.events = bitmap.events;
+    return 0;
+}
+
+static int add(struct raid_array *a, const struct raid_assemble *r, const struct raid_candidate *c,
+               int slot, struct err *e)
+{
+    bool only_read = r->read_only || r->dry_run;
+    struct raid_member *m =
+        raid_member_open(a, c->device, only_read ? CLAIM_READ : CLAIM_EXCLUSIVE, e);
+    if (!m)
+        return -1;
+    m->sb = c->sb;
+    m->slot = slot;
+    m->data_offset = c->sb.data_offset * MD_SECTOR;
+    m->data_size = c->sb.data_size * MD_SECTOR;
+    m->state = slot < 0 ? RAID_MEMBER_SPARE : RAID_MEMBER_IN_SYNC;
+    if (slot >= 0 && c->sb.features & MD_FEATURE_RECOVERY_OFFSET) {
+        m->state = RAID_MEMBER_REBUILDING;
+        /* Of an array that was in use, or was rebuilt by a bitmap, nothing is known to be done. */
+        bool known = a->resync_pos == UINT64_MAX && !(c->sb.features & MD_FEATURE_RECOVERY_BITMAP);
+        uint64_t done = c->sb.recovery_offset <= c->sb.size ? c->sb.recovery_offset : 0;
+        m->rebuilt = m->checkpoint = known ? done * MD_SECTOR : 0;
+    }
+    raid_member_add(a, m);
+    autofree uint8_t *bytes = xcalloc(1, MD_SUPER_SIZE);
+    if (check_again(m, c, bytes, e))
+        return -1;
+    if (!only_read && r->backup &&
+        r->backup(m->device, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE, r->backup_arg))
+        return err_set(e, ERR_IO, "", "the superblock of %s could not be saved first", m->device);
+    return note_bitmap(a, m, bytes, e);
+}
+
+static int add_all(struct raid_array *a, const struct raid_assemble *r,
+                   const struct raid_choice *ch, struct err *e)
+{
+    for (unsigned i = 0; i < a->slots; i++)
+        if (ch->slot[i] && add(a, r, ch->slot[i], (int)i, e))
+            return -1;
+    for (unsigned i = 0; i < ch->spares; i++)
+        if (add(a, r, ch->spare[i], -1, e))
+            return -1;
+    return 0;
+}
+
+/* ---- what would be done */
+
+static void would(const struct raid_array *a, const struct raid_assemble *r,
+                  const struct raid_choice *ch)
+{
+    const struct raid_member *m;
+    size_t n = 0;
+#define say(...)                                                                 \
+    do {                                                                         \
+        if (n < r->would_size)                                                   \
+            n += (size_t)snprintf(r->would + n, r->would_size - n, __VA_ARGS__); \
+    } while (0)
+    if (!r->would || !r->would_size)
+        return;
+    say("%s of %u members, %u in sync; ", a->level->name, a->slots, ch->in_sync);
+    if (!a->level->redundant) {
+        say("nothing would be written to superblocks");
+        return;
+    }
+    say("superblocks (4096 bytes at byte 4096) of");
+    list_for_each (m, &a->members, link)
+        say(" %s", m->device);
+    say(" would be written %s", ch->dirty && ch->in_sync > 1
+                                    ? "at the end of a resync, which begins at once"
+                                : ch->rebuilding ? "at the end of a rebuild, which begins at once"
+                                                 : "before the first write");
+#undef say
+}
+
+/* ---- the verb */
+
+static void start_sync(void *arg) /* home */
+{
+    raid_sync_next(arg);
+}
+
+static int assemble(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
+{
+    const struct md_super *top = &ch->freshest->sb;
+    const struct raid_level *level = raid_level_find(top->level);
+    struct raid_array *a = raid_array_new(r->name, level, top);
+    a->read_only = r->read_only || r->dry_run;
+    /* With one copy there is nothing to agree with. */
+    bool resync = ch->dirty && (ch->in_sync > 1 || ch->rebuilding);
+    if (resync && ch->in_sync > 1)
+        a->resync_pos = top->resync_offset < top->size ? top->resync_offset * MD_SECTOR : 0;
+    else if (resync)
+        a->resync_pos = 0; /* for add(): the rebuild begins anew */
+    a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
+    a->bump = !ch->complete;
+    int rc = add_all(a, r, ch, e);
+    if (ch->in_sync < 2)
+        a->resync_pos = UINT64_MAX;
+    if (!rc && r->dry_run)
+        would(a, r, ch);
+    if (!rc && !r->dry_run)
+        rc = raid_array_start(a, e);
+    if (rc || r->dry_run) {
+        raid_array_free(&a);
+        return rc;
+    }
+    char object[80];
+    raid_object(a, object);
+    event_raise(object, "array-assembled", "%s with %u of %u members%s%s", level->name, ch->in_sync,
+                a->slots, r->read_only ? ", read-only" : "",
+                a->resync_pos != UINT64_MAX ? ", needs a resync" : "");
+    task_call(a->home, start_sync, a);
+    return 0;
+}
+
+int raid_assemble(const struct raid_assemble *r, struct err *e)
+{
+    struct raid_candidate *list;
+    unsigned n = raid_candidates(&list);
+    autofree struct raid_choice *ch = xcalloc(1, sizeof *ch);
+    raid_choose(list, n, &r->uuid, ch);
+    int rc = check_choice(r, ch, e) ? -1 : assemble(r, ch, e);
+    free(list);
+    return rc;
+}

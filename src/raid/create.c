@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* New arrays, as mdadm --create lays them out. */
+#include <errno.h>
+#include <linux/types.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <linux/raid/md_p.h>
+
+#include "base/mem.h"
+#include "block/event.h"
+#include "probe/probe.h"
+#include "raid/raid_private.h"
+
+enum {
+    CHUNK_DEFAULT = 512 << 10,
+    CHUNK_MIN = 4 << 10,
+    CHUNK_MAX = 64 << 20,
+    MAX_DEV = 128,       /* entries of the role table, as mdadm makes it */
+    HEAD_WIPE = 1 << 20, /* so much before the data may carry older signatures */
+    SMALLEST = 2 << 20,  /* bytes of a member */
+};
+
+/* ---- checks */
+
+static bool is_missing(const char *member)
+{
+    return !strcmp(member, "missing");
+}
+
+static int check_members(const struct raid_create *c, const struct raid_level *level, struct err *e)
+{
+    unsigned present = 0;
+    if (c->member_count < level->min_slots || c->member_count > RAID_MEMBERS_MAX)
+        return err_set(e, ERR_INVALID, "members", "%s takes %u to %u members, %u were given",
+                       level->name, level->min_slots, (unsigned)RAID_MEMBERS_MAX, c->member_count);
+    for (unsigned i = 0; i < c->member_count; i++) {
+        if (is_missing(c->members[i]))
+            continue;
+        present++;
+        for (unsigned k = 0; k < i; k++)
+            if (!strcmp(c->members[i], c->members[k]))
+                return err_set(e, ERR_INVALID, "members", "%s is named twice", c->members[i]);
+    }
+    if (!present || (!level->redundant && present < c->member_count))
+        return err_set(e, ERR_INVALID, "members", "%s cannot do without %s", level->name,
+                       present ? "any of its members" : "members");
+    return 0;
+}
+
+static int check_chunk(const struct raid_create *c, const struct raid_level *level, struct err *e)
+{
+    if (level->redundant || !c->chunk)
+        return 0;
+    if (c->chunk < CHUNK_MIN || c->chunk > CHUNK_MAX || c->chunk & (c->chunk - 1))
+        return err_set(
+            e, ERR_INVALID, "chunk", "%llu bytes; expected a power of two from 4K to 64M%s",
+            (unsigned long long)c->chunk, c->chunk < CHUNK_MIN ? " (64 is not 64K)" : "");
+    return 0;
+}
+
+static const struct raid_level *check(const struct raid_create *c, struct err *e)
+{
+    int32_t number;
+    if (!bdev_name_valid(c->name)) {
+        err_set(e, ERR_INVALID, "name", "'%s' is no name: expected [A-Za-z0-9][A-Za-z0-9_.-]{0,31}",
+                c->name);
+        return NULL;
+    }
+    if (bdev_find(c->name)) {
+        err_set(e, ERR_EXISTS, "name", "a device of the name %s exists", c->name);
+        return NULL;
+    }
+    if (!md_level_parse(c->level, &number)) {
+        err_set(e, ERR_INVALID, "level", "'%s' is no level: expected raid0 or raid1", c->level);
+        return NULL;
+    }
+    const struct raid_level *level = raid_level_find(number);
+    if (!level) {
+        err_set(e, ERR_UNSUPPORTED, "level", "%s is not in this version: expected raid0 or raid1",
+                md_level_name(number));
+        return NULL;
+    }
+    return check_members(c, level, e) || check_chunk(c, level, e) ? NULL : level;
+}
+
+/* ---- layout */
+
+static void template(const struct raid_create *c, const struct raid_level *level,
+                     struct md_super *sb)
+{
+    memset(sb, 0, sizeof *sb);
+    sb->set_uuid = c->uuid ? *c->uuid : uuid_random();
+    const char *host = c->homehost ? c->homehost : "";
+    if (host[0] && strlen(host) + 1 + strlen(c->name) <= MD_NAME_MAX)
+        snprintf(sb->set_name, sizeof sb->set_name, "%s:%s", host, c->name);
+    else
+        snprintf(sb->set_name, sizeof sb->set_name, "%s", c->name);
+    sb->ctime = md_time_now();
+    sb->level = level->level;
+    sb->raid_disks = c->member_count;
+    sb->max_dev = MAX_DEV;
+    for (unsigned i = 0; i < MAX_DEV; i++)
+        sb->role[i] = MD_ROLE_SPARE;
+    if (level->redundant)
+        return;
+    sb->chunk = (uint32_t)((c->chunk ? c->chunk : CHUNK_DEFAULT) / MD_SECTOR);
+    sb->features = MD_FEATURE_RAID0_LAYOUT;
+    sb->layout = MD_RAID0_ORIGINAL; /* mdadm's choice */
+}
+
+static int check_device(const struct raid_create *c, struct raid_member *m, struct err *e)
+{
+    struct bdev_info info;
+    char what[256] = "";
+    bdev_get_info(m->desc, &info);
+    if (info.read_only)
+        return err_set(e, ERR_INVALID, "members", "%s is read-only", m->device);
+    if (info.size < SMALLEST)
+        return err_set(e, ERR_NO_SPACE, "members", "%s has %llu bytes, at least 2M are needed",
+                       m->device, (unsigned long long)info.size);
+    if (c->force || info.known_zero)
+        return 0;
+    int found = probe_signature(m->desc, what, sizeof what, e);
+    if (found < 0)
+        return err_prefix(e, "%s", m->device);
+    if (found)
+        return err_set(e, ERR_NEEDS_FORCE, "members", "%s carries: %s", m->device, what);
+    return 0;
+}
+
+static int open_members(struct raid_array *a, const struct raid_create *c, bool *zero_r,
+                        struct err *e)
+{
+    for (unsigned i = 0; i < c->member_count; i++) {
+        if (is_missing(c->members[i]))
+            continue;
+        struct bdev_info info;
+        struct raid_member *m = raid_member_open(a, c->members[i], CLAIM_EXCLUSIVE, e);
+        if (!m)
+            return -1;
+        m->slot = (int)i;
+        m->sb.dev_number = i;
+        m->sb.device_uuid = uuid_random();
+        raid_member_add(a, m);
+        if (check_device(c, m, e))
+            return -1;
+        bdev_get_info(m->desc, &info);
+        *zero_r = *zero_r && info.known_zero;
+    }
+    return 0;
+}
+
+static int lay_out(struct raid_array *a, struct err *e)
+{
+    struct raid_member *m;
+    uint64_t smallest = UINT64_MAX;
+    list_for_each (m, &a->members, link)
+        if (bdev_size(m->desc) < smallest)
+            smallest = bdev_size(m->desc);
+    uint64_t offset = md_data_offset(smallest / MD_SECTOR, a->sb.chunk) * MD_SECTOR;
+    uint64_t least = UINT64_MAX;
+    list_for_each (m, &a->members, link) {
+        uint64_t size = bdev_size(m->desc) / 4096 * 4096;
+        if (size < offset + 64 * 1024)
+            return err_set(e, ERR_NO_SPACE, "members", "%s is too small: data begins at byte %llu",
+                           m->device, (unsigned long long)offset);
+        m->data_offset = offset;
+        m->data_size = size - offset;
+        least = m->data_size < least ? m->data_size : least;
+    }
+    if (a->level->redundant) {
+        a->member_bytes = least;
+        a->sb.size = least / MD_SECTOR;
+    }
+    return 0;
+}
+
+/* ---- writing */
+
+static int zero_range(struct bdev_desc *desc, uint64_t from, uint64_t to)
+{
+    struct bio bio;
+    if (from >= to)
+        return 0;
+    bio_init(&bio, desc, BIO_WRITE_ZEROES, from, to - from, NULL, NULL);
+    return bio_wait(&bio);
+}
+
+/* What older owners left before the data would make the member look like theirs. */
+static int wipe_heads(struct raid_array *a, struct err *e)
+{
+    struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        struct bdev_info info;
+        bdev_get_info(m->desc, &info);
+        if (info.known_zero)
+            continue;
+        uint64_t end = m->data_offset < HEAD_WIPE ? m->data_offset : HEAD_WIPE;
+        int error = zero_range(m->desc, 0, MD_SUPER_OFFSET);
+        if (!error)
+            error = zero_range(m->desc, MD_SUPER_OFFSET + MD_SUPER_SIZE, end);
+        if (error)
+            return err_set(e, ERR_IO, "members", "%s cannot be written: %s", m->device,
+                           strerror(-error));
+    }
+    return 0;
+}
+
+struct first {
+    struct raid_array *a;
+    int rc;
+};
+
+static void first_write(void *arg) /* home */
+{
+    struct first *f = arg;
+    struct raid_member *m;
+    tlock_lock(&f->a->meta_lock);
+    f->rc = raid_meta_write(f->a);
+    tlock_unlock(&f->a->meta_lock);
+    list_for_each (m, &f->a->members, link)
+        if (m->state == RAID_MEMBER_FAULTY)
+            f->rc = -1;
+}
+
+static void start_sync(void *arg) /* home */
+{
+    raid_sync_next(arg);
+}
+
+static int write_and_start(struct raid_array *a, struct err *e)
+{
+    struct first f = {.a = a};
+    if (wipe_heads(a, e))
+        return -1;
+    task_call(a->home, first_write, &f);
+    if (f.rc)
+        return err_set(e, ERR_IO, "members", "a superblock could not be written");
+    return raid_array_start(a, e);
+}
+
+int raid_create(const struct raid_create *c, struct err *e)
+{
+    const struct raid_level *level = check(c, e);
+    if (!level)
+        return -1;
+    autofree struct md_super *sb = xcalloc(1, sizeof *sb);
+    template(c, level, sb);
+    struct raid_array *a = raid_array_new(c->name, level, sb);
+    bool zero = true;
+    int rc = open_members(a, c, &zero, e) || lay_out(a, e) ? -1 : 0;
+    if (!rc) {
+        bool clean = !level->redundant || zero || c->assume_clean ||
+                     list_first(&a->members, struct raid_member, link)->link.next == &a->members;
+        a->resync_pos = clean ? UINT64_MAX : 0;
+        a->bdev.known_zero = zero;
+        a->wipe = true; /* until it runs: leave nothing half-made */
+        rc = write_and_start(a, e);
+    }
+    if (rc) {
+        raid_array_free(&a);
+        return -1;
+    }
+    a->wipe = false;
+    char object[80];
+    raid_object(a, object);
+    event_raise(object, "array-created", "%s of %u members", level->name, a->slots);
+    task_call(a->home, start_sync, a);
+    return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Failures. A leg that failed is reported to the array's home, where a task kicks the member,
+ * writes the survivors' superblocks, and only then lets the requests go on that the member missed.
+ * Main is not needed for any of it.
+ */
+#include "raid/raid_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "block/event.h"
+
+struct raid_repair {
+    struct list link;
+    struct raid_array *array;
+    uint64_t slots, offset, length;
+    struct rpost post;
+};
+
+unsigned raid_in_sync_count(const struct raid_array *a)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < a->slots; i++) {
+        const struct raid_member *m = raid_load(&a->slot[i]);
+        n += m && raid_in_sync(m);
+    }
+    return n;
+}
+
+bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced)
+{
+    char object[80];
+    raid_object(a, object);
+    if (m->state == RAID_MEMBER_FAULTY)
+        return true;
+    raid_count(&m->errors);
+    if (m->state == RAID_MEMBER_IN_SYNC && !forced &&
+        (!a->level->redundant || raid_in_sync_count(a) == 1)) {
+        log_every(10, LOG_LEVEL_ERROR, "raid", "%s: %s failed (%s), and is the last copy", object,
+                  m->device, strerror(-error));
+        return false;
+    }
+    __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
+    m->recorded = false;
+    raid_store(&m->state, RAID_MEMBER_FAULTY);
+    a->bump = true;
+    if (!raid_in_sync_count(a) || !a->level->redundant)
+        raid_store(&a->failed, true);
+    event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
+                forced ? "by request, or the device has gone" : strerror(-error),
+                raid_in_sync_count(a), a->slots);
+    raid_publish(a);
+    return true;
+}
+
+/* ---- requests that wait for a kick */
+
+/* Good when a member that is still trusted has it. */
+static int verdict(const struct raid_array *a, const struct raid_io *io)
+{
+    int error = 0;
+    for (unsigned i = 0; i < io->legs; i++) {
+        if (!io->leg[i].error && raid_in_sync(io->leg[i].m) && !raid_load(&a->failed))
+            return 0;
+        if (io->leg[i].error && !error)
+            error = io->leg[i].error;
+    }
+    return error ? error : -EIO;
+}
+
+static void io_back(void *arg)
+{
+    struct raid_io *io = arg;
+    raid_io_finish(io, io->error);
+}
+
+static void kick_failed_legs(struct raid_array *a, struct list *batch)
+{
+    struct raid_io *io;
+    list_for_each (io, batch, link)
+        for (unsigned i = 0; i < io->legs; i++)
+            if (io->leg[i].error)
+                raid_kick(a, io->leg[i].m, io->leg[i].error, false);
+}
+
+static bool kick_reported(struct raid_array *a)
+{
+    struct raid_member *m;
+    bool any = false;
+    list_for_each (m, &a->members, link) {
+        int error = __atomic_exchange_n(&m->report, 0, __ATOMIC_SEQ_CST);
+        if (error) {
+            raid_kick(a, m, error, false);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void fault_task(void *arg)
+{
+    struct raid_array *a = arg;
+    tlock_lock(&a->meta_lock);
+    while (kick_reported(a) || !list_empty(&a->faults)) {
+        struct list batch = LIST_INIT(batch);
+        list_splice_tail(&batch, &a->faults);
+        kick_failed_legs(a, &batch);
+        if (a->unrecorded && !a->read_only && raid_in_sync_count(a))
+            raid_meta_write(a);
+        struct list *e;
+        while ((e = list_pop(&batch))) {
+            struct raid_io *io = list_entry(e, struct raid_io, link);
+            io->error = verdict(a, io);
+            reactor_post(io->origin, &io->post, io_back, io);
+        }
+    }
+    tlock_unlock(&a->meta_lock);
+    raid_task_end(a, &a->fault_runs);
+    raid_sync_next(a);
+}
+
+static void io_arrived(void *arg) /* home */
+{
+    struct raid_io *io = arg;
+    struct raid_array *a = io->array;
+    list_add_tail(&a->faults, &io->link);
+    raid_task(a, &a->fault_runs, "raid-fault", fault_task);
+}
+
+void raid_io_faulty(struct raid_io *io)
+{
+    reactor_post(io->array->home, &io->post, io_arrived, io);
+}
+
+static void report_arrived(void *arg) /* home */
+{
+    struct raid_member *m = arg;
+    raid_task(m->array, &m->array->fault_runs, "raid-fault", fault_task);
+}
+
+void raid_report(struct raid_member *m, int error)
+{
+    int none = 0;
+    if (__atomic_compare_exchange_n(&m->report, &none, error, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST))
+        reactor_post(m->array->home, &m->report_post, report_arrived, m);
+}
+
+/* ---- read errors: rewritten from another member */
+
+static void repair_task(void *arg)
+{
+    struct raid_array *a = arg;
+    struct list *e;
+    while ((e = list_pop(&a->repairs))) {
+        struct raid_repair *r = list_entry(e, struct raid_repair, link);
+        a->repair_count--;
+        if (!a->stopping)
+            a->level->repair(a, r->slots, r->offset, r->length);
+        free(r);
+    }
+    raid_task_end(a, &a->repair_runs);
+    raid_publish(a);
+}
+
+static void repair_arrived(void *arg) /* home */
+{
+    struct raid_repair *r = arg;
+    struct raid_array *a = r->array;
+    if (a->repair_count >= RAID_REPAIR_MAX || a->read_only) {
+        free(r); /* the next read of the place brings it back */
+        return;
+    }
+    a->repair_count++;
+    list_add_tail(&a->repairs, &r->link);
+    raid_task(a, &a->repair_runs, "raid-repair", repair_task);
+}
+
+void raid_want_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length)
+{
+    struct raid_repair *r = malloc(sizeof *r);
+    if (!r)
+        return;
+    r->array = a;
+    r->slots = slots;
+    r->offset = offset;
+    r->length = length;
+    reactor_post(a->home, &r->post, repair_arrived, r);
+}

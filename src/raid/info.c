@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What others may know of an array: home publishes a copy at each change, anybody reads it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "raid/raid_private.h"
+
+const char *raid_state_name(enum raid_state s)
+{
+    static const char *const names[] = {"inactive", "clean",  "active",
+                                        "degraded", "failed", "read-only"};
+    return names[s];
+}
+
+const char *raid_sync_name(enum raid_sync s)
+{
+    static const char *const names[] = {"idle", "resync", "recover", "check", "repair"};
+    return names[s];
+}
+
+const char *raid_member_state_name(enum raid_member_state s)
+{
+    static const char *const names[] = {"in-sync", "rebuilding", "spare", "faulty", "missing"};
+    return names[s];
+}
+
+bool raid_level_known(const char *level)
+{
+    int32_t number;
+    return md_level_parse(level, &number) && raid_level_find(number);
+}
+
+static enum raid_state state_of(const struct raid_array *a, unsigned in_sync)
+{
+    if (raid_load(&a->failed) || !in_sync || (!a->level->redundant && in_sync < a->slots))
+        return RAID_FAILED;
+    if (a->read_only)
+        return RAID_READ_ONLY;
+    if (in_sync < a->slots)
+        return RAID_DEGRADED;
+    bool clean = !a->active && raid_load(&a->resync_pos) == UINT64_MAX;
+    return clean ? RAID_CLEAN : RAID_ACTIVE;
+}
+
+static void add_member(struct raid_array *a, struct raid_member *m, int slot)
+{
+    struct raid_info *info = &a->info;
+    if (info->member_count == RAID_MEMBERS_MAX)
+        return;
+    struct raid_member_info *i = &info->member[info->member_count];
+    memset(i, 0, sizeof *i);
+    i->slot = slot;
+    i->state = m ? (enum raid_member_state)m->state : RAID_MEMBER_MISSING;
+    if (m)
+        snprintf(i->device, sizeof i->device, "%s", m->device);
+    a->info_member[info->member_count++] = m;
+}
+
+static void list_members(struct raid_array *a)
+{
+    struct raid_member *m;
+    a->info.member_count = 0;
+    a->info.missing = 0;
+    for (unsigned i = 0; i < a->slots; i++) {
+        m = a->slot[i];
+        bool present = m && m->state != RAID_MEMBER_FAULTY;
+        add_member(a, present ? m : NULL, (int)i);
+        a->info.missing += !present;
+    }
+    list_for_each (m, &a->members, link)
+        if (m->state == RAID_MEMBER_SPARE || m->state == RAID_MEMBER_FAULTY)
+            add_member(a, m, -1);
+}
+
+void raid_publish(struct raid_array *a)
+{
+    const struct raid_member *m, *first = NULL;
+    struct raid_info *info = &a->info;
+    unsigned in_sync = raid_in_sync_count(a);
+    pthread_mutex_lock(&a->info_lock);
+    list_members(a);
+    snprintf(info->name, sizeof info->name, "%.*s", RAID_NAME_MAX, a->bdev.name);
+    snprintf(info->level, sizeof info->level, "%s", a->level->name);
+    info->uuid = a->bdev.uuid;
+    info->state = state_of(a, in_sync);
+    info->sync = RAID_SYNC_IDLE;
+    if (raid_load(&a->resync_pos) != UINT64_MAX)
+        info->sync = RAID_SYNC_RESYNC;
+    list_for_each (m, &a->members, link) {
+        if (m->state == RAID_MEMBER_REBUILDING && info->sync == RAID_SYNC_IDLE)
+            info->sync = RAID_SYNC_RECOVER;
+        first = first ? first : m;
+    }
+    info->sync_total = info->sync == RAID_SYNC_IDLE ? 0 : a->member_bytes;
+    info->size = a->bdev.size;
+    info->chunk = a->level->redundant ? 0 : a->chunk;
+    info->data_offset = first ? first->data_offset : 0;
+    info->events = a->sb.events;
+    info->slots = a->slots;
+    pthread_mutex_unlock(&a->info_lock);
+}
+
+void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
+{
+    pthread_mutex_lock(&a->info_lock);
+    *info_r = a->info;
+    info_r->sync_done = 0;
+    info_r->sync_job = raid_load(&a->sync_job);
+    for (unsigned i = 0; i < info_r->member_count; i++) {
+        const struct raid_member *m = a->info_member[i];
+        if (!m)
+            continue;
+        info_r->member[i].errors = raid_load(&m->errors);
+        info_r->member[i].corrected = raid_load(&m->corrected);
+        if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING)
+            info_r->sync_done = raid_load(&m->rebuilt);
+    }
+    if (info_r->sync == RAID_SYNC_RESYNC) {
+        uint64_t pos = raid_load(&a->resync_pos);
+        info_r->sync_done = pos == UINT64_MAX ? info_r->sync_total : pos;
+    }
+    pthread_mutex_unlock(&a->info_lock);
+}
+
+void raid_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
+                void *arg)
+{
+    struct raid_array *a = container_of(bdev, struct raid_array, bdev);
+    struct raid_info info;
+    char text[24];
+    raid_info_fill(a, &info);
+    fn("level", info.level, arg);
+    fn("state", raid_state_name(info.state), arg);
+    fn("sync_action", raid_sync_name(info.sync), arg);
+    snprintf(text, sizeof text, "%u", info.slots);
+    fn("slots", text, arg);
+    snprintf(text, sizeof text, "%u", info.missing);
+    fn("missing", text, arg);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)info.events);
+    fn("events", text, arg);
+}
+
+bool raid_get(const char *name, struct raid_info *info_r)
+{
+    struct raid_array *a = raid_find(name);
+    if (a)
+        raid_info_fill(a, info_r);
+    return a;
+}
+
+struct each {
+    void (*fn)(const struct raid_info *info, void *arg);
+    void *arg;
+};
+
+static void one(struct raid_array *a, void *arg)
+{
+    const struct each *each = arg;
+    struct raid_info info;
+    raid_info_fill(a, &info);
+    each->fn(&info, each->arg);
+}
+
+void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg)
+{
+    struct each each = {fn, arg};
+    raid_list_for_each(one, &each);
+}

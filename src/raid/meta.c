@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Superblocks, and the mark that an array is in use.
+ *
+ * Order (drivers/md/md.c of Linux, md_update_sb and set_in_sync):
+ *   - before the first write after idle, resync_offset 0 is durable on all members;
+ *   - marked clean only after the members' caches are flushed;
+ *   - a failed member is faulty on the survivors before a write that it missed is acknowledged.
+ *
+ * Whoever assembles accepts a member that is one event behind the freshest, since a crash between
+ * two members' superblocks leaves that. A member that has gone missing must not profit: when one
+ * was lost the survivors are written twice, each time one event higher. Events never go down.
+ */
+#include "raid/raid_private.h"
+
+#include <errno.h>
+#include <linux/types.h>
+#include <string.h>
+
+#include <linux/raid/md_p.h>
+
+#include "base/mem.h"
+#include "block/event.h"
+#include "reactor/iobuf.h"
+
+static uint64_t resync_sectors(const struct raid_array *a)
+{
+    if (!a->level->redundant)
+        return MD_CLEAN;
+    if (a->active)
+        return 0;
+    return a->resync_pos == UINT64_MAX ? MD_CLEAN : a->checkpoint / MD_SECTOR;
+}
+
+static void build_roles(struct raid_array *a)
+{
+    const struct raid_member *m;
+    for (unsigned i = 0; i < a->sb.max_dev; i++)
+        if (a->sb.role[i] < MD_ROLE_MAX)
+            a->sb.role[i] = MD_ROLE_FAULTY;
+    list_for_each (m, &a->members, link) {
+        uint16_t role = MD_ROLE_FAULTY;
+        if (raid_takes_writes(m))
+            role = (uint16_t)m->slot;
+        else if (m->state == RAID_MEMBER_SPARE)
+            role = MD_ROLE_SPARE;
+        a->sb.role[m->sb.dev_number] = role;
+    }
+}
+
+void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct md_super *sb_r)
+{
+    build_roles(a);
+    *sb_r = a->sb;
+    sb_r->resync_offset = resync_sectors(a);
+    sb_r->features &= ~(uint32_t)(MD_FEATURE_RECOVERY_OFFSET | MD_FEATURE_RECOVERY_BITMAP);
+    sb_r->recovery_offset = 0;
+    if (m->state == RAID_MEMBER_REBUILDING) {
+        /* While in use, what has been rebuilt may lack a write that a power cut interrupts. */
+        sb_r->features |= MD_FEATURE_RECOVERY_OFFSET;
+        sb_r->recovery_offset = a->active ? 0 : m->checkpoint / MD_SECTOR;
+    }
+    sb_r->data_offset = m->data_offset / MD_SECTOR;
+    sb_r->data_size = m->data_size / MD_SECTOR;
+    sb_r->super_offset = MD_SUPER_OFFSET / MD_SECTOR;
+    sb_r->dev_number = m->sb.dev_number;
+    sb_r->device_uuid = m->sb.device_uuid;
+    sb_r->devflags = m->sb.devflags;
+    sb_r->bblog_shift = m->sb.bblog_shift;
+    sb_r->bblog_size = m->sb.bblog_size;
+    sb_r->bblog_offset = m->sb.bblog_offset;
+    sb_r->bitmap_offset = m->sb.bitmap_offset;
+    sb_r->corrected = m->sb.corrected + (uint32_t)raid_load(&m->corrected);
+}
+
+/* ---- writing to all members at once */
+
+struct super_write {
+    struct bio bio;
+    struct iovec iov;
+    struct iobuf *buf;
+    struct raid_member *m;
+    struct twait *wait;
+};
+
+static void super_written(struct bio *bio)
+{
+    struct super_write *w = bio->arg;
+    twait_done(w->wait);
+}
+
+static bool wants_super(const struct raid_member *m)
+{
+    return m->state != RAID_MEMBER_FAULTY && m->desc;
+}
+
+static unsigned submit_supers(struct raid_array *a, struct super_write *w, struct twait *wait)
+{
+    static __thread struct md_super sb; /* 4 KiB; no wait while it is in use */
+    struct raid_member *m;
+    unsigned n = 0;
+    list_for_each (m, &a->members, link) {
+        if (!wants_super(m))
+            continue;
+        struct super_write *one = &w[n++];
+        one->m = m;
+        one->wait = wait;
+        one->buf = iobuf_get(MD_SUPER_SIZE);
+        if (!one->buf)
+            abort(); /* 4 KiB: the metadata on disk is sound, going on would not be */
+        raid_meta_build(a, m, &sb);
+        md_super_write(&sb, one->buf->data);
+        one->iov = (struct iovec){one->buf->data, MD_SUPER_SIZE};
+        bio_init(&one->bio, m->desc, BIO_WRITE, MD_SUPER_OFFSET, MD_SUPER_SIZE, super_written, one);
+        bio_data(&one->bio, &one->iov, 1);
+        one->bio.flags = BIO_FUA;
+    }
+    wait->pending = n;
+    for (unsigned i = 0; i < n; i++)
+        bio_submit(&w[i].bio);
+    return n;
+}
+
+/* One round. `lost_r`: a member failed and was kicked. False: nobody in sync has it. */
+static bool write_round(struct raid_array *a, bool *lost_r)
+{
+    struct twait wait = TWAIT(0);
+    unsigned most = 0, good = 0;
+    struct raid_member *m;
+    list_for_each (m, &a->members, link)
+        most++;
+    struct super_write *w = xcalloc(most, sizeof *w);
+    a->sb.events++;
+    a->sb.utime = md_time_now();
+    unsigned n = submit_supers(a, w, &wait);
+    twait_all(&wait);
+    for (unsigned i = 0; i < n; i++) {
+        iobuf_put(&w[i].buf);
+        if (!w[i].bio.error)
+            good += raid_in_sync(w[i].m);
+        else if (raid_kick(a, w[i].m, w[i].bio.error, false))
+            *lost_r = true;
+    }
+    free(w);
+    return good > 0;
+}
+
+static void all_recorded(struct raid_array *a)
+{
+    struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        if (m->state != RAID_MEMBER_FAULTY || m->recorded)
+            continue;
+        m->recorded = true;
+        if (m->slot >= 0 && a->slot[m->slot] == m)
+            raid_store(&a->slot[m->slot], NULL);
+        __atomic_fetch_sub(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+int raid_meta_write(struct raid_array *a)
+{
+    bool lost, good;
+    do {
+        lost = false;
+        good = write_round(a, &lost);
+        if (good && !lost && a->bump)
+            good = write_round(a, &lost);
+    } while (good && lost);
+    if (!good) {
+        char object[80];
+        raid_object(a, object);
+        if (!raid_load(&a->failed))
+            event_raise(object, "array-failed", "no member could store the superblock");
+        raid_store(&a->failed, true);
+        raid_publish(a);
+        return -1;
+    }
+    a->bump = false;
+    all_recorded(a);
+    raid_publish(a);
+    return 0;
+}
+
+int raid_meta_flush(struct raid_array *a)
+{
+    struct raid_member *m;
+    bool kicked = false;
+    int left = 0;
+    list_for_each (m, &a->members, link) {
+        if (!raid_takes_writes(m))
+            continue;
+        int error = bdev_flush(m->desc);
+        if (error && raid_kick(a, m, error, false))
+            kicked = true;
+        else if (!error && raid_in_sync(m))
+            left++;
+    }
+    if (kicked && left && raid_meta_write(a))
+        return -1;
+    return left ? 0 : -1;
+}
+
+/* ---- the mark */
+
+static void active_task(void *arg)
+{
+    struct raid_array *a = arg;
+    while (a->want_active) {
+        tlock_lock(&a->meta_lock);
+        unsigned asked = a->want_active;
+        a->want_active = 0;
+        if (!a->active) {
+            a->active = true;
+            raid_meta_write(a);
+        }
+        raid_grant(a, asked, raid_load(&a->failed) ? -EIO : 0);
+        tlock_unlock(&a->meta_lock);
+        raid_arm_idle(a);
+    }
+    raid_task_end(a, &a->active_runs);
+}
+
+void raid_want_active(struct raid_array *a, unsigned reactor)
+{
+    a->want_active |= 1u << reactor;
+    raid_task(a, &a->active_runs, "raid-active", active_task);
+}
+
+static bool anybody_writes(struct raid_array *a)
+{
+    uint64_t now = reactor_now();
+    for (unsigned i = 0; i <= reactor_count(); i++) {
+        const struct raid_chan *ch = &a->chan[i];
+        uint64_t last = __atomic_load_n(&ch->last_write, __ATOMIC_RELAXED);
+        if (__atomic_load_n(&ch->writes, __ATOMIC_RELAXED) ||
+            (last && now < last + RAID_IDLE_US * 1000ull))
+            return true;
+    }
+    return false;
+}
+
+/* A resync or a rebuild that a restart goes on with. */
+static bool has_cursor(const struct raid_array *a)
+{
+    const struct raid_member *m;
+    list_for_each (m, &a->members, link)
+        if (m->state == RAID_MEMBER_REBUILDING)
+            return true;
+    return raid_load(&a->resync_pos) != UINT64_MAX;
+}
+
+/* What a flush from here on makes durable. */
+static void take_cursors(struct raid_array *a)
+{
+    struct raid_member *m;
+    a->checkpoint = raid_load(&a->resync_pos);
+    list_for_each (m, &a->members, link)
+        m->checkpoint = raid_load(&m->rebuilt);
+}
+
+bool raid_make_clean(struct raid_array *a, bool final)
+{
+    bool clean = true;
+    tlock_lock(&a->meta_lock);
+    bool checkpoint = a->active || final;
+    if (raid_load(&a->failed) || a->read_only || !a->level->redundant)
+        checkpoint = false;
+    /* In the middle of a resync the array is not clean anyway, and only a stop needs the cursor. */
+    if (!final && raid_load(&a->resync_pos) != UINT64_MAX)
+        checkpoint = false;
+    if (checkpoint) {
+        clean = raid_revoke(a);
+        take_cursors(a);
+        clean = clean && !raid_meta_flush(a);
+        if (clean && (a->active || has_cursor(a))) {
+            a->active = false;
+            clean = !raid_meta_write(a);
+        }
+    }
+    tlock_unlock(&a->meta_lock);
+    return clean;
+}
+
+static void idle_task(void *arg)
+{
+    struct raid_array *a = arg;
+    if (!anybody_writes(a))
+        raid_make_clean(a, false);
+    raid_task_end(a, &a->idle_runs);
+    raid_arm_idle(a);
+}
+
+static void idle_fired(void *arg)
+{
+    struct raid_array *a = arg;
+    a->idle_armed = false;
+    raid_task(a, &a->idle_runs, "raid-idle", idle_task);
+}
+
+void raid_arm_idle(struct raid_array *a)
+{
+    if (!a->active || a->stopping || a->idle_armed || raid_load(&a->failed))
+        return;
+    a->idle_armed = true;
+    rtimer_arm(&a->idle, RAID_IDLE_US / 2, idle_fired, a);
+}

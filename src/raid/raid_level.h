@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_LEVEL_H
+#define ORION_RAID_LEVEL_H
+
+#include "base/err.h"
+#include "block/bdev_driver.h"
+
+struct raid_array;
+struct raid_member;
+
+/*
+ * What a RAID level gives. Redundant levels get writes only while the array is marked active on
+ * disk, and end each client bio by raid_write_end (and only so). I/O runs on any reactor.
+ */
+struct raid_level {
+    int32_t level;
+    const char *name;
+    bool redundant;
+    unsigned min_slots;
+
+    /* Main. Members and the superblock are known: fills the geometry of a->bdev (size, boundary,
+     * fanout, native, ...) and what `teardown` frees. */
+    int (*setup)(struct raid_array *a, struct err *e);
+    void (*teardown)(struct raid_array *a);
+
+    void (*read)(struct raid_array *a, struct bio *bio);  /* READ, EXTENTS */
+    void (*write)(struct raid_array *a, struct bio *bio); /* WRITE, WRITE_ZEROES, DISCARD */
+    void (*flush)(struct raid_array *a, struct bio *bio);
+
+    /* Redundant levels, in a task on the array's home. */
+    /* Makes members agree on [offset, offset + length) of their data, or fills that part of `to`
+     * when it is not NULL. 0; -EIO: what could be done was done, a part had no readable copy; any
+     * other error: `to` failed and has been reported. */
+    int (*sync_window)(struct raid_array *a, struct raid_member *to, uint64_t offset,
+                       uint64_t length);
+    /* Rewrites [offset, offset + length) on the members in `slots` (a bit each), which could not
+     * read it, from the others. */
+    void (*repair)(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length);
+};
+
+extern const struct raid_level raid0_level;
+extern const struct raid_level raid1_level;
+
+const struct raid_level *raid_level_find(int32_t level); /* NULL: not built */
+
+#endif

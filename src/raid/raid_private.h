@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_PRIVATE_H
+#define ORION_RAID_PRIVATE_H
+
+#include <pthread.h>
+
+#include "block/bdev_driver.h"
+#include "block/range.h"
+#include "raid/md_super.h"
+#include "raid/raid.h"
+#include "raid/raid_level.h"
+#include "reactor/task.h"
+
+/*
+ * Who may touch what: an array has a home reactor, where all that changes its state runs, in tasks:
+ * marking active and clean, kicks, superblocks, resync. Other reactors read the atomic fields. Main
+ * opens, closes, registers. A member's memory lives as long as its array, so that I/O under way
+ * never meets freed memory.
+ */
+enum {
+    RAID_IDLE_US =
+        200 * 1000,       /* without writes for so long: marked clean, as md's safe_mode_delay */
+    RAID_REPAIR_MAX = 64, /* repairs that may wait */
+};
+
+struct raid_member {
+    struct list link; /* home: a->members or a->gone */
+    struct raid_array *array;
+    struct bdev_desc *desc; /* main opens and closes; NULL once closed */
+    char device[BDEV_NAME_MAX + 1];
+    uint64_t data_offset, data_size; /* bytes */
+    int slot;                        /* home; -1 for a spare */
+    unsigned state;                  /* atomic; enum raid_member_state; home writes */
+    bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
+    uint64_t rebuilt;                /* atomic; bytes of data; home writes */
+    uint64_t checkpoint;             /* home; as much of it is durable */
+    uint64_t errors, corrected;      /* atomic */
+    struct md_super sb;              /* home: its own fields are this member's */
+
+    int report; /* atomic; an error that home has to act on; 0 = none */
+    struct rpost report_post;
+    bool closing; /* main */
+};
+
+/* Per reactor; each is its reactor's alone, but for the counters, which home reads. */
+struct raid_chan {
+    _Alignas(64) struct raid_array *array;
+    bool may_write; /* the array is marked active on disk, and this reactor may rely on it */
+    bool asked;
+    int refused;                       /* answer of the last ask, an errno class */
+    struct bio *parked, **parked_tail; /* writes that wait for the mark; by drv.p[5] */
+    struct rpost post;                 /* ask there, answer back */
+    struct raid_io *free_io;
+    struct bio *starved, **starved_tail; /* wait for a struct raid_io; by drv.p[5] */
+    uint64_t writes;                     /* atomic; client writes in flight */
+    uint64_t last_write;                 /* atomic; reactor_now() */
+    uint64_t ops;                        /* atomic; client I/O begun */
+    unsigned next_read;
+    uint64_t read_end[RAID_MEMBERS_MAX]; /* by slot: where its last read ended */
+};
+
+struct raid_leg {
+    struct raid_io *io;
+    struct raid_member *m;
+    int error;
+};
+
+/* One write or flush that goes to several members. From its reactor's free list. */
+struct raid_io {
+    struct list link; /* home: a->faults; else next free by `next` */
+    struct raid_io *next;
+    struct raid_array *array;
+    struct bio *bio;
+    struct range_req range;
+    bool ranged;
+    struct reactor *origin;
+    struct rpost post;
+    unsigned pending, legs;
+    int error;
+    struct raid_leg leg[]; /* a->slots of them */
+};
+
+struct raid_array {
+    struct bdev bdev;
+    struct bdev_ops ops; /* raid_ops with the level's name as type */
+    struct list link;    /* main: the list of arrays */
+    struct reactor *home;
+    const struct raid_level *level;
+
+    /* constant once it runs */
+    unsigned slots;
+    uint64_t chunk;        /* bytes, 0 for raid1 */
+    uint64_t member_bytes; /* of each member's data, for redundant levels */
+    bool read_only;
+    struct range_map *ranges; /* redundant levels */
+    void *level_data;
+
+    /* atomic; home writes, all read */
+    struct raid_member *slot[RAID_MEMBERS_MAX]; /* who serves a slot; NULL = nobody */
+    unsigned unrecorded; /* faulty members that the survivors' superblocks do not name yet */
+    uint64_t
+        resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
+    bool failed;       /* cannot store any more */
+    uint64_t sync_job; /* id, 0 = none */
+
+    /* home */
+    struct md_super
+        sb; /* what members have in common, and the next superblock's events and roles */
+    struct list members, gone;
+    struct tlock meta_lock; /* superblock writes, and the steps between which nothing may come */
+    bool active;            /* marked active on disk: resync_offset 0 */
+    uint64_t checkpoint;    /* as much of resync_pos is durable */
+    bool bump;            /* lost a member: the next superblock goes two events ahead, see meta.c */
+    unsigned want_active; /* reactors that asked */
+    bool active_runs, fault_runs, idle_runs, repair_runs, sync_runs, stopping, idle_armed;
+    struct list faults;  /* of raid_io */
+    struct list repairs; /* of raid_repair */
+    unsigned repair_count;
+    unsigned tasks; /* that run now */
+    struct rtimer idle;
+
+    /* main */
+    unsigned main_tasks;
+    bool started, freeing;
+    bool wipe;      /* destroy erases the superblocks */
+    bool unclean_r; /* destroy could not mark it clean: see raid_stop */
+
+    /* taken for moments by anybody */
+    pthread_mutex_t info_lock;
+    struct raid_info info;
+    struct raid_member *info_member[RAID_MEMBERS_MAX]; /* of info.member, or NULL */
+
+    struct raid_chan chan[REACTOR_MAX];
+};
+
+#define raid_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define raid_store(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
+#define raid_count(p) __atomic_fetch_add(p, 1, __ATOMIC_RELAXED)
+
+static inline bool raid_in_sync(const struct raid_member *m)
+{
+    return raid_load(&m->state) == RAID_MEMBER_IN_SYNC;
+}
+
+static inline bool raid_takes_writes(const struct raid_member *m)
+{
+    unsigned state = raid_load(&m->state);
+    return state == RAID_MEMBER_IN_SYNC || state == RAID_MEMBER_REBUILDING;
+}
+
+/* ---- array.c: life. Main. */
+struct raid_array *raid_array_new(const char *name, const struct raid_level *level,
+                                  const struct md_super *sb);
+/* Opens a device for the array. NULL with *e filled. */
+struct raid_member *raid_member_open(struct raid_array *a, const char *device,
+                                     enum bdev_claim claim, struct err *e);
+/* Home or not started: into the list, and into m->slot when it serves one. */
+void raid_member_add(struct raid_array *a, struct raid_member *m);
+/* Members are in the list and in slots: level set-up and registration. */
+int raid_array_start(struct raid_array *a, struct err *e);
+/* One that was not registered, or whose bdev is being destroyed: closes members, frees. Task. */
+void raid_array_free(struct raid_array **a);
+struct raid_array *raid_find(const char *name);
+void raid_member_close(struct raid_member *m); /* task; no reactor uses it any more */
+void raid_grace(void);                         /* task: all reactors have gone through a turn */
+void raid_task(struct raid_array *a, bool *runs, const char *name, reactor_fn fn); /* home */
+void raid_task_end(struct raid_array *a, bool *runs);
+void raid_list_for_each(void (*fn)(struct raid_array *a, void *arg), void *arg);
+
+/* ---- io.c: the way of client I/O. Any reactor. */
+extern const struct bdev_ops raid_ops;
+void raid_write_end(struct raid_array *a, struct bio *bio, int error);
+/* The legs to all members that take writes; -1: no memory, the bio waits and level->write or flush
+ * is called again. */
+struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio);
+void raid_io_submit(struct raid_io *io);
+void raid_io_finish(struct raid_io *io, int error);
+void raid_flush_all(struct raid_array *a, struct bio *bio);            /* redundant levels' flush */
+void raid_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
+bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
+
+/* ---- meta.c: superblocks and the dirty mark. Home, in a task, meta_lock held, except as noted. */
+/* Events go up, all members that are not faulty get their superblocks, durable. Members that fail
+ * are kicked and it begins anew. -1: nobody could store it; the array has failed. */
+int raid_meta_write(struct raid_array *a);
+/* The superblock of one member as it would be written now. */
+void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct md_super *sb_r);
+int raid_meta_flush(
+    struct raid_array *a); /* the members' caches; kicks who fails; -1: nobody left */
+void raid_want_active(struct raid_array *a, unsigned reactor); /* home, no lock */
+void raid_arm_idle(struct raid_array *a);                      /* home */
+/* Home, in a task, no lock: marks clean when nobody writes. `final`: whether or not a resync is
+ * under way. False: still active. */
+bool raid_make_clean(struct raid_array *a, bool final);
+
+/* ---- fault.c: failures. */
+/* Home, meta_lock held: marks faulty. False: it is the last one that is in sync, and stays (unless
+ * `forced`). The superblocks are written by whoever calls. */
+bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced);
+/* Any reactor: a member failed in a way that must end in a kick. */
+void raid_report(struct raid_member *m, int error);
+/* Any reactor: members `slots` could not read this range, another could. */
+void raid_want_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length);
+void raid_io_faulty(struct raid_io *io); /* to home: legs failed, or were left out unrecorded */
+unsigned raid_in_sync_count(const struct raid_array *a);
+
+/* ---- sync.c: resync and rebuild. Home. */
+void raid_sync_next(struct raid_array *a); /* starts what is to be done, if anything is */
+
+/* ---- info.c */
+void raid_publish(struct raid_array *a);                    /* home, or before it runs */
+void raid_object(const struct raid_array *a, char out[80]); /* "array a0" */
+void raid_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
+                void *arg);
+
+void raid_info_fill(struct raid_array *a, struct raid_info *info_r); /* any thread */
+
+/* ---- scan.c */
+struct raid_candidate {
+    char device[BDEV_NAME_MAX + 1];
+    uint64_t size;
+    struct md_super sb;
+};
+/* Superblocks on devices that nobody uses; malloc'ed, also the list. */
+unsigned raid_candidates(struct raid_candidate **list_r);
+
+/* Which of the candidates form the array `uuid`, and whether it can start. */
+struct raid_choice {
+    const struct raid_candidate *slot[RAID_MEMBERS_MAX];
+    const struct raid_candidate *spare[RAID_MEMBERS_MAX];
+    const struct raid_candidate *freshest;
+    unsigned spares, in_sync, rebuilding, found;
+    bool ambiguous, startable, complete, dirty;
+    char why[300];
+};
+void raid_choose(const struct raid_candidate *list, unsigned n, const struct uuid *uuid,
+                 struct raid_choice *choice_r);
+void raid_adopted_name(const char *set_name, const struct uuid *uuid, char out[RAID_NAME_MAX + 1]);
+
+#endif

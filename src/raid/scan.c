@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which arrays stand on the registered devices, and who of the candidates may take part. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "raid/raid_private.h"
+
+/* ---- candidates */
+
+struct names {
+    char (*name)[BDEV_NAME_MAX + 1];
+    unsigned n;
+};
+
+static void collect(struct bdev *bdev, void *arg)
+{
+    struct names *all = arg;
+    char users[8];
+    if (bdev_users(bdev, users, sizeof users))
+        return;
+    all->name = xrealloc(all->name, (all->n + 1) * sizeof *all->name);
+    snprintf(all->name[all->n++], sizeof *all->name, "%s", bdev_name(bdev));
+}
+
+static bool load(const char *device, struct raid_candidate *c)
+{
+    static uint8_t bytes[MD_SUPER_SIZE]; /* main's, in one task at a time: see raid_candidates */
+    struct bdev_user user = {.label = "a scan for arrays"};
+    struct err e;
+    struct bdev_desc *desc = bdev_open(device, CLAIM_READ, &user, &e);
+    if (!desc)
+        return false;
+    snprintf(c->device, sizeof c->device, "%s", device);
+    c->size = bdev_size(desc);
+    bool good = c->size >= MD_SUPER_OFFSET + MD_SUPER_SIZE &&
+                !bdev_read(desc, MD_SUPER_OFFSET, bytes, sizeof bytes) &&
+                !md_super_read(&c->sb, bytes, &e);
+    bdev_drain_close(&desc);
+    return good;
+}
+
+unsigned raid_candidates(struct raid_candidate **list_r)
+{
+    static struct tlock lock;
+    static bool lock_ready;
+    struct names all = {0};
+    unsigned n = 0;
+    if (!lock_ready)
+        tlock_init(&lock);
+    lock_ready = true;
+    tlock_lock(&lock);
+    *list_r = NULL;
+    bdev_for_each(collect, &all);
+    for (unsigned i = 0; i < all.n; i++) {
+        *list_r = xrealloc(*list_r, (n + 1) * sizeof **list_r);
+        memset(&(*list_r)[n], 0, sizeof **list_r);
+        if (load(all.name[i], &(*list_r)[n]))
+            n++;
+    }
+    free(all.name);
+    tlock_unlock(&lock);
+    return n;
+}
+
+/* ---- choice */
+
+static bool same_array(const struct md_super *a, const struct md_super *b)
+{
+    return a->level == b->level && a->layout == b->layout && a->size == b->size &&
+           a->chunk == b->chunk && a->raid_disks == b->raid_disks && a->ctime == b->ctime;
+}
+
+static bool rebuilding(const struct md_super *sb)
+{
+    return sb->features & 2; /* MD_FEATURE_RECOVERY_OFFSET */
+}
+
+static const struct raid_candidate *find_freshest(const struct raid_candidate *list, unsigned n,
+                                                  const struct uuid *uuid)
+{
+    const struct raid_candidate *best = NULL;
+    bool best_member = false;
+    for (unsigned i = 0; i < n; i++) {
+        const struct raid_candidate *c = &list[i];
+        if (!uuid_equal(&c->sb.set_uuid, uuid))
+            continue;
+        bool member = md_super_role(&c->sb) < MD_ROLE_MAX;
+        if (!best || (member && !best_member) ||
+            (member == best_member && c->sb.events > best->sb.events)) {
+            best = c;
+            best_member = member;
+        }
+    }
+    return best;
+}
+
+#define blame(ch, ...)                                         \
+    do {                                                       \
+        if (!(ch)->why[0])                                     \
+            snprintf((ch)->why, sizeof(ch)->why, __VA_ARGS__); \
+    } while (0)
+
+static void take(struct raid_choice *ch, const struct raid_candidate *c, unsigned role)
+{
+    const struct raid_candidate *other = ch->slot[role];
+    if (other) {
+        ch->ambiguous = true;
+        blame(ch, "%s and %s both claim slot %u%s", other->device, c->device, role,
+              uuid_equal(&other->sb.device_uuid, &c->sb.device_uuid)
+                  ? ": one is a copy of the other"
+                  : "");
+        return;
+    }
+    ch->slot[role] = c;
+    if (rebuilding(&c->sb))
+        ch->rebuilding++;
+    else
+        ch->in_sync++;
+}
+
+/* The freshest superblock says who takes part: a member that it calls faulty does not, whatever its
+ * own superblock says; nor does one whose events are more than one behind. */
+static void consider(struct raid_choice *ch, const struct raid_candidate *c)
+{
+    const struct md_super *top = &ch->freshest->sb, *sb = &c->sb;
+    unsigned own = md_super_role(sb);
+    unsigned told = sb->dev_number < top->max_dev ? top->role[sb->dev_number] : MD_ROLE_SPARE;
+    struct err e;
+    ch->found++;
+    if (!same_array(top, sb)) {
+        ch->ambiguous = true;
+        blame(ch, "%s and %s carry the same UUID and describe different arrays",
+              ch->freshest->device, c->device);
+        return;
+    }
+    if (own == MD_ROLE_SPARE) {
+        if (ch->spares < RAID_MEMBERS_MAX && !md_super_usable(sb, c->size, &e))
+            ch->spare[ch->spares++] = c;
+        return;
+    }
+    if (own >= top->raid_disks || sb->events + 1 < top->events)
+        return;
+    if (told != own) {
+        unsigned top_dev = top->dev_number;
+        if (top_dev < sb->max_dev && sb->role[top_dev] != md_super_role(top)) {
+            ch->ambiguous = true;
+            blame(ch, "%s and %s each went on without the other", ch->freshest->device, c->device);
+        }
+        return;
+    }
+    if (md_super_usable(sb, c->size, &e)) {
+        ch->startable = false;
+        blame(ch, "%s: %.120s", c->device, e.msg);
+        return;
+    }
+    take(ch, c, own);
+}
+
+static void judge(struct raid_choice *ch)
+{
+    const struct md_super *top = &ch->freshest->sb;
+    unsigned have = ch->in_sync + ch->rebuilding;
+    ch->dirty = top->level > 0 && top->resync_offset != MD_CLEAN;
+    ch->complete = have == top->raid_disks;
+    if (ch->ambiguous)
+        ch->startable = false;
+    if (!ch->complete)
+        blame(ch, "%u of %u members are missing or out of date", top->raid_disks - have,
+              top->raid_disks);
+    if (top->level == 0 ? ch->in_sync < top->raid_disks : !ch->in_sync) {
+        ch->startable = false;
+        blame(ch, "no member is in sync");
+    }
+}
+
+void raid_choose(const struct raid_candidate *list, unsigned n, const struct uuid *uuid,
+                 struct raid_choice *ch)
+{
+    struct err e;
+    memset(ch, 0, sizeof *ch);
+    ch->freshest = find_freshest(list, n, uuid);
+    if (!ch->freshest)
+        return;
+    ch->startable = true;
+    const struct md_super *top = &ch->freshest->sb;
+    if (md_super_usable(top, ch->freshest->size, &e)) {
+        ch->startable = false;
+        blame(ch, "%s: %.120s", ch->freshest->device, e.msg);
+    } else if (top->raid_disks > RAID_MEMBERS_MAX) {
+        ch->startable = false;
+        blame(ch, "%u members, at most %u are possible", top->raid_disks, RAID_MEMBERS_MAX);
+    }
+    if (!ch->startable) {
+        for (unsigned i = 0; i < n; i++)
+            ch->found += uuid_equal(&list[i].sb.set_uuid, uuid);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (uuid_equal(&list[i].sb.set_uuid, uuid))
+            consider(ch, &list[i]);
+    judge(ch);
+}
+
+/* ---- for control */
+
+void raid_adopted_name(const char *set_name, const struct uuid *uuid, char out[RAID_NAME_MAX + 1])
+{
+    const char *colon = strrchr(set_name, ':');
+    const char *from = colon ? colon + 1 : set_name;
+    unsigned n = 0;
+    for (; from[n] && n < RAID_NAME_MAX; n++) {
+        bool fine = isalnum((unsigned char)from[n]) || (n && strchr("_.-", from[n]));
+        out[n] = fine ? from[n] : '_';
+    }
+    out[n] = 0;
+    if (n && !isalnum((unsigned char)out[0]))
+        out[0] = '0'; /* a name begins with a letter or a digit */
+    if (!n)
+        snprintf(out, RAID_NAME_MAX + 1, "md-%02x%02x%02x%02x", uuid->b[0], uuid->b[1], uuid->b[2],
+                 uuid->b[3]);
+}
+
+static void describe(const struct raid_candidate *list, unsigned n, const struct uuid *uuid,
+                     struct raid_found *f)
+{
+    struct raid_choice ch;
+    raid_choose(list, n, uuid, &ch);
+    const struct md_super *top = &ch.freshest->sb;
+    memset(f, 0, sizeof *f);
+    f->uuid = *uuid;
+    snprintf(f->set_name, sizeof f->set_name, "%s", top->set_name);
+    raid_adopted_name(top->set_name, uuid, f->name);
+    snprintf(f->level, sizeof f->level, "%.7s", md_level_name(top->level));
+    f->slots = top->raid_disks;
+    f->have = ch.in_sync;
+    f->complete = ch.complete;
+    f->startable = ch.startable;
+    f->ambiguous = ch.ambiguous;
+    f->needs_resync = ch.dirty && ch.in_sync > 1;
+    snprintf(f->why, sizeof f->why, "%.199s", ch.why);
+    for (unsigned i = 0; i < n && f->device_count < RAID_MEMBERS_MAX; i++)
+        if (uuid_equal(&list[i].sb.set_uuid, uuid))
+            memcpy(f->device[f->device_count++], list[i].device, sizeof f->device[0]);
+}
+
+unsigned raid_scan(struct raid_found **found_r)
+{
+    struct raid_candidate *list;
+    unsigned n = raid_candidates(&list), count = 0;
+    *found_r = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        bool seen = false;
+        for (unsigned k = 0; k < count; k++)
+            seen = seen || uuid_equal(&(*found_r)[k].uuid, &list[i].sb.set_uuid);
+        if (seen)
+            continue;
+        *found_r = xrealloc(*found_r, (count + 1) * sizeof **found_r);
+        describe(list, n, &list[i].sb.set_uuid, &(*found_r)[count++]);
+    }
+    free(list);
+    return count;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Resync (a dirty array: members are made to agree) and rebuild (a new member is filled), as jobs.
+ * One at a time; a resync comes first. Both yield to clients, and a stop keeps the cursor in the
+ * superblock.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "block/event.h"
+#include "block/job.h"
+#include "raid/raid_private.h"
+
+enum {
+    WINDOW = 512 << 10,
+    PAUSE_MIN_US = 1000, /* after a window during which clients were served */
+    PAUSE_MAX_US = 50 * 1000,
+};
+
+struct pace {
+    uint64_t ops, began;
+};
+
+static uint64_t client_ops(const struct raid_array *a)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i <= reactor_count(); i++)
+        n += __atomic_load_n(&a->chan[i].ops, __ATOMIC_RELAXED);
+    return n;
+}
+
+/* While clients are served they get twice the time that we take. */
+static void give_way(const struct raid_array *a, struct pace *p)
+{
+    uint64_t ops = client_ops(a), took = (clock_ns() - p->began) / 1000;
+    if (ops != p->ops) {
+        uint64_t us = 2 * took;
+        us = us < PAUSE_MIN_US ? PAUSE_MIN_US : us > PAUSE_MAX_US ? PAUSE_MAX_US : us;
+        task_sleep_us(us);
+    } else {
+        task_yield();
+    }
+    p->ops = ops;
+    p->began = clock_ns();
+}
+
+static struct raid_member *rebuilding(const struct raid_array *a)
+{
+    struct raid_member *m;
+    list_for_each (m, &a->members, link)
+        if (raid_load(&m->state) == RAID_MEMBER_REBUILDING)
+            return m;
+    return NULL;
+}
+
+/* ---- resync */
+
+static void resync_end(struct raid_array *a, uint64_t unread)
+{
+    char object[80];
+    raid_object(a, object);
+    tlock_lock(&a->meta_lock);
+    if (!raid_meta_flush(a)) {
+        raid_store(&a->resync_pos, UINT64_MAX);
+        raid_meta_write(a);
+    }
+    tlock_unlock(&a->meta_lock);
+    if (unread)
+        event_raise(object, "resync-unreadable", "%llu windows have a part that no member can read",
+                    (unsigned long long)unread);
+    event_raise(object, "resync-done", "all members agree");
+}
+
+static int resync_job(struct job *job, void *arg, struct err *e)
+{
+    struct raid_array *a = arg;
+    struct pace pace = {client_ops(a), clock_ns()};
+    uint64_t pos = raid_load(&a->resync_pos), unread = 0;
+    while (pos < a->member_bytes) {
+        if (!job_step(job, pos, a->member_bytes) || a->stopping)
+            return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+        if (raid_load(&a->failed))
+            return err_set(e, ERR_IO, "", "the array has failed");
+        if (raid_in_sync_count(a) < 2)
+            break; /* the only copy is right by definition */
+        uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
+        int rc = a->level->sync_window(a, NULL, pos, len);
+        if (rc && rc != -EIO)
+            return err_set(e, ERR_IO, "", "%s", strerror(-rc));
+        unread += rc == -EIO;
+        pos += len;
+        raid_store(&a->resync_pos, pos);
+        give_way(a, &pace);
+    }
+    job_step(job, a->member_bytes, a->member_bytes);
+    resync_end(a, unread);
+    return 0;
+}
+
+/* ---- rebuild */
+
+static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *e)
+{
+    char object[80];
+    raid_object(a, object);
+    tlock_lock(&a->meta_lock);
+    bool good = m->state == RAID_MEMBER_REBUILDING && !raid_meta_flush(a) &&
+                m->state == RAID_MEMBER_REBUILDING;
+    if (good) {
+        raid_store(&m->state, RAID_MEMBER_IN_SYNC);
+        good = !raid_meta_write(a) && raid_in_sync(m);
+    }
+    tlock_unlock(&a->meta_lock);
+    if (!good)
+        return err_set(e, ERR_IO, "", "%s failed at the end of its rebuild", m->device);
+    event_raise(object, "rebuild-done", "%s is in sync; %u of %u are", m->device,
+                raid_in_sync_count(a), a->slots);
+    return 0;
+}
+
+static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
+{
+    uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
+    int rc = a->level->sync_window(a, m, pos, len);
+    if (!rc) {
+        raid_store(&m->rebuilt, pos + len);
+        return 0;
+    }
+    raid_report(m, rc); /* incomplete: it must never count as in sync */
+    return err_set(e, ERR_IO, "",
+                   rc == -EIO ? "no member can read all of the data at byte %llu: %s"
+                              : "failed at byte %llu: %s",
+                   (unsigned long long)pos, strerror(-rc));
+}
+
+static int rebuild_job(struct job *job, void *arg, struct err *e)
+{
+    struct raid_array *a = arg;
+    struct raid_member *m = rebuilding(a);
+    struct pace pace = {client_ops(a), clock_ns()};
+    if (!m)
+        return 0;
+    for (uint64_t pos = m->rebuilt; pos < a->member_bytes; pos = m->rebuilt) {
+        if (!job_step(job, pos, a->member_bytes) || a->stopping)
+            return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+        if (raid_load(&m->state) != RAID_MEMBER_REBUILDING || raid_load(&a->failed))
+            return err_set(e, ERR_IO, "", "%s or the array has failed", m->device);
+        if (rebuild_step(a, m, pos, e))
+            return -1;
+        give_way(a, &pace);
+    }
+    job_step(job, a->member_bytes, a->member_bytes);
+    return rebuild_end(a, m, e);
+}
+
+/* ---- what comes next */
+
+/* A spare into a slot that nobody has. Its superblock says so, with recovery_offset 0, before the
+ * first write reaches it. */
+static bool take_spare(struct raid_array *a)
+{
+    struct raid_member *m, *spare = NULL;
+    int slot = -1;
+    list_for_each (m, &a->members, link)
+        if (m->state == RAID_MEMBER_SPARE && !spare)
+            spare = m;
+    for (unsigned i = 0; i < a->slots && slot < 0; i++)
+        if (!raid_load(&a->slot[i]))
+            slot = (int)i;
+    if (!spare || slot < 0 || !raid_in_sync_count(a))
+        return false;
+    spare->slot = slot;
+    raid_store(&spare->rebuilt, 0);
+    spare->checkpoint = 0;
+    raid_store(&spare->state, RAID_MEMBER_REBUILDING);
+    if (raid_meta_write(a) || spare->state != RAID_MEMBER_REBUILDING)
+        return false;
+    raid_store(&a->slot[slot], spare);
+    raid_publish(a);
+    char object[80];
+    raid_object(a, object);
+    event_raise(object, "rebuild-started", "%s takes slot %d", spare->device, slot);
+    return true;
+}
+
+static int sync_job(struct job *job, void *arg, struct err *e)
+{
+    struct raid_array *a = arg;
+    bool resync = raid_load(&a->resync_pos) != UINT64_MAX;
+    raid_publish(a);
+    int rc = resync ? resync_job(job, a, e) : rebuild_job(job, a, e);
+    raid_store(&a->sync_job, 0);
+    raid_publish(a);
+    raid_task_end(a, &a->sync_runs);
+    if (!rc || rebuilding(a) == NULL)
+        raid_sync_next(a);
+    return rc;
+}
+
+static void next_task(void *arg)
+{
+    struct raid_array *a = arg;
+    tlock_lock(&a->meta_lock);
+    bool resync = raid_load(&a->resync_pos) != UINT64_MAX;
+    bool work = resync || rebuilding(a) || take_spare(a);
+    tlock_unlock(&a->meta_lock);
+    if (work && !a->stopping && !raid_load(&a->failed))
+        raid_store(&a->sync_job, job_start(a->home, resync ? "resync" : "rebuild", a->bdev.name,
+                                           true, sync_job, a));
+    else
+        raid_task_end(a, &a->sync_runs);
+}
+
+void raid_sync_next(struct raid_array *a)
+{
+    if (!a->level->redundant || a->read_only || a->stopping || raid_load(&a->failed))
+        return;
+    raid_task(a, &a->sync_runs, "raid-sync", next_task);
+}
