@@ -12,6 +12,13 @@
 
 static char address[4200];
 
+/* Where a user's daemon listens: $XDG_RUNTIME_DIR, else its state folder. */
+static bool try_socket(const char *dir, const char *below)
+{
+    snprintf(address, sizeof address, "unix:%s%s/orion/api.sock", dir, below);
+    return *dir == '/' && !access(address + 5, F_OK);
+}
+
 void api_set_address(const char *given)
 {
     const char *run = getenv("XDG_RUNTIME_DIR");
@@ -21,11 +28,10 @@ void api_set_address(const char *given)
         snprintf(address, sizeof address, "%s", given);
         return;
     }
-    if (geteuid() && run && *run) {
-        snprintf(address, sizeof address, "unix:%s/orion/api.sock", run);
-        if (!access(address + 5, F_OK))
-            return;
-    }
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (geteuid() && ((run && try_socket(run, "")) || (state && try_socket(state, "")) ||
+                      (home && try_socket(home, "/.local/state"))))
+        return;
     snprintf(address, sizeof address, "unix:/run/orion/api.sock");
 }
 
