@@ -74,6 +74,8 @@ void control_call_clear(struct control_call *call);
 /* The fields of a request: a JSON object (NULL: empty) or name=value text. All wrong fields are
  * collected in call->errors; -1 with the first of them in *e. */
 int control_opts_json(struct control_call *call, struct json_object *body, struct err *e);
+/* One field: its JSON type must be that of the option. */
+int control_field_json(struct opts *o, const char *name, struct json_object *v, struct err *e);
 struct control_pair {
     const char *name, *value;
 };

@@ -142,7 +142,7 @@ static int put_list(struct opts *o, const char *name, struct json_object *v, str
     return opts_put_list(o, name, list, (unsigned)n, e);
 }
 
-static int put_value(struct opts *o, const char *name, struct json_object *v, struct err *e)
+int control_field_json(struct opts *o, const char *name, struct json_object *v, struct err *e)
 {
     const struct opt *opt = opts_find(o->table, name);
     if (!opt)
@@ -201,7 +201,7 @@ int control_opts_json(struct control_call *call, struct json_object *body, struc
     call->opts = opts_new(table);
     json_object_object_foreach(body, name, value)
     {
-        if (put_value(call->opts, name, value, &one))
+        if (control_field_json(call->opts, name, value, &one))
             note(call, &one, e);
     }
     json_object_put(empty);

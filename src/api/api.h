@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_API_API_H
+#define ORION_API_API_H
+
+#include "base/err.h"
+
+/*
+ * HTTP on the main reactor: REST on unix sockets (peer credentials: root, our own uid and the group
+ * orion may do everything, others nothing), and a read-only listener for scraping. libmicrohttpd
+ * parses; every request runs as a task and ends in control. No logic here.
+ */
+enum { API_ADDRS_MAX = 8 };
+enum { API_BODY_MAX = 1 << 20, API_JSON_DEPTH = 16, API_CONNECTIONS_MAX = 512 };
+
+struct api_opts {
+    const char *addr[API_ADDRS_MAX]; /* "unix:PATH" */
+    unsigned addr_count;
+    const char *metrics; /* HOST:PORT on loopback, or NULL */
+};
+
+/* T. Listens; until control is ready only /healthz and /readyz are answered. */
+int api_start(const struct api_opts *opts, struct err *e);
+/* T. Stops listening, lets running requests end, closes all. */
+void api_stop(void);
+
+#endif

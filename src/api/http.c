@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "api/http.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <grp.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/net.h"
+#include "reactor/task.h"
+
+/*
+ * libmicrohttpd in external epoll mode: its epoll fd is watched by the main reactor, its time-outs
+ * are a timer. Connections come from our own listeners. A request is suspended while its task runs.
+ */
+struct server {
+    struct MHD_Daemon *daemon;
+    struct fdwatch *watch;
+    struct rtimer timer;
+    struct rdefer kick;
+    struct net_listener *listener[API_ADDRS_MAX];
+    unsigned listeners;
+    unsigned running; /* requests with a task */
+    bool full;
+};
+static struct server rest, scrape;
+static gid_t orion_gid = (gid_t)-1;
+
+struct exchange { /* one request; belongs to libmicrohttpd's connection */
+    struct http_request r;
+    struct server *server;
+    struct MHD_Connection *connection;
+    bool seen, started, done;
+};
+
+/* ---- the loop */
+
+static void turn(void *arg);
+
+static void turn_timer(void *arg)
+{
+    turn(arg);
+}
+
+static void turn_watch(void *arg, unsigned events)
+{
+    (void)events;
+    turn(arg);
+}
+
+static void turn(void *arg)
+{
+    struct server *s = arg;
+    MHD_UNSIGNED_LONG_LONG ms;
+    if (!s->daemon)
+        return;
+    MHD_run(s->daemon);
+    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+        rtimer_arm(&s->timer, ms * 1000, turn_timer, s);
+    else
+        rtimer_disarm(&s->timer);
+}
+
+static void kick(struct server *s)
+{
+    if (!reactor_defer_pending(&s->kick))
+        reactor_defer(&s->kick, turn, s);
+}
+
+/* ---- who is there */
+
+static bool in_group(int fd, gid_t gid)
+{
+    gid_t groups[256];
+    socklen_t len = sizeof groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
+        return false;
+    for (unsigned i = 0; i < len / sizeof *groups; i++)
+        if (groups[i] == gid)
+            return true;
+    return false;
+}
+
+/* Root, our own uid, and the group orion. */
+static bool peer_allowed(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred cred;
+    socklen_t len = sizeof cred;
+    if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+        return false;
+    if (cred.uid == 0 || cred.uid == geteuid())
+        return true;
+    return orion_gid != (gid_t)-1 &&
+           (cred.gid == orion_gid || in_group(info->connect_fd, orion_gid));
+}
+
+/* ---- requests */
+
+static void run_request(void *arg)
+{
+    struct exchange *x = arg;
+    http_route(&x->r);
+    x->done = true;
+    x->server->running--;
+    MHD_resume_connection(x->connection);
+    kick(x->server);
+}
+
+static const char *header(struct MHD_Connection *c, const char *name)
+{
+    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
+}
+
+static void start_request(struct exchange *x, const char *method)
+{
+    struct http_request *r = &x->r;
+    x->started = true;
+    r->method = strcmp(method, "HEAD") ? method : "GET";
+    r->if_match = header(x->connection, "If-Match");
+    r->if_none_match = header(x->connection, "If-None-Match");
+    r->content_type = header(x->connection, "Content-Type");
+    r->full = x->server->full;
+    r->allowed = !r->full || peer_allowed(x->connection);
+    x->server->running++;
+    MHD_suspend_connection(x->connection);
+    task_start(reactor_main(), "request", run_request, x);
+}
+
+static void add(struct MHD_Response *m, const char *name, const char *value)
+{
+    if (value && *value)
+        MHD_add_response_header(m, name, value);
+}
+
+static enum MHD_Result answer(struct exchange *x)
+{
+    struct http_request *r = &x->r;
+    struct MHD_Response *m =
+        MHD_create_response_from_buffer(r->reply_len, r->reply, MHD_RESPMEM_MUST_FREE);
+    if (!m)
+        return MHD_NO;
+    r->reply = NULL;
+    add(m, "Content-Type", r->type);
+    add(m, "ETag", r->etag);
+    add(m, "Location", r->location);
+    add(m, "Allow", r->allow);
+    add(m, "Cache-Control", "no-store");
+    add(m, "Retry-After", r->status == 503 ? "1" : NULL);
+    enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)r->status, m);
+    MHD_destroy_response(m);
+    return rc;
+}
+
+static void take_body(struct http_request *r, const char *data, size_t size)
+{
+    if (r->body_len + size > API_BODY_MAX)
+        r->body_too_large = true;
+    if (r->body_too_large)
+        return; /* read and dropped: the answer says why */
+    r->body = xrealloc(r->body, r->body_len + size + 1);
+    memcpy(r->body + r->body_len, data, size);
+    r->body_len += size;
+    r->body[r->body_len] = 0;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **context)
+{
+    struct exchange *x = *context;
+    (void)arg, (void)url, (void)version;
+    if (!x->seen) {
+        x->seen = true;
+        return MHD_YES;
+    }
+    if (*size) {
+        take_body(&x->r, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    assert(c == x->connection);
+    if (x->done)
+        return answer(x);
+    if (!x->started)
+        start_request(x, method);
+    return MHD_YES;
+}
+
+/* The first thing of a request: its line as it came, before anything is decoded. */
+static void *on_line(void *arg, const char *uri, struct MHD_Connection *c)
+{
+    struct exchange *x = xcalloc(1, sizeof *x);
+    x->server = arg;
+    x->connection = c;
+    size_t n = strcspn(uri, "?");
+    x->r.path = xasprintf("%.*s", (int)n, uri);
+    if (uri[n])
+        x->r.query = xstrdup(uri + n + 1);
+    return x;
+}
+
+static void on_end(void *arg, struct MHD_Connection *c, void **context,
+                   enum MHD_RequestTerminationCode why)
+{
+    struct exchange *x = *context;
+    (void)arg, (void)c, (void)why;
+    if (!x)
+        return;
+    *context = NULL;
+    assert(!x->started || x->done);
+    free(x->r.path);
+    free(x->r.query);
+    free(x->r.body);
+    free(x->r.reply);
+    free(x);
+}
+
+static void on_log(void *arg, const char *fmt, va_list ap)
+{
+    char line[300];
+    (void)arg;
+    vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = 0;
+    log_debug("api", "%s", line);
+}
+
+/* ---- life */
+
+static void on_accept(int fd, const struct net_addr *peer, struct net_listener *l, void *arg)
+{
+    struct server *s = arg;
+    (void)l;
+    /* It owns the fd now, and closes it when it fails. */
+    MHD_add_connection(s->daemon, fd, (const struct sockaddr *)&peer->ss, peer->len);
+    kick(s);
+}
+
+static int server_open(struct server *s, bool full, struct err *e)
+{
+    *s = (struct server){.full = full};
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+        NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_NOTIFY_COMPLETED, on_end, s,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        60u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
+    if (!s->daemon)
+        return err_set(e, ERR_INTERNAL, "", "cannot start the HTTP server");
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    s->watch = fdwatch_new(info->epoll_fd, FD_READ, turn_watch, s);
+    return 0;
+}
+
+static void server_unlisten(struct server *s)
+{
+    while (s->listeners)
+        net_unlisten(&s->listener[--s->listeners]);
+}
+
+static void server_close(struct server *s)
+{
+    if (!s->daemon)
+        return;
+    server_unlisten(s);
+    /* A suspended connection may not be there at the end. */
+    while (s->running)
+        task_sleep_us(1000);
+    turn(s);
+    fdwatch_free(&s->watch);
+    reactor_defer_cancel(&s->kick);
+    rtimer_free(&s->timer);
+    MHD_stop_daemon(s->daemon);
+    s->daemon = NULL;
+}
+
+static int listen_rest(const char *addr, struct err *e)
+{
+    if (strncmp(addr, "unix:", 5))
+        return err_set(e, ERR_UNSUPPORTED, "api",
+                       "--api %s: the API is served on unix:PATH only; TCP needs TLS and "
+                       "authentication, which are not built in",
+                       addr);
+    struct net_listener *l = net_listen(addr, 0, "api", on_accept, &rest, e);
+    if (!l)
+        return -1;
+    rest.listener[rest.listeners++] = l;
+    /* Everyone may connect; who may do something is decided by the peer's credentials. */
+    if (chmod(addr + 5, 0666))
+        log_warn("api", "cannot set the mode of %s: %s", addr + 5, strerror(errno));
+    return 0;
+}
+
+static int listen_scrape(const char *addr, struct err *e)
+{
+    struct net_addr parsed;
+    if (net_addr_parse(addr, 0, "metrics", &parsed, e))
+        return -1;
+    if (!net_addr_is_local(&parsed) || parsed.ss.ss_family == AF_UNIX)
+        return err_set(e, ERR_UNSUPPORTED, "metrics",
+                       "--metrics %s: expected HOST:PORT on loopback; other addresses need TLS and "
+                       "authentication, which are not built in",
+                       addr);
+    struct net_listener *l = net_listen(addr, 0, "metrics", on_accept, &scrape, e);
+    if (!l)
+        return -1;
+    scrape.listener[scrape.listeners++] = l;
+    char bound[160];
+    log_info("api", "metrics on http://%s/metrics",
+             net_addr_format(net_listener_addr(l), bound, sizeof bound));
+    return 0;
+}
+
+int api_start(const struct api_opts *opts, struct err *e)
+{
+    struct group *g = getgrnam("orion");
+    if (g)
+        orion_gid = g->gr_gid;
+    if (server_open(&rest, true, e) || server_open(&scrape, false, e))
+        return -1;
+    for (unsigned i = 0; i < opts->addr_count; i++)
+        if (listen_rest(opts->addr[i], e))
+            return -1;
+    return opts->metrics ? listen_scrape(opts->metrics, e) : 0;
+}
+
+void api_stop(void)
+{
+    server_close(&rest);
+    server_close(&scrape);
+}

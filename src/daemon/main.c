@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "control/control.h"
+#include "daemon/modules.h"
+#include "daemon/notify.h"
+#include "daemon/options.h"
+#include "net/net.h"
+#include "reactor/task.h"
+
+static struct options options;
+static int exit_status;
+static bool started, stopping;
+static int signal_fd = -1;
+static struct fdwatch *signal_watch;
+static struct rtimer watchdog;
+
+/* ---- before anything runs */
+
+static int make_folder(const char *path, struct err *e)
+{
+    autofree char *copy = xstrdup(path);
+    for (char *p = copy + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (mkdir(copy, 0700) && errno != EEXIST)
+            return err_set(e, ERR_IO, "state_dir", "cannot make %s: %s", copy, strerror(errno));
+        *p = '/';
+    }
+    if (mkdir(copy, 0700) && errno != EEXIST)
+        return err_set(e, ERR_IO, "state_dir", "cannot make %s: %s", copy, strerror(errno));
+    return 0;
+}
+
+/* Every client and every device takes descriptors. */
+static void raise_limits(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == r.rlim_max)
+        return;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r))
+        log_warn("daemon", "cannot raise the limit of open files: %s", strerror(errno));
+}
+
+static void apply_log_level(void)
+{
+    enum log_level level;
+    if (log_level_parse(options_str(&options, "log"), &level))
+        log_set_level(level);
+}
+
+/* Signals come as reads of a descriptor; blocked before any thread starts. */
+static int block_signals(struct err *e)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signal_fd < 0)
+        return err_set(e, ERR_IO, "", "cannot watch signals: %s", strerror(errno));
+    return 0;
+}
+
+/* ---- the end */
+
+static void stop_task(void *arg)
+{
+    (void)arg;
+    while (!started)
+        task_sleep_us(10000);
+    notify_send("STOPPING=1\nSTATUS=stopping");
+    log_info("daemon", "stopping");
+    control_stop();
+    api_stop();
+    control_close();
+    rtimer_free(&watchdog);
+    fdwatch_free(&signal_watch);
+    log_info("daemon", "stopped");
+    reactors_quit();
+}
+
+static void stop(void)
+{
+    if (stopping)
+        return;
+    stopping = true;
+    task_start(reactor_main(), "stop", stop_task, NULL);
+}
+
+static void reload(void)
+{
+    struct err e;
+    if (options_read_file(&options, &e)) {
+        log_error("daemon", "the configuration stays as it was: %s", e.msg);
+        return;
+    }
+    apply_log_level();
+    log_info("daemon", "configuration read again; log level %s, the rest holds from the next start",
+             log_level_name(log_get_level()));
+}
+
+static void on_signal(void *arg, unsigned events)
+{
+    struct signalfd_siginfo si;
+    (void)arg, (void)events;
+    while (read(signal_fd, &si, sizeof si) == sizeof si) {
+        if (si.ssi_signo == SIGHUP)
+            reload();
+        else
+            stop();
+    }
+}
+
+/* ---- the start */
+
+static void progress(const char *text)
+{
+    /* A long replay is no hang. */
+    notify_send("STATUS=starting: %s\nEXTEND_TIMEOUT_USEC=60000000", text);
+}
+
+/* Fed only if every reactor answered since: a hang of one of them is a hang of the daemon. */
+static void feed_watchdog(void *arg)
+{
+    uint64_t us = notify_watchdog_us();
+    (void)arg;
+    if (!started)
+        notify_send("EXTEND_TIMEOUT_USEC=60000000");
+    if (reactors_max_lag() < us * 1000 / 2)
+        notify_send("WATCHDOG=1");
+    rtimer_arm(&watchdog, us / 4, feed_watchdog, NULL);
+}
+
+static int open_all(struct err *e)
+{
+    struct control_opts control = {.state_dir = options_str(&options, "state_dir"),
+                                   .drivers = modules_drivers,
+                                   .reactors = reactor_count(),
+                                   .progress = progress};
+    struct api_opts api = {.metrics = options_str(&options, "metrics")};
+    char *const *addr = options_list(&options, "api", &api.addr_count);
+    for (unsigned i = 0; i < api.addr_count; i++)
+        api.addr[i] = addr[i];
+    return control_open(&control, e) || api_start(&api, e) ? -1 : 0;
+}
+
+static void start_task(void *arg)
+{
+    struct err e = {0};
+    (void)arg;
+    if (open_all(&e)) {
+        log_error("daemon", "%s", e.msg);
+        exit_status = 1;
+        started = true;
+        stop();
+        return;
+    }
+    control_start();
+    net_inherit_close_rest();
+    started = true;
+    log_info("daemon", "oriond %s is ready state_dir=%s reactors=%u", ORION_VERSION,
+             options_str(&options, "state_dir"), reactor_count());
+    notify_send("READY=1\nSTATUS=ready");
+}
+
+static int run(struct err *e)
+{
+    struct reactor_opts reactors = {.count = (unsigned)options_u64(&options, "reactors"),
+                                    .spin_us = (unsigned)options_u64(&options, "spin_us")};
+    const char *state_dir = options_str(&options, "state_dir");
+    if (!state_dir)
+        return err_set(e, ERR_INVALID, "state_dir", "--state-dir is needed: HOME is not set");
+    umask(0077);
+    raise_limits();
+    if (make_folder(state_dir, e) || block_signals(e) || reactors_start(&reactors, e))
+        return -1;
+    signal_watch = fdwatch_new(signal_fd, FD_READ, on_signal, NULL);
+    if (notify_watchdog_us())
+        feed_watchdog(NULL);
+    task_start(reactor_main(), "start", start_task, NULL);
+    reactors_run();
+    reactors_stop();
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    if (options_parse(&options, argc, argv))
+        return 2;
+    if (options.version || options.help) {
+        if (options.help)
+            options_usage();
+        else
+            puts("oriond " ORION_VERSION);
+        options_free(&options);
+        return 0;
+    }
+    notify_init();
+    net_inherit();
+    log_set_journal(!options.foreground && getenv("JOURNAL_STREAM"));
+    int rc = options_read_file(&options, &e);
+    if (!rc) {
+        apply_log_level();
+        rc = options.check_config ? 0 : run(&e);
+    }
+    if (rc) {
+        log_error("daemon", "%s", e.msg);
+        exit_status = 1;
+    } else if (options.check_config) {
+        puts("the configuration is good");
+    }
+    if (signal_fd >= 0)
+        close(signal_fd);
+    options_free(&options);
+    return exit_status;
+}
