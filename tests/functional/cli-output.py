@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What orionctl prints: JSON as REST answers, tables for people."""
+import json
+import re
+
+from orion import Orion, run
+
+IQN = 'iqn.2026-01.com.example:t'
+
+
+def furnish(o):
+    """One of each."""
+    o.mem('d0', 'd1', 'd2')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+    o.ctl('pool', 'create', 'p', '--devices', 'a0')
+    o.ctl('volume', 'create', 'p/v', '--size', '16M')
+    o.nbd('x', 'p/v')
+    o.iscsi(IQN, 'd2')
+    o.ctl('iscsi', 'acl', IQN, 'iqn.2026-01.com.example:i')
+
+
+SHOWS = (('device', 'd0'), ('array', 'a0'), ('pool', 'p'), ('volume', 'p/v'), ('nbd', 'x'), ('iscsi', IQN))
+
+
+def columns(o, *verb):
+    text = o.ctl(*verb, '--help', json_out=False)
+    return set(re.findall(r'^  [* ] (\S+)', text[text.index('Columns'):], re.M))
+
+
+def test_json_is_what_rest_answers():
+    with Orion() as o:
+        furnish(o)
+        for noun, path in (('device', '/v1/devices'), ('array', '/v1/arrays'), ('pool', '/v1/pools'),
+                           ('volume', '/v1/pools/p/volumes'), ('nbd', '/v1/nbd/exports'),
+                           ('iscsi', '/v1/iscsi/targets'), ('session', '/v1/sessions'),
+                           ('job', '/v1/jobs')):
+            rest, cli = o.http('GET', path).json, o.ctl(noun, 'list')
+            assert cli == rest, (noun, cli, rest)
+            assert set(cli) == {'items', 'next'} and cli['next'] is None, noun
+
+
+def test_every_key_is_told_in_the_help():
+    with Orion() as o:
+        furnish(o)
+        for noun, name in SHOWS:
+            keys, told = set(o.ctl(noun, 'show', name)), columns(o, noun, 'show')
+            told = {k for k in told if '/' not in k} - {'changed'}
+            assert keys == told, '%s: not told %s, not answered %s' % (noun, keys - told, told - keys)
+
+
+def test_sizes_are_bytes_and_times_are_rfc_3339():
+    with Orion() as o:
+        furnish(o)
+        assert o.ctl('device', 'show', 'd0')['size'] == 64 << 20
+        assert o.ctl('volume', 'show', 'p/v')['size'] == 16 << 20
+        started = o.ctl('status')['started']
+        assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)', started), started
+
+
+def test_tables_are_aligned_and_can_be_cut_down():
+    with Orion() as o:
+        o.mem('d0')
+        o.mem('longer-name', size='1G')
+        lines = o.ctl('device', 'list', json_out=False).splitlines()
+        assert lines[0].split()[:4] == ['NAME', 'TYPE', 'STATE', 'SIZE'], lines
+        assert len({line.index('mem') for line in lines[1:]}) == 1, lines
+        text = o.ctl('device', 'list', '--noheadings', '-o', 'name,size', '--units', 'm', json_out=False)
+        assert [line.split() for line in text.splitlines()] == [['d0', '64.00'], ['longer-name', '1024.00']]
+        text = o.ctl('device', 'show', 'd0', '-o', 'size', '--units=b', json_out=False)
+        assert text.split() == ['size', str(64 << 20)], text
+        assert o.ctl('device', 'show', 'd0', '-o', 'name') == {'name': 'd0'}
+        assert 'UUID' in o.ctl('device', 'list', '-o', '+uuid', json_out=False).splitlines()[0]
+
+
+def test_options_may_be_joined_or_apart():
+    with Orion() as o:
+        o.ctl('device', 'add', 'd0', '--type=mem', '--size=16M')
+        o.ctl('device', 'add', 'd1', '--type', 'mem', '--size', '16m')
+        assert o.ctl('device', 'show', 'd0')['size'] == o.ctl('device', 'show', 'd1')['size']
+
+
+def test_a_size_without_a_letter_is_refused_with_a_hint():
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        text = o.ctl('array', 'create', 'a0', '--level', 'raid0', '--members', 'd0,d1', '--chunk', '64',
+                     expect=1)
+        assert 'chunk' in text and '64K' in text, text
+        assert o.ctl('array', 'list')['items'] == []
+
+
+def test_the_tree_shows_who_stands_on_whom():
+    with Orion() as o:
+        furnish(o)
+        text = o.ctl('tree', json_out=False)
+        order = [text.index(word) for word in ('pool p ', 'volume p/v', 'nbd x', 'array a0', 'device d0')]
+        assert order == sorted(order), text
+        tree = o.ctl('tree')
+        assert [n['name'] for n in tree] == ['p', 'd2'], tree
+        assert tree[1]['children'][0]['kind'] == 'iscsi', tree
+
+
+def test_config_show_is_json_and_names_everything():
+    with Orion() as o:
+        furnish(o)
+        text = o.ctl('config', 'show', json_out=False)
+        json.loads(text)
+        for word in ('d0', 'a0', 'p/v', IQN):
+            assert '"%s' % word in text or '"%s"' % word.split('/')[-1] in text, (word, text)
+
+
+def test_versions_are_told_with_and_without_a_daemon():
+    with Orion() as o:
+        v = o.ctl('version')
+        assert v['orionctl'] and v['oriond'] == v['orionctl'], v
+        o.stop()
+        assert o.ctl('version')['oriond'] is None
+
+
+def test_events_tell_what_happened():
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+        o.ctl('array', 'fail', 'a0', 'd1')
+        events = o.ctl('events')['items']
+        assert any('a0' in e['object'] or 'a0' in e['message'] for e in events), events
+        last = events[-1]['id']
+        assert o.ctl('events', '--after', last)['items'] == []
+
+
+def test_nothing_is_in_flight_when_idle():
+    with Orion() as o:
+        furnish(o)
+        assert o.ctl('debug', 'inflight') == {'items': [], 'next': None}
+
+
+run(*[f for n, f in sorted(globals().items()) if n.startswith('test_')])
