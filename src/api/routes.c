@@ -92,7 +92,8 @@ void http_reply_text(struct http_request *r, int status, const char *type, char 
 void http_reply_json(struct http_request *r, int status, struct json_object *o)
 {
     size_t n;
-    const char *text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN, &n);
+    const char *text = json_object_to_json_string_length(
+        o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &n);
     char *line = xasprintf("%s\n", text);
     http_reply_text(r, status, "application/json", line, n + 1);
     json_object_put(o);

@@ -24,7 +24,8 @@ static const char *const kind_name[] = {"snapshot", "journal"};
 char *journal_line(struct json_object *record, size_t *len_r)
 {
     size_t n;
-    const char *text = json_object_to_json_string_length(record, JSON_C_TO_STRING_PLAIN, &n);
+    const char *text = json_object_to_json_string_length(
+        record, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &n);
     char *line = xcalloc(1, n + 11);
     sprintf(line, "%08x ", crc32c(0, text, n));
     memcpy(line + 9, text, n);
