@@ -12,170 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "targets/nbd/nbd_private.h"
-
-static struct nbd_lane lanes[REACTOR_MAX];
-
-enum { POOL_MAX = 2048, WATCHDOG_US = 1000000 };
-
-/* ---- lanes and requests */
-
-struct nbd_lane *nbd_lane_get(unsigned reactor)
-{
-    return &lanes[reactor];
-}
-
-void nbd_lane_init(unsigned reactor, uint64_t mem_max)
-{
-    struct nbd_lane *lane = &lanes[reactor];
-    *lane = (struct nbd_lane){.index = reactor, .mem_max = mem_max};
-    lane->iov = xcalloc(NBD_SEND_IOV, sizeof *lane->iov);
-    lane->heads = xcalloc(NBD_SEND_REPLIES, sizeof *lane->heads);
-    list_init(&lane->conns);
-    list_init(&lane->flush);
-    list_init(&lane->waiters);
-}
-
-void nbd_lane_fini(void *unused)
-{
-    (void)unused;
-    struct nbd_lane *lane = &lanes[reactor_self_index()];
-    assert(list_empty(&lane->conns) && !lane->mem);
-    while (lane->free_reqs) {
-        struct nbd_req *req = lane->free_reqs;
-        lane->free_reqs = req->next;
-        free(req);
-    }
-    lane->free_count = 0;
-    for (unsigned i = 0; i < NBD_BATCH_SLOTS; i++)
-        iobuf_put(&lane->batch[i]);
-    rtimer_free(&lane->watchdog);
-    reactor_defer_cancel(&lane->hook);
-    free(lane->heads);
-    free(lane->iov);
-    lane->heads = NULL;
-    lane->iov = NULL;
-}
-
-static struct nbd_req *req_new(struct nbd_conn *c)
-{
-    struct nbd_lane *lane = c->lane;
-    struct nbd_req *req = lane->free_reqs;
-    if (req) {
-        lane->free_reqs = req->next;
-        lane->free_count--;
-    } else {
-        req = calloc(1, sizeof *req);
-        if (!req) {
-            nbd_conn_close(c, "out of memory");
-            return NULL;
-        }
-    }
-    req->conn = c;
-    req->buf = NULL;
-    req->next = NULL;
-    req->held = 0;
-    req->error = NBD_OK;
-    c->depth++;
-    return req;
-}
-
-void nbd_req_free(struct nbd_req *req)
-{
-    struct nbd_lane *lane = req->conn->lane;
-    nbd_req_unhold(req);
-    iobuf_put(&req->buf);
-    req->conn->depth--;
-    if (lane->free_count >= POOL_MAX) {
-        free(req);
-        return;
-    }
-    req->next = lane->free_reqs;
-    lane->free_reqs = req;
-    lane->free_count++;
-}
-
-/* ---- memory and turns */
-
-static bool mem_fits(const struct nbd_conn *c, uint32_t len)
-{
-    const struct nbd_lane *lane = c->lane;
-    if (c->mem + len <= NBD_MEM_SHARE)
-        return true;
-    if (c->mem && c->mem + len > NBD_MEM_CONN)
-        return false;
-    return lane->mem + len <= lane->mem_max;
-}
-
-/* Lets the first in the queue try again, as many as there is room for. */
-static void wake_waiters(struct nbd_lane *lane)
-{
-    uint64_t promised = 0;
-    struct nbd_conn *c;
-    list_for_each (c, &lane->waiters, wait_link) {
-        if (lane->mem + promised + c->need > lane->mem_max)
-            break;
-        promised += c->need;
-        nbd_conn_resume(c);
-    }
-}
-
-static void drop_stalled(void *arg)
-{
-    struct nbd_lane *lane = arg;
-    struct nbd_conn *c, *tmp;
-    uint64_t now = clock_ns();
-    lane->watchdog_armed = !list_empty(&lane->waiters);
-    if (!lane->watchdog_armed)
-        return;
-    rtimer_arm(&lane->watchdog, WATCHDOG_US, drop_stalled, lane);
-    wake_waiters(lane);
-    /* One at a time: closing it may let the others go on. */
-    list_for_each_safe (c, tmp, &lane->conns, lane_link) {
-        if ((c->replies || c->load) && now > c->progress_ns + NBD_STALL_S * 1000000000ull) {
-            nbd_conn_close(c, "stalled while it held memory that others wait for");
-            return;
-        }
-    }
-}
-
-static void wait_for_mem(struct nbd_conn *c, uint32_t len)
-{
-    c->need = len;
-    if (list_empty(&c->wait_link))
-        list_add_tail(&c->lane->waiters, &c->wait_link);
-    if (!c->lane->watchdog_armed)
-        rtimer_arm(&c->lane->watchdog, WATCHDOG_US, drop_stalled, c->lane);
-    c->lane->watchdog_armed = true;
-}
-
-static void hold(struct nbd_req *req, uint32_t len)
-{
-    req->held = len;
-    req->conn->mem += len;
-    req->conn->lane->mem += len;
-}
-
-void nbd_req_unhold(struct nbd_req *req)
-{
-    struct nbd_lane *lane = req->conn->lane;
-    if (!req->held)
-        return;
-    req->conn->mem -= req->held;
-    lane->mem -= req->held;
-    req->held = 0;
-    if (list_empty(&lane->waiters))
-        return;
-    uint64_t promised = 0;
-    struct nbd_conn *c, *tmp;
-    list_for_each_safe (c, tmp, &lane->waiters, wait_link) {
-        if (lane->mem + promised + c->need > lane->mem_max)
-            break;
-        promised += c->need;
-        nbd_conn_resume(c);
-    }
-}
 
 /* May the request at the head begin now? If not, arranges for another try. */
 static bool admit(struct nbd_conn *c, uint32_t data)
@@ -193,9 +30,9 @@ static bool admit(struct nbd_conn *c, uint32_t data)
     }
     bool overtakes = !list_empty(&c->lane->waiters) && list_empty(&c->wait_link) &&
                      c->mem + data > NBD_MEM_SHARE;
-    if (data && (overtakes || !mem_fits(c, data))) {
+    if (data && (overtakes || !nbd_mem_fits(c, data))) {
         if (!c->mem || c->mem + data <= NBD_MEM_CONN)
-            wait_for_mem(c, data);
+            nbd_mem_wait(c, data);
         return false; /* else one of its own replies resumes it */
     }
     list_del(&c->wait_link);
@@ -344,14 +181,14 @@ static enum nbd_error check(struct nbd_conn *c, const struct nbd_request *q)
 static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error,
                     const uint8_t *p, size_t len, struct iobuf *batch)
 {
-    struct nbd_req *req = req_new(c);
+    struct nbd_req *req = nbd_req_new(c);
     if (!req)
         return 0;
     req->wire = *q;
     req->error = error;
     if (q->type == NBD_CMD_WRITE && q->length) {
         if (!error)
-            hold(req, q->length);
+            nbd_req_hold(req, q->length);
         if (lend(c, req, p, len, batch))
             return q->length;
         begin_write(c, req);
@@ -361,7 +198,7 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
         req->buf = iobuf_get(q->length);
         error = req->buf ? NBD_OK : NBD_ENOMEM;
         if (req->buf) {
-            hold(req, q->length);
+            nbd_req_hold(req, q->length);
             req->iov = (struct iovec){req->buf->data, q->length};
         }
     }
@@ -577,7 +414,7 @@ void nbd_conn_resume(struct nbd_conn *c)
 void nbd_conn_start(void *conn)
 {
     struct nbd_conn *c = conn;
-    c->lane = &lanes[c->reactor];
+    c->lane = nbd_lane_get(c->reactor);
     c->replies_end = &c->replies;
     c->want = NBD_RECV_MIN;
     c->progress_ns = reactor_now();
@@ -603,7 +440,7 @@ static void stop_reading(struct nbd_conn *c)
     c->blocked = false;
     if (!list_empty(&c->wait_link)) {
         list_del(&c->wait_link);
-        wake_waiters(c->lane);
+        nbd_lane_wake(c->lane);
     }
     stash_drop(c);
 }

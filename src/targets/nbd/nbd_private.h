@@ -163,18 +163,28 @@ unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id);
 void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
                      void *arg);
 
-/* ---- nbd_conn.c, the connection's reactor */
+/* ---- nbd_lane.c, the lane's reactor */
 struct nbd_lane *nbd_lane_get(unsigned reactor);
 void nbd_lane_init(unsigned reactor, uint64_t mem_max); /* main, before any connection */
-void nbd_lane_fini(void *unused);                       /* on the lane's reactor */
-void nbd_conn_start(void *conn);                        /* post from main */
-void nbd_conn_stop(void *conn);                         /* post from main */
+void nbd_lane_fini(void *unused);
+/* NULL: out of memory, and the connection was closed for it. */
+struct nbd_req *nbd_req_new(struct nbd_conn *c);
+void nbd_req_free(struct nbd_req *req);
+/* Counts memory as held by a request; gives it back, and lets those go on who waited for it. */
+void nbd_req_hold(struct nbd_req *req, uint32_t len);
+void nbd_req_unhold(struct nbd_req *req);
+/* May the connection hold `len` more bytes? Asks to be resumed when it may. */
+bool nbd_mem_fits(const struct nbd_conn *c, uint32_t len);
+void nbd_mem_wait(struct nbd_conn *c, uint32_t len);
+/* Lets the first of those who wait try again, as many as there is room for. */
+void nbd_lane_wake(struct nbd_lane *lane);
+
+/* ---- nbd_conn.c, the connection's reactor */
+void nbd_conn_start(void *conn); /* post from main */
+void nbd_conn_stop(void *conn);  /* post from main */
 void nbd_conn_leave(struct nbd_conn *c);
 void nbd_conn_close(struct nbd_conn *c, const char *why); /* why: logged, or NULL */
 void nbd_conn_watch(struct nbd_conn *c, unsigned events);
-/* Gives the memory back that a request holds, and lets those go on who waited for it. */
-void nbd_req_unhold(struct nbd_req *req);
-void nbd_req_free(struct nbd_req *req);
 void nbd_conn_resume(struct nbd_conn *c);
 /* Closes a leaving connection that has nothing more to do, and reports a closed one gone. Last use
  * of c by the caller. */

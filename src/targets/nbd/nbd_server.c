@@ -114,8 +114,11 @@ void nbd_server_gone(void *conn)
     c->export->connections--;
     log_debug("nbd", "session ends session=%llu", (unsigned long long)c->id);
     struct gone_wait *w;
-    list_for_each (w, &gone_waits, link)
-        task_wake(w->task);
+    list_for_each (w, &gone_waits, link) {
+        if (!w->woken)
+            task_wake(w->task);
+        w->woken = true;
+    }
     /* A stop post may still be on its way to the reactor: it goes first, then the memory. */
     if (c->stopping)
         reactor_post(reactor_get(c->reactor), &c->start_post, stop_is_over, c);

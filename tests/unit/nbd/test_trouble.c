@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Clients that misbehave, and devices that go away: what it costs, and whom. */
+#include "nbd/client.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "block/stats.h"
+#include "drivers/fault/fault.h"
+#include "reactor/iobuf.h"
+#include "targets/nbd/nbd_private.h"
+#include "targets/target.h"
+
+static struct bdev *fault_server(const char *rules)
+{
+    char options[200];
+    device(&mem_driver, "m", "size=64M");
+    snprintf(options, sizeof options, "on=m%s%s", *rules ? ",rules=" : "", rules);
+    struct bdev *f = device(&fault_driver, "f", options);
+    server_begin();
+    export_device("f", "f", false);
+    return f;
+}
+
+static void fault_server_end(void)
+{
+    server_end();
+    remove_device("f");
+    remove_device("m");
+}
+
+static void wait_held(struct bdev *f, unsigned n)
+{
+    for (unsigned i = 0; i < 3000 && fault_held(f) != n; i++)
+        task_sleep_us(1000);
+    check_int(fault_held(f), n);
+}
+
+static void send_eight(void *arg)
+{
+    int fd = connect_to("f");
+    for (unsigned i = 0; i < 8; i++)
+        send_request(fd, NBD_CMD_READ, 0, i, i * 65536, 65536);
+    *(int *)arg = fd;
+}
+
+HARNESS_TEST(a_client_that_vanishes_in_mid_request_leaves_nothing_behind)
+{
+    int fd;
+    struct bdev *f = fault_server("read:hold");
+    client(send_eight, &fd);
+    wait_held(f, 8);
+    close(fd);
+    task_sleep_us(20000);
+    check_int(bdev_inflight(f), 8); /* there is no cancel: they end in their own time */
+    fault_release(f);
+    wait_sessions(0);
+    fault_server_end(); /* asserts that no buffer and no request is left */
+}
+
+static void half_payload(void *arg)
+{
+    uint8_t b[100000] = {0};
+    int fd = connect_to("f");
+    send_request(fd, NBD_CMD_WRITE, 0, 1, 0, 1 << 20);
+    send_bytes(fd, b, sizeof b);
+    *(int *)arg = fd;
+}
+
+HARNESS_TEST(a_client_that_vanishes_in_mid_payload_leaves_nothing_behind)
+{
+    int fd;
+    struct bdev *f = fault_server("");
+    fault_record_start(f);
+    client(half_payload, &fd);
+    close(fd);
+    wait_sessions(0);
+    check_int(fault_record_count(f), 0);
+    fault_server_end();
+}
+
+static void send_garbage(void *arg)
+{
+    (void)arg;
+    static const char junk[] = "this is certainly no NBD request, however long it may be";
+    int fd = connect_to("f");
+    send_bytes(fd, junk, sizeof junk);
+    check(is_closed(fd));
+    close(fd);
+    fd = dial(); /* and in the handshake */
+    send_bytes(fd, junk, sizeof junk);
+    uint8_t hello[NBD_HELLO_SIZE];
+    check(recv_bytes(fd, hello, sizeof hello));
+    check(is_closed(fd));
+    close(fd);
+}
+
+HARNESS_TEST(garbage_closes_the_connection)
+{
+    fault_server("");
+    client(send_garbage, NULL);
+    fault_server_end();
+}
+
+/* ---- a reader that never reads */
+
+enum { DEAF = 3, DEAF_REQUESTS = 2000, DEAF_LEN = 256 << 10 };
+
+static void ask_and_never_read(void *arg)
+{
+    int *fds = arg;
+    static uint8_t b[DEAF_REQUESTS * NBD_REQUEST_SIZE];
+    struct wr w = wr_make(b, sizeof b);
+    for (unsigned i = 0; i < DEAF_REQUESTS; i++)
+        put_request(&w, NBD_CMD_READ, 0, i, 0, DEAF_LEN);
+    for (unsigned i = 0; i < DEAF; i++) {
+        fds[i] = connect_to("f");
+        send_bytes(fds[i], b, w.pos);
+    }
+}
+
+static void be_served(void *arg)
+{
+    (void)arg;
+    uint8_t *b = calloc(1, 1 << 20);
+    int fd[2] = {connect_to("f"), connect_to("f")}; /* one on each reactor */
+    for (unsigned i = 0; i < 200; i++) {
+        check_int(do_write(fd[i & 1], 0, 4096 * i, b, 4096), NBD_OK);
+        check_int(do_read(fd[i & 1], 0, b, 1 << 20), NBD_OK);
+    }
+    close(fd[0]);
+    close(fd[1]);
+    free(b);
+}
+
+HARNESS_TEST(clients_that_never_read_hold_bounded_memory_and_nobody_else)
+{
+    int fds[DEAF];
+    uint64_t used, pooled;
+    fault_server("");
+    client(ask_and_never_read, fds);
+    client(be_served, NULL);
+    iobuf_stats(&used, &pooled);
+    check(used <= DEAF * (uint64_t)NBD_MEM_CONN + 8 * NBD_BATCH);
+    for (unsigned i = 0; i < DEAF; i++)
+        close(fds[i]);
+    wait_sessions(0);
+    fault_server_end();
+}
+
+/* ---- one that reads late gets all of it */
+
+static void read_late(void *arg)
+{
+    (void)arg;
+    enum { N = 64, LEN = 1 << 20 };
+    uint8_t *b = malloc(LEN), *want = malloc(LEN);
+    int fd = connect_to("f");
+    for (unsigned i = 0; i < N / 2; i++) {
+        fill(b, LEN, i);
+        check_int(do_write(fd, 0, (uint64_t)i * LEN, b, LEN), NBD_OK);
+    }
+    for (unsigned i = 0; i < N; i++) /* 64 MiB: four times what a connection may hold */
+        send_request(fd, NBD_CMD_READ, 0, i, (uint64_t)(i % (N / 2)) * LEN, LEN);
+    usleep(50000);
+    for (unsigned i = 0; i < N; i++) {
+        uint64_t cookie;
+        check_int(recv_reply(fd, &cookie), NBD_OK);
+        check(recv_bytes(fd, b, LEN));
+        fill(want, LEN, cookie % (N / 2));
+        check(!memcmp(b, want, LEN));
+    }
+    free(b);
+    free(want);
+    close(fd);
+}
+
+HARNESS_TEST(more_than_the_memory_of_a_connection_is_served_in_turn)
+{
+    fault_server("");
+    client(read_late, NULL);
+    fault_server_end();
+}
+
+/* ---- handshakes */
+
+enum { CROWD = NBD_HELLO_MAX + 40 };
+
+static void crowd_the_door(void *arg)
+{
+    int *fds = arg;
+    uint8_t hello[NBD_HELLO_SIZE], b[4096];
+    for (unsigned i = 0; i < CROWD; i++) {
+        fds[i] = dial();
+        check(recv_bytes(fds[i], hello, sizeof hello)); /* and then says nothing */
+    }
+    int fd = connect_to("f"); /* the newcomer gets in */
+    check_int(do_read(fd, 0, b, sizeof b), NBD_OK);
+    close(fd);
+    check(is_closed(fds[0]));
+    check(is_closed(fds[39]));
+    char c;
+    check(recv(fds[CROWD - 1], &c, 1, MSG_DONTWAIT) < 0); /* the youngest are still there */
+    check(recv(fds[60], &c, 1, MSG_DONTWAIT) < 0);
+}
+
+HARNESS_TEST(a_crowd_of_silent_clients_costs_the_oldest_not_the_newcomer)
+{
+    static int fds[CROWD];
+    fault_server("");
+    client(crowd_the_door, fds);
+    for (unsigned i = 0; i < CROWD; i++)
+        close(fds[i]);
+    fault_server_end();
+}
+
+/* ---- the device, the export, the server go away */
+
+static void read_until_closed(void *arg)
+{
+    int fd = *(int *)arg;
+    static uint8_t b[65536];
+    uint64_t cookie;
+    for (unsigned i = 0; i < 8; i++) {
+        check_int(recv_reply(fd, &cookie), NBD_OK);
+        check(recv_bytes(fd, b, sizeof b));
+    }
+    check(is_closed(fd));
+    close(fd);
+}
+
+struct done {
+    struct bdev *f;
+    bool over;
+};
+
+static void remove_task(void *arg)
+{
+    struct done *d = arg;
+    remove_device("f");
+    d->over = true;
+}
+
+static void shutdown_task(void *arg)
+{
+    struct done *d = arg;
+    server_end();
+    d->over = true;
+}
+
+static void wait_over(const struct done *d)
+{
+    for (unsigned i = 0; i < 5000 && !d->over; i++)
+        task_sleep_us(1000);
+    check(d->over);
+}
+
+static void wait_inflight(struct bdev *f, unsigned n)
+{
+    for (unsigned i = 0; i < 3000 && bdev_inflight(f) != n; i++)
+        task_sleep_us(1000);
+    check_int(bdev_inflight(f), n);
+}
+
+/* A fault device lets held requests go when it is removed: delays do here. */
+HARNESS_TEST(a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed)
+{
+    int fd;
+    struct done d = {.f = fault_server("read:delay=200ms")};
+    client(send_eight, &fd);
+    wait_inflight(d.f, 8);
+    task_start(reactor_main(), "remove", remove_task, &d);
+    task_sleep_us(20000);
+    check(!d.over);
+    client(read_until_closed, &fd);
+    wait_over(&d);
+    wait_sessions(0);
+    struct nbd_export_info info;
+    check(nbd_export_get("f", &info) && !info.ready && !info.connections);
+    server_end();
+    remove_device("m");
+}
+
+HARNESS_TEST(a_shutdown_answers_what_was_asked)
+{
+    int fd;
+    struct done d = {.f = fault_server("read:hold")};
+    client(send_eight, &fd);
+    wait_held(d.f, 8);
+    task_start(reactor_main(), "shutdown", shutdown_task, &d);
+    task_sleep_us(20000);
+    check(!d.over);
+    fault_release(d.f);
+    client(read_until_closed, &fd);
+    wait_over(&d);
+    remove_device("f");
+    remove_device("m");
+}
+
+HARNESS_TEST(a_removal_does_not_get_lost_in_a_refused_unexport)
+{
+    int fd;
+    struct err e;
+    struct done d = {.f = fault_server("read:delay=500ms")};
+    client(send_eight, &fd);
+    wait_inflight(d.f, 8);
+    task_start(reactor_main(), "remove", remove_task, &d); /* comes while we look for sessions */
+    check(nbd_export_remove("f", false, &e));
+    check_int(e.code, ERR_IN_USE);
+    client(read_until_closed, &fd);
+    wait_over(&d);
+    server_end();
+    remove_device("m");
+}
+
+static void connect_forty(void *arg)
+{
+    int *fds = arg;
+    for (unsigned i = 0; i < 40; i++)
+        fds[i] = connect_to("f");
+}
+
+HARNESS_TEST(idle_connections_hold_no_buffers)
+{
+    int fds[40];
+    uint64_t used, pooled;
+    fault_server("");
+    client(connect_forty, fds);
+    wait_sessions(40);
+    iobuf_stats(&used, &pooled);
+    check_int(used, 0);
+    for (unsigned i = 0; i < 40; i++)
+        close(fds[i]);
+    fault_server_end();
+}
+
+int main(void)
+{
+    struct rlimit files = {4096, 4096};
+    setrlimit(RLIMIT_NOFILE, &files);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_client_that_vanishes_in_mid_request_leaves_nothing_behind),
+        cmocka_unit_test(a_client_that_vanishes_in_mid_payload_leaves_nothing_behind),
+        cmocka_unit_test(garbage_closes_the_connection),
+        cmocka_unit_test(clients_that_never_read_hold_bounded_memory_and_nobody_else),
+        cmocka_unit_test(more_than_the_memory_of_a_connection_is_served_in_turn),
+        cmocka_unit_test(a_crowd_of_silent_clients_costs_the_oldest_not_the_newcomer),
+        cmocka_unit_test(
+            a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed),
+        cmocka_unit_test(a_shutdown_answers_what_was_asked),
+        cmocka_unit_test(a_removal_does_not_get_lost_in_a_refused_unexport),
+        cmocka_unit_test(idle_connections_hold_no_buffers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
