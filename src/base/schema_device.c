@@ -128,6 +128,7 @@ static const struct schema_field array_fields[] = {
     {"level", FMT_TEXT, FIELD_TABLE, "RAID level", NULL},
     {"state", FMT_TEXT, FIELD_TABLE, "inactive, clean, active, degraded, failed or read-only",
      NULL},
+    {"reason", FMT_TEXT, 0, "why it is inactive, else empty", NULL},
     {"sync_action", FMT_TEXT, FIELD_TABLE, "idle, resync, recover, check or repair", NULL},
     {"sync_done/sync_total", FMT_PERCENT, FIELD_TABLE, "progress of the sync", NULL},
     {"sync_done", FMT_SIZE, 0, "bytes of a member that are synced", NULL},

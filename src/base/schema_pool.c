@@ -38,6 +38,7 @@ static const struct schema_field pool_device_fields[] = {
 static const struct schema_field pool_fields[] = {
     {"name", FMT_TEXT, FIELD_TABLE, "name", NULL},
     {"state", FMT_TEXT, FIELD_TABLE, "active, read-only or partial (a device is absent)", NULL},
+    {"reason", FMT_TEXT, 0, "why it is not active, else empty", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"free", FMT_SIZE, FIELD_TABLE, "free bytes", NULL},
     {"extent_size", FMT_SIZE, 0, "extent size in bytes", NULL},

@@ -104,6 +104,7 @@ static const struct schema_field status_fields[] = {
     {"started", FMT_TIME, FIELD_TABLE, "when the daemon started", NULL},
     {"reactors", FMT_NUMBER, FIELD_TABLE, "I/O threads", NULL},
     {"state_dir", FMT_TEXT, 0, "state folder", NULL},
+    {"state_generation", FMT_NUMBER, 0, "generation of the saved state", NULL},
     {"counts", FMT_MAP, 0, "how many there are of each", count_fields},
     {"problems", FMT_NAMES, FIELD_TABLE, "what is wrong, one sentence each", NULL},
     FIELD_END,

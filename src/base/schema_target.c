@@ -30,6 +30,7 @@ static const struct schema_field nbd_fields[] = {
 static const struct schema_field listener_fields[] = {
     {"addr", FMT_TEXT, FIELD_TABLE, "address as it was given", NULL},
     {"bound", FMT_TEXT, FIELD_TABLE, "address that is listened on", NULL},
+    {"reason", FMT_TEXT, 0, "why nothing listens, else empty", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };
@@ -142,6 +143,7 @@ static const struct schema_field acl_fields[] = {
 static const struct schema_field target_fields[] = {
     {"iqn", FMT_TEXT, FIELD_TABLE, "target name", NULL},
     {"alias", FMT_TEXT, 0, "text for initiators", NULL},
+    {"reason", FMT_TEXT, 0, "why it could not be started, else empty", NULL},
     {"open", FMT_BOOL, FIELD_TABLE, "served to everyone on every address", NULL},
     {"luns", FMT_OBJECTS, FIELD_TABLE, "its logical units", lun_fields},
     {"acls", FMT_NAMES, FIELD_TABLE, "initiators that may log in; none: everyone, on loopback",

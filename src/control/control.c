@@ -269,6 +269,14 @@ static int dispatch(struct control_call *call, struct err *e)
     return get ? run_change(call, NULL, run, e) : run_locked(call, r, run, e);
 }
 
+/* Contract: a refusal that a flag overrides names the flag. */
+static void name_the_flag(struct err *e)
+{
+    size_t n = strlen(e->msg);
+    if (e->code == ERR_NEEDS_FORCE && !strstr(e->msg, "--force"))
+        snprintf(e->msg + n, sizeof e->msg - n, "; --force does it all the same");
+}
+
 int control_run(struct control_call *call, struct err *e)
 {
     assert(task_in());
@@ -277,6 +285,8 @@ int control_run(struct control_call *call, struct err *e)
     control.running++;
     bool get = !strcmp(call->match.verb->method, "GET");
     int rc = dispatch(call, e);
+    if (rc && e)
+        name_the_flag(e);
     control.running--;
     if (!get) {
         control.verbs++;

@@ -89,7 +89,7 @@ def test_7_when_a_job_failed():
         job = o.ctl('job', 'show', jobs[0]['id'])
         if job['state'] == 'done':
             return  # it was faster than the stop
-        assert job['state'] == 'cancelled', job
+        assert job['state'] in ('cancelled', 'failed'), job
         o.ctl('job', 'wait', job['id'], expect=7)
 
 

@@ -46,6 +46,15 @@ def test_every_key_is_told_in_the_help():
             keys, told = set(o.ctl(noun, 'show', name)), columns(o, noun, 'show')
             told = {k for k in told if '/' not in k} - {'changed'}
             assert keys == told, '%s: not told %s, not answered %s' % (noun, keys - told, told - keys)
+        for verb in (('status',), ('events',), ('nbd', 'listeners'), ('iscsi', 'portal', 'list')):
+            answer = o.ctl(*verb)
+            if 'items' in answer:
+                answer = answer['items'][0]
+            told = {k for k in columns(o, *verb) if '/' not in k} - {'changed'}
+            assert set(answer) == told, (verb, set(answer) ^ told)
+        lun = o.http('GET', '/v1/iscsi/targets/%s/luns/0' % IQN).json
+        assert set(lun) == {'lun', 'device', 'state', 'reason', 'size', 'block_size', 'provisioning',
+                            'read_only', 'naa', 'serial'}, lun
 
 
 def test_sizes_are_bytes_and_times_are_rfc_3339():
