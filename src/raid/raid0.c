@@ -59,7 +59,6 @@ static void common_properties(struct raid_array *a)
     struct bdev *b = &a->bdev;
     uint32_t ops = UINT32_MAX;
     b->discard_zeroes = true;
-    b->known_zero = true;
     bool discard = true;
     for (unsigned i = 0; i < a->slots; i++) {
         struct bdev_info info;
@@ -100,6 +99,7 @@ static int raid0_setup(struct raid_array *a, struct err *e)
     a->bdev.boundary = a->chunk;
     a->bdev.opt_io = (uint32_t)(a->chunk * a->slots);
     a->bdev.fanout = a->slots;
+    a->bdev.native_fua = true;
     common_properties(a);
     return 0;
 }
