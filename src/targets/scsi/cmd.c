@@ -239,6 +239,22 @@ static void kick(struct scsi_itl *itl)
     }
 }
 
+/* Commands whose data-out has a meaning only as a whole refuse any other amount; the rest take what
+ * is enough. */
+static bool data_fits(struct scsi_cmd *cmd, uint64_t received)
+{
+    if (cmd->dir != SCSI_DIR_OUT)
+        return true;
+    if (cmd->op->flags & OP_EXACT && cmd->expected != cmd->length) {
+        scsi_fail_field(cmd, cmd->op->count_at, 7);
+        return false;
+    }
+    if (received >= cmd->length)
+        return true;
+    scsi_fail(cmd, SENSE_INFORMATION_UNIT);
+    return false;
+}
+
 void scsi_cmd_execute(struct scsi_cmd *cmd, uint64_t received)
 {
     assert(!cmd->finished && !cmd->aborted);
@@ -248,13 +264,9 @@ void scsi_cmd_execute(struct scsi_cmd *cmd, uint64_t received)
         return;
     }
     assert(cmd->state == CMD_BEGUN);
-    bool wrong = cmd->op->flags & OP_EXACT && cmd->expected != cmd->length;
-    if (cmd->dir == SCSI_DIR_OUT && (received < cmd->length || wrong)) {
+    if (!data_fits(cmd, received))
         cmd->state = CMD_RUNNING;
-        scsi_fail(cmd, SENSE_INFORMATION_UNIT);
-        return;
-    }
-    if (held_back(cmd))
+    else if (held_back(cmd))
         cmd->state = CMD_WAITING;
     else
         run(cmd);

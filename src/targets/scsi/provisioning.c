@@ -98,7 +98,7 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd)
         return scsi_refuse_field(cmd, 1, UNMAP_BIT);
     if (cmd->lba > f->blocks)
         return true; /* the range check has the better answer */
-    if (!cmd->blocks || cmd->blocks > (uint64_t)SCSI_MAX_WRITE_SAME >> f->shift)
+    if (!cmd->blocks || cmd->blocks > SCSI_MAX_WRITE_SAME)
         return scsi_refuse_field(cmd, cmd->op->count_at, 7);
     if (ndob(cmd))
         cmd->dir = SCSI_DIR_NONE;

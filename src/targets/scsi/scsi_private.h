@@ -14,8 +14,9 @@
 
 /* Limits that VPD page B0h states and the commands enforce. */
 enum {
-    SCSI_MAX_TRANSFER = 4 << 20,     /* bytes of data a command moves */
-    SCSI_MAX_WRITE_SAME = 32 << 20,  /* bytes of medium one WRITE SAME changes */
+    SCSI_MAX_TRANSFER = 4 << 20, /* bytes of data a command moves */
+    SCSI_MAX_WRITE_SAME =
+        65535, /* logical blocks one WRITE SAME changes: all of its 10-byte form */
     SCSI_MAX_UNMAP_BLOCKS = 1 << 20, /* logical blocks, over all descriptors of one UNMAP */
     SCSI_MAX_UNMAP_DESCRIPTORS = 256,
     SCSI_MAX_COMPARE_BLOCKS = 255, /* the field of COMPARE AND WRITE has 8 bits */
@@ -72,8 +73,7 @@ struct scsi_lun {
     unsigned refs; /* tasks under way that know the LUN, and the target's list */
     bool removed;
 
-    /* -- each reactor its own */
-    struct scsi_view view[REACTOR_MAX];
+    struct scsi_view *view; /* by reactor; each touches only its own */
 };
 
 struct scsi_table { /* immutable; index = LUN */
@@ -95,7 +95,7 @@ struct scsi_waiter {
 
 struct scsi_target {
     char name[224];
-    struct scsi_local local[REACTOR_MAX];
+    struct scsi_local *local; /* by reactor */
     /* -- main */
     struct list link;
     struct list luns;

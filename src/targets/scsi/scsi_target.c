@@ -28,13 +28,21 @@ static void on_device(struct bdev *bdev, bool added, void *arg)
 
 /* ---- targets */
 
+/* One entry a reactor, on cache lines of its own. */
+static void *per_reactor(size_t size)
+{
+    void *p = aligned_alloc(64, size * REACTOR_MAX);
+    if (!p)
+        abort();
+    memset(p, 0, size * REACTOR_MAX);
+    return p;
+}
+
 struct scsi_target *scsi_target_new(const char *name)
 {
     static const struct scsi_table empty;
-    struct scsi_target *t = aligned_alloc(64, sizeof *t);
-    if (!t)
-        abort();
-    memset(t, 0, sizeof *t);
+    struct scsi_target *t = xcalloc(1, sizeof *t);
+    t->local = per_reactor(sizeof *t->local);
     scsi_opcodes_init();
     snprintf(t->name, sizeof t->name, "%s", name);
     for (unsigned i = 0; i < REACTOR_MAX; i++) {
@@ -56,15 +64,19 @@ struct scsi_target *scsi_target_new(const char *name)
 void scsi_target_unref(struct scsi_target *t)
 {
     assert(t->refs);
-    if (!--t->refs)
-        free(t);
+    if (--t->refs)
+        return;
+    free(t->local);
+    free(t);
 }
 
 void scsi_lun_unref(struct scsi_lun *lun)
 {
     assert(lun->refs);
-    if (!--lun->refs)
-        free(lun);
+    if (--lun->refs)
+        return;
+    free(lun->view);
+    free(lun);
 }
 
 void scsi_target_free(struct scsi_target **tp)
@@ -133,10 +145,8 @@ static struct scsi_lun *find(struct scsi_target *t, unsigned number)
 
 static struct scsi_lun *lun_new(struct scsi_target *t, const struct scsi_lun_args *args)
 {
-    struct scsi_lun *lun = aligned_alloc(64, sizeof *lun);
-    if (!lun)
-        abort();
-    memset(lun, 0, sizeof *lun);
+    struct scsi_lun *lun = xcalloc(1, sizeof *lun);
+    lun->view = per_reactor(sizeof *lun->view);
     lun->target = t;
     lun->number = args->lun;
     lun->args = *args;

@@ -86,7 +86,7 @@ static void page_limits(const struct scsi_cmd *cmd, struct wr *w)
     wr_be32(w, f->lbp ? SCSI_MAX_UNMAP_DESCRIPTORS : 0);
     wr_be32(w, gran);
     wr_be32(w, f->lbp ? 0x80000000u : 0); /* UGAVALID, alignment 0 */
-    wr_be64(w, SCSI_MAX_WRITE_SAME >> f->shift);
+    wr_be64(w, SCSI_MAX_WRITE_SAME);
     wr_zero(w, 20); /* no atomic writes */
 }
 
