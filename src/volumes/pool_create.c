@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/size.h"
+#include "block/event.h"
 #include "probe/probe.h"
 #include "volumes/private.h"
 
@@ -235,12 +236,17 @@ static int stop_volumes(struct pool *pool, struct err *e)
     return 0;
 }
 
-static int flush_disks(struct pool *pool, struct err *e)
+/* A device that cannot be flushed is let go all the same: nothing here can make it better. Whoever
+ * wrote without flushing is told that it may be lost. */
+static void flush_disks(const struct pool *pool)
 {
+    char object[96];
+    snprintf(object, sizeof object, "pool %s", pool->name);
     for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
         if (pool->disk[i] && bdev_flush(pool->disk[i]->d.desc))
-            return err_set(e, ERR_IO, "", "device %s cannot be flushed", pool->disk[i]->device);
-    return 0;
+            event_raise(object, "flush-failed",
+                        "device %s could not be flushed when pool %s was stopped",
+                        pool->disk[i]->device, pool->name);
 }
 
 int pool_stop(const char *name, struct err *e)
@@ -251,8 +257,7 @@ int pool_stop(const char *name, struct err *e)
     if (!rc)
         rc = stop_volumes(pool, e);
     if (!rc) {
-        /* A device that cannot flush is let go all the same, and said so. */
-        rc = flush_disks(pool, e);
+        flush_disks(pool);
         pool_drop(&pool);
     }
     pools_unlock();
