@@ -51,10 +51,11 @@ static struct reactor *next_home(void)
 struct raid_array *raid_array_new(const char *name, const struct raid_level *level,
                                   const struct md_super *sb)
 {
-    struct raid_array *a;
-    if (posix_memalign((void **)&a, 64, sizeof *a))
+    struct raid_array *a = xcalloc(1, sizeof *a);
+    a->chan = aligned_alloc(_Alignof(struct raid_chan), REACTOR_MAX * sizeof *a->chan);
+    if (!a->chan)
         abort();
-    memset(a, 0, sizeof *a);
+    memset(a->chan, 0, REACTOR_MAX * sizeof *a->chan);
     snprintf(a->bdev.name, sizeof a->bdev.name, "%s", name);
     a->bdev.uuid = sb->set_uuid;
     a->ops = raid_ops;
@@ -274,5 +275,6 @@ void raid_array_free(struct raid_array **ap)
     list_del(&a->link);
     a->level->teardown(a);
     pthread_mutex_destroy(&a->info_lock);
+    free(a->chan);
     free(a);
 }

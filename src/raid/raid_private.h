@@ -130,7 +130,7 @@ struct raid_array {
     struct raid_info info;
     struct raid_member *info_member[RAID_MEMBERS_MAX]; /* of info.member, or NULL */
 
-    struct raid_chan chan[REACTOR_MAX];
+    struct raid_chan *chan; /* REACTOR_MAX of them */
 };
 
 #define raid_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)

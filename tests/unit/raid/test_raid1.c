@@ -224,7 +224,8 @@ HARNESS_TEST(a_read_error_is_answered_by_another_copy_and_repaired)
     put(d, 8192, 4096, 3);
     rules(0, "read:error=ENODATA:offset=1056768-1060863:count=2");
     uint64_t corrected = 0;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; !fault_rule_hits(fault_dev(0), 0); i++) {
+        check(i < 4);
         check_int(bdev_read(d, 8192, out, 4096), 0);
         check(!memcmp(in, out, 4096));
     }
