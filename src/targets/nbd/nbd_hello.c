@@ -71,8 +71,10 @@ static int send_output(struct hello *h)
     return 1;
 }
 
+/* From the hand-over on, the descriptor belongs to another thread: the watch goes first. */
 static void move_on(struct hello *h, struct rd *in)
 {
+    fdwatch_free(&h->watch);
     nbd_server_enter(h->fd, h->peer, h->portal, &h->hs.chosen, in->p + in->pos, rd_left(in));
     hello_free(h);
 }

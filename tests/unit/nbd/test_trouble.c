@@ -126,7 +126,7 @@ static void be_served(void *arg)
     uint8_t *b = calloc(1, 1 << 20);
     int fd[2] = {connect_to("f"), connect_to("f")}; /* one on each reactor */
     for (unsigned i = 0; i < 200; i++) {
-        check_int(do_write(fd[i & 1], 0, 4096 * i, b, 4096), NBD_OK);
+        check_int(do_write(fd[i & 1], 0, (32 << 20) + 4096 * i, b, 4096), NBD_OK);
         check_int(do_read(fd[i & 1], 0, b, 1 << 20), NBD_OK);
     }
     close(fd[0]);
