@@ -76,6 +76,10 @@ static const struct opt *device_table(struct json_object *body, struct err *e)
 {
     struct json_object *v = NULL;
     const char *type = get_str(body, "type");
+    if (json_object_object_get_ex(body, "type", &v) && !json_object_is_type(v, json_type_string)) {
+        err_set(e, ERR_INVALID, "type", "type is of the wrong type; expected a string");
+        return NULL;
+    }
     if (!*type && json_object_object_get_ex(body, "path", &v))
         type = "file";
     if (!strcmp(type, "disk"))

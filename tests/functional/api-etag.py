@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: tsan
+"""ETag and If-Match, idempotent creation, pages."""
+from orion import Orion, run
+
+
+def etag(o, path):
+    return o.http('GET', path).headers['ETag']
+
+
+def test_an_etag_is_strong_and_changes_with_the_object():
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        first = etag(o, '/v1/devices/d0')
+        assert first.startswith('"') and first.endswith('"') and len(first) > 10
+        assert first == etag(o, '/v1/devices/d0') != etag(o, '/v1/devices/d1')
+        o.ctl('pool', 'create', 'p0', '--devices', 'd0')
+        o.ctl('volume', 'create', 'p0/v0', '--size', '8M')
+        before = etag(o, '/v1/pools/p0/volumes/v0')
+        o.ctl('volume', 'resize', 'p0/v0', '--size', '12M')
+        assert before != etag(o, '/v1/pools/p0/volumes/v0')
+
+
+def test_an_etag_does_not_follow_counters_and_users():
+    with Orion() as o:
+        o.mem('d0')
+        before = etag(o, '/v1/devices/d0')
+        o.nbd('e0', 'd0')
+        assert o.http('GET', '/v1/devices/d0').json['users']
+        assert before == etag(o, '/v1/devices/d0')
+
+
+def test_a_stale_or_foreign_etag_is_412_and_changes_nothing():
+    with Orion() as o:
+        o.mem('d0')
+        for tag in ('"0"', 'W/' + etag(o, '/v1/devices/d0'), '', '"a", "b"'):
+            r = o.http('DELETE', '/v1/devices/d0', headers={'If-Match': tag})
+            assert r.status == 412 and r.json['code'] == 'precondition-failed', (tag, r.body)
+        tags = '"0", %s' % etag(o, '/v1/devices/d0')
+        assert o.http('DELETE', '/v1/devices/d0', headers={'If-Match': tags}).status == 204
+        assert o.http('GET', '/v1/devices/d0').status == 404
+        r = o.http('DELETE', '/v1/devices/d0', headers={'If-Match': tags})
+        assert r.status == 404, r.body
+
+
+def test_star_matches_what_exists():
+    with Orion() as o:
+        o.mem('d0')
+        assert o.http('DELETE', '/v1/devices/d0', headers={'If-Match': '*'}).status == 204
+
+
+def test_if_none_match_is_304():
+    with Orion() as o:
+        o.mem('d0')
+        r = o.http('GET', '/v1/devices/d0', headers={'If-None-Match': etag(o, '/v1/devices/d0')})
+        assert r.status == 304 and not r.body, (r.status, r.body)
+
+
+def test_put_again_changes_nothing():
+    with Orion() as o:
+        body = {'type': 'mem', 'size': '16M'}
+        first = o.http('PUT', '/v1/devices/d0', body)
+        assert first.status == 201 and first.json['changed'] is True
+        assert first.headers['Location'] == '/v1/devices/d0'
+        again = o.http('PUT', '/v1/devices/d0', dict(body, size=16 << 20))
+        assert again.status == 200 and again.json['changed'] is False, again.body
+        assert first.headers['ETag'] == again.headers['ETag'] == etag(o, '/v1/devices/d0')
+        o.mem('m0', 'm1')
+        rows = [('/v1/arrays/a0', {'level': 'mirror', 'members': ['m0', 'm1']}),
+                ('/v1/pools/p0', {'devices': ['a0']}),
+                ('/v1/pools/p0/volumes/v0', {'size': '5M'}),
+                ('/v1/nbd/exports/e0', {'device': 'p0/v0', 'description': 'x'}),
+                ('/v1/nbd/listeners/127.0.0.1:0', {}),
+                ('/v1/iscsi/targets/iqn.2026-01.com.example:t', {'alias': 'y'}),
+                ('/v1/iscsi/targets/iqn.2026-01.com.example:t/luns/0', {'device': 'p0/v0'}),
+                ('/v1/iscsi/targets/iqn.2026-01.com.example:t/acls/iqn.2026-01.com.example:i', {}),
+                ('/v1/iscsi/portals/127.0.0.1:0', {})]
+        for path, body in rows:
+            r = o.http('PUT', path, body)
+            assert r.status == 201 and r.json['changed'] is True, (path, r.body)
+        for path, body in rows:
+            r = o.http('PUT', path, body)
+            assert r.status == 200 and r.json['changed'] is False, (path, r.body)
+
+
+def test_lists_come_in_pages():
+    with Orion() as o:
+        for i in range(7):
+            o.http('PUT', '/v1/devices/d%d' % i, {'type': 'null', 'size': '1M'})
+        names, query = [], '?limit=3'
+        for pages in range(1, 9):
+            r = o.http('GET', '/v1/devices' + query).json
+            assert len(r['items']) <= 3
+            names += [i['name'] for i in r['items']]
+            if r['next'] is None:
+                break
+            query = '?limit=3&cursor=' + r['next']
+        assert names == ['d%d' % i for i in range(7)] and pages == 3, (names, pages)
+
+
+run(test_an_etag_is_strong_and_changes_with_the_object,
+    test_an_etag_does_not_follow_counters_and_users,
+    test_a_stale_or_foreign_etag_is_412_and_changes_nothing, test_star_matches_what_exists,
+    test_if_none_match_is_304, test_put_again_changes_nothing, test_lists_come_in_pages)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: tsan
+"""/metrics and its read-only listener."""
+import re
+import subprocess
+import urllib.error
+import urllib.request
+
+from orion import Orion, find, free_port, need, run, sh
+
+
+def build(o):
+    o.mem('d0', 'd1', 'd2', 'quote')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+    o.ctl('pool', 'create', 'p0', '--devices', 'a0')
+    o.ctl('volume', 'create', 'p0/v0', '--size', '8M')
+    uri = o.nbd('e"\\0', 'p0/v0')
+    o.iscsi('iqn.2026-01.com.example:t0', 'd2')
+    return uri
+
+
+def samples(text):
+    out = {}
+    for line in text.splitlines():
+        if line and line[0] != '#':
+            key, value = line.rsplit(' ', 1)
+            assert key not in out, key
+            out[key] = float(value)
+    return out
+
+
+def test_promtool_finds_nothing_to_say():
+    need('promtool')
+    with Orion() as o:
+        for filled in (False, True):
+            if filled:
+                build(o)
+            p = subprocess.run(['promtool', 'check', 'metrics'], input=o.http('GET', '/metrics').body,
+                               capture_output=True)
+            assert p.returncode == 0 and not p.stdout + p.stderr, p
+
+
+def test_series_exist_with_zeros_from_the_start():
+    with Orion() as o:
+        o.mem('d0')
+        s = samples(o.http('GET', '/metrics').body.decode())
+        for op in ('read', 'write', 'flush', 'discard', 'write_zeroes'):
+            assert s['orion_io_bytes_total{device="d0",op="%s"}' % op] >= 0
+            buckets = [k for k in s if k.startswith('orion_io_duration_seconds_bucket{device="d0",op="%s"'
+                                                    % op)]
+            assert len(buckets) == 15, buckets
+        assert s['orion_io_bytes_total{device="d0",op="write"}'] == 0
+
+
+def test_io_is_counted_and_timed():
+    need('nbdcopy', 'dd')
+    with Orion() as o:
+        uri = build(o)
+        sh('dd', 'if=/dev/zero', 'of=%s/data' % o.dir, 'bs=1M', 'count=4')
+        sh('nbdcopy', o.dir + '/data', uri)
+        text = o.http('GET', '/metrics').body.decode()
+        s = samples(text)
+        done = s['orion_io_duration_seconds_count{device="p0/v0",op="write"}'] + \
+            s['orion_io_duration_seconds_count{device="p0/v0",op="write_zeroes"}']
+        assert done > 0, text
+        name = 'orion_io_duration_seconds_bucket{device="a0",op="write",le="%s"}'
+        row = [s[name % le] for le in ('1e-05', '0.001', '1', '10', '+Inf')]
+        assert row == sorted(row) and row[-1] == \
+            s['orion_io_duration_seconds_count{device="a0",op="write"}'], row
+
+
+def test_states_are_enums():
+    with Orion() as o:
+        build(o)
+        for name, label in (('orion_array_state{array="a0",', 6), ('orion_pool_state{pool="p0",', 3),
+                            ('orion_array_member_state{array="a0",device="d1",', 4)):
+            row = {k: v for k, v in samples(o.http('GET', '/metrics').body.decode()).items()
+                   if k.startswith(name)}
+            assert len(row) == label and sum(row.values()) == 1, row
+
+
+def test_the_listener_serves_four_paths_and_nothing_else():
+    need('curl')
+    port = free_port()
+    with Orion('--metrics', '127.0.0.1:%d' % port) as o:
+        build(o)
+        base = 'http://127.0.0.1:%d' % port
+        text = sh('curl', '-sf', base + '/metrics')
+        assert re.search(r'^orion_build_info\{version="', text, re.M)
+        assert 'orion_sessions{protocol="nbd"} 0' in text
+        for path in ('/healthz', '/readyz', '/openapi.json'):
+            assert urllib.request.urlopen(base + path, timeout=10).status == 200
+        for path in ('/v1/devices', '/v1/config', '/'):
+            try:
+                urllib.request.urlopen(base + path, timeout=10)
+                raise AssertionError(path)
+            except urllib.error.HTTPError as e:
+                assert e.code == 404, (path, e.code)
+        request = urllib.request.Request(base + '/v1/devices/x', b'{"type":"mem"}', method='PUT')
+        try:
+            urllib.request.urlopen(request, timeout=10)
+            raise AssertionError('PUT')
+        except urllib.error.HTTPError as e:
+            assert e.code == 404, e.code
+
+
+def test_the_listener_is_refused_beyond_loopback():
+    with Orion(start=False) as o:
+        for addr in ('0.0.0.0:0', '[::]:0', 'unix:/tmp/x'):
+            p = subprocess.run([find('oriond'), '--state-dir', o.state, '--api', 'unix:' + o.api,
+                                '--metrics', addr], capture_output=True, text=True, timeout=30)
+            assert p.returncode == 1 and 'loopback' in p.stderr, p
+            assert len(p.stderr.splitlines()) <= 3, p.stderr
+
+
+run(test_promtool_finds_nothing_to_say, test_series_exist_with_zeros_from_the_start,
+    test_io_is_counted_and_timed, test_states_are_enums,
+    test_the_listener_serves_four_paths_and_nothing_else,
+    test_the_listener_is_refused_beyond_loopback)
