@@ -326,7 +326,7 @@ HARNESS_TEST(a_spare_takes_over_by_itself)
     rules(0, "write:error=EIO:offset=1M-4M");
     put(d, 4096, 4096, 6);
     rules(0, "");
-    wait_idle();
+    wait_state(RAID_CLEAN);
     check_int(info_of("a").missing, 0);
     bdev_close(&d);
     stop();
