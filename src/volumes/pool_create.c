@@ -77,7 +77,14 @@ static void close_devices(struct pool *pool, unsigned from, unsigned n)
         pool_disk_close(&pool->disk[from + i]);
 }
 
-/* Describes an opened device in the group and in its own label. */
+static void take_path(const char *key, const char *value, void *arg)
+{
+    char **path = arg;
+    if (!strcmp(key, "path") && !*path)
+        *path = xstrdup(value);
+}
+
+/* Describes an opened device in the group and in its own label. Its path is a hint for people. */
 static void describe(struct lvm_vg *vg, struct pool_disk *disk)
 {
     struct lvm_label *l = &disk->d.label;
@@ -90,7 +97,9 @@ static void describe(struct lvm_vg *vg, struct pool_disk *disk)
     l->mda[0] =
         (struct lvm_area){LVM_DEFAULT_MDA_START, LVM_DEFAULT_DATA_START - LVM_DEFAULT_MDA_START};
     struct lvm_pv *pv = lvm_vg_add_pv(vg, l->pv_id);
-    pv->device = xstrdup(disk->device);
+    bdev_attrs(bdev_of(disk->d.desc), take_path, &pv->device);
+    if (!pv->device)
+        pv->device = xstrdup(disk->device);
     lvm_strs_add(&pv->status, "ALLOCATABLE");
     pv->dev_size = size / LVM_SECTOR;
     pv->pe_start = LVM_DEFAULT_DATA_START / LVM_SECTOR;
