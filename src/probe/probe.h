@@ -19,11 +19,14 @@
 
 /*
  * In a task on any reactor, `desc` open for at least reading: what libblkid finds on the device, of
- * file systems, RAID and LVM members, crypto containers and partition tables. Reads the first and
- * the last PROBE_WINDOW bytes through bios. Returns 0 none, 1 found with *what like "ext4
- * filesystem, LABEL=x, UUID=...; dos partition table", -1 with *e filled.
+ * file systems, RAID and LVM members, crypto containers and partition tables. Reads the first
+ * PROBE_HEAD and the last PROBE_TAIL bytes through bios. Returns 0 none, 1 found with *what like
+ * "ext4 filesystem, LABEL=x, UUID=...; dos partition table", -1 with *e filled.
  */
-enum { PROBE_WINDOW = 2 << 20 };
+enum {
+    PROBE_HEAD = (4 << 20) + (64 << 10), /* LUKS2 has its second header at 4 MiB at most */
+    PROBE_TAIL = 2 << 20,                /* md 0.90 and 1.0, firmware RAID, backup GPT */
+};
 int probe_signature(struct bdev_desc *desc, char *what, size_t size, struct err *e);
 
 /* The same of an open file or node of `bytes` length with logical blocks of `block` bytes. Blocks.

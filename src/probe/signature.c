@@ -150,8 +150,8 @@ int probe_signature(struct bdev_desc *desc, char *what, size_t size, struct err 
                              .size = size,
                              .e = e};
     *what = 0;
-    w.head_len = w.bytes < PROBE_WINDOW ? w.bytes : PROBE_WINDOW;
-    w.tail_len = w.bytes - w.head_len < PROBE_WINDOW ? w.bytes - w.head_len : PROBE_WINDOW;
+    w.head_len = w.bytes < PROBE_HEAD ? w.bytes : PROBE_HEAD;
+    w.tail_len = w.bytes - w.head_len < PROBE_TAIL ? w.bytes - w.head_len : PROBE_TAIL;
     w.tail_at = w.bytes - w.tail_len;
     autofree uint8_t *buf = xcalloc(1, w.head_len + w.tail_len);
     int rc = read_range(desc, 0, buf, w.head_len);

@@ -165,6 +165,60 @@ NODE_TEST(a_mounted_node_is_refused_and_says_where)
     rmdir(point);
 }
 
+/* A file of 8 MiB in a file system that has less: writes end in -ENOSPC until something is freed.
+ */
+static void fill_up(const char *folder)
+{
+    char text[256];
+    static uint8_t buf[1 << 20], back[1 << 20];
+    unsigned written = 0;
+    int rc = 0;
+    snprintf(text, sizeof text, "path=%s/disk,size=8M", folder);
+    device(&file_driver, "d", text);
+    struct bdev_desc *d = open_device("d", CLAIM_EXCLUSIVE);
+    fill_pattern(buf, sizeof buf, 1);
+    for (; written < 8 && !rc; written += !rc)
+        rc = bdev_write(d, (uint64_t)written << 20, buf, sizeof buf, 0);
+    check_int(rc, -ENOSPC);
+    check(written > 0);
+    check_int(bdev_flush(d), 0);
+    check_int(bdev_read(d, 0, back, sizeof back), 0);
+    check(!memcmp(buf, back, sizeof buf));
+    check_int(do_op(d, BIO_DISCARD, 0, 1 << 20, 0), 0);
+    check_int(bdev_flush(d), 0);
+    check_int(bdev_write(d, 7 << 20, buf, 1 << 19, BIO_FUA), 0);
+    bdev_close(&d);
+    remove_device("d");
+}
+
+static void in_mount(const char *mount_command)
+{
+    char command[512], point[] = "/tmp/orion-mount-XXXXXX";
+    check(mkdtemp(point));
+    snprintf(command, sizeof command, "%s %s 2>&1", mount_command, point);
+    if (run(command, NULL, 0)) {
+        fill_up(point);
+        snprintf(command, sizeof command, "umount %s", point);
+        check(run(command, NULL, 0));
+    } else {
+        print_message("skipped: mount is not possible here\n");
+    }
+    rmdir(point);
+}
+
+NODE_TEST(a_full_tmpfs_is_no_space)
+{
+    in_mount("mount -t tmpfs -o size=3M tmpfs");
+}
+
+NODE_TEST(a_full_disk_is_no_space)
+{
+    char command[256];
+    snprintf(command, sizeof command, "mkfs.ext4 -q -m 0 -O ^has_journal %s 6M 2>&1 && mount %s",
+             loop, loop);
+    in_mount(command);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +228,8 @@ int main(void)
         cmocka_unit_test(a_size_that_is_not_the_nodes_is_refused),
         cmocka_unit_test(the_file_behind_a_loop_device_is_refused),
         cmocka_unit_test(a_mounted_node_is_refused_and_says_where),
+        cmocka_unit_test(a_full_tmpfs_is_no_space),
+        cmocka_unit_test(a_full_disk_is_no_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

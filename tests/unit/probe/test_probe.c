@@ -76,7 +76,7 @@ HARNESS_TEST(a_device_smaller_than_the_windows_is_probed_whole)
     char what[64];
     make_image(8192, "true %s");
     check_int(probed(what, sizeof what, ""), 0);
-    make_image(3 * MIB, "true %s");
+    make_image(5 * MIB, "true %s");
     check_int(probed(what, sizeof what, ""), 0);
 }
 
@@ -198,6 +198,18 @@ HARNESS_TEST(a_signature_at_the_end_is_found)
     check_int(pwrite(fd, sb, sizeof sb, 64 * MIB - 65536), sizeof sb);
     close(fd);
     expect("linux_raid_member");
+}
+
+HARNESS_TEST(a_luks2_container_without_its_first_header_is_found)
+{
+    make_image(64 * MIB, "true %s");
+    uint8_t header[512] = {'S', 'K', 'U', 'L', 0xba, 0xbe, 0, 2};
+    memcpy(header + 168, "22222222-3333-4444-5555-666666666666", 36);
+    header[256 + 5] = 0x40; /* its own place, big endian: 4 MiB */
+    int fd = open(image, O_RDWR | O_CLOEXEC);
+    check_int(pwrite(fd, header, sizeof header, 4 * MIB), sizeof header);
+    close(fd);
+    expect("crypto_LUKS, UUID=22222222-3333-4444-5555-666666666666");
 }
 
 #define TOOL_TEST(tool, name, body)                                \
@@ -352,6 +364,7 @@ int main(void)
         cmocka_unit_test(an_lvm_member_is_found),
         cmocka_unit_test(an_md_member_is_found),
         cmocka_unit_test(a_signature_at_the_end_is_found),
+        cmocka_unit_test(a_luks2_container_without_its_first_header_is_found),
         cmocka_unit_test(the_root_file_systems_node_is_in_use),
         cmocka_unit_test(a_free_file_is_not_in_use),
         cmocka_unit_test(a_file_keeps_its_identity_when_renamed_and_a_copy_has_another),
