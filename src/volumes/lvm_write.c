@@ -158,7 +158,8 @@ char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *s
     FILE *f = open_memstream(&text, &size);
     if (!f)
         abort(); /* out of memory */
-    bool ok = put_vg(f, vg) & put_tail(f, description);
+    bool ok = put_vg(f, vg);
+    ok = put_tail(f, description) && ok;
     putc(0, f);
     if (fclose(f))
         abort();
