@@ -237,6 +237,7 @@ static bool exact(const struct dm_config_node *n) /* nothing in it changes by be
 struct parse {
     struct lvm_vg *vg;
     struct lvm_strs names; /* strings in segments that are not plain */
+    struct lvm_strs cows;  /* stores of snapshots */
     unsigned segs;
     struct err *e;
 };
@@ -344,6 +345,13 @@ static void add_piece(struct lvm_seg *seg, unsigned pv, uint32_t pe, uint32_t le
     seg->piece[seg->piece_count++] = (struct lvm_piece){pv, pe, len};
 }
 
+/* Unlike lvm_strs_add, which looks for duplicates: that would cost n * n. */
+static void append(struct lvm_strs *s, const char *v)
+{
+    s->v = xrealloc(s->v, (s->n + 1) * sizeof *s->v);
+    s->v[s->n++] = xstrdup(v);
+}
+
 /* The PVs and volumes that a segment names, in whatever list: ("pv0", 17) is space of a PV. */
 static int find_pieces(struct parse *p, const struct dm_config_node *n, struct lvm_seg *seg,
                        uint32_t len)
@@ -354,9 +362,9 @@ static int find_pieces(struct parse *p, const struct dm_config_node *n, struct l
         int pv = pv_index(p->vg, v->v.str);
         uint64_t pe;
         if (pv < 0) {
-            /* a plain array: the search for duplicates of lvm_strs_add would cost n * n */
-            p->names.v = xrealloc(p->names.v, (p->names.n + 1) * sizeof *p->names.v);
-            p->names.v[p->names.n++] = xstrdup(v->v.str);
+            append(&p->names, v->v.str);
+            if (!strcmp(n->key, "cow_store") && !strcmp(seg->type, "snapshot"))
+                append(&p->cows, v->v.str);
             continue;
         }
         struct dm_config_value one = v->next ? *v->next : (struct dm_config_value){0};
@@ -517,7 +525,7 @@ static int read_vg(struct parse *p, const struct dm_config_node *n)
     note_vg_status(vg);
     if (read_sections(p, n))
         return -1;
-    return lvm_vg_check(vg, &p->names, p->e);
+    return lvm_vg_check(vg, &p->names, &p->cows, p->e);
 }
 
 /* The values that stand beside the group: what kind of text it is, who wrote it. */
@@ -562,6 +570,7 @@ struct lvm_vg *lvm_text_parse(const char *text, size_t len, struct err *e)
     if (!group || read_vg(&p, group))
         lvm_vg_free(&vg);
     lvm_strs_free(&p.names);
+    lvm_strs_free(&p.cows);
     dm_config_destroy(t);
     return vg;
 }

@@ -56,6 +56,7 @@ struct lvm_lv {
     unsigned seg_count;
     uint32_t extents;
     bool referenced; /* another LV stands on it */
+    bool cow;        /* the store of a snapshot: the LV that people see as the snapshot */
     char *extra;
 };
 
@@ -100,6 +101,9 @@ void lvm_strs_del(struct lvm_strs *s, const char *v);
 void lvm_strs_free(struct lvm_strs *s);
 struct lvm_lv *lvm_vg_lv(const struct lvm_vg *vg, const char *name); /* NULL: none */
 void lvm_lv_clear(struct lvm_lv *lv);
+/* Is it one that people see? LVM marks the hidden node of a snapshot as visible, and its store not.
+ */
+bool lvm_lv_visible(const struct lvm_lv *lv);
 /* Adds a PV or LV with empty lists and strings in place; the pointer is good until the next one. */
 struct lvm_pv *lvm_vg_add_pv(struct lvm_vg *vg, const char *id);
 struct lvm_lv *lvm_vg_add_lv(struct lvm_vg *vg, const char *name);

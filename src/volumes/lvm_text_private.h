@@ -21,8 +21,9 @@ struct lvm_field {
 extern const struct lvm_field lvm_vg_fields[], lvm_pv_fields[], lvm_lv_fields[];
 
 /* lvm_vg.c: sorts segments, checks them and the use of space, marks who is referenced. `names` are
- * the strings of segments that are not plain. */
-int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, struct err *e);
+ * the strings of segments that are not plain, `cows` the stores of snapshots. */
+int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, const struct lvm_strs *cows,
+                 struct err *e);
 /* Sets read_only_why unless a reason stands there already. */
 void lvm_vg_note(struct lvm_vg *vg, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

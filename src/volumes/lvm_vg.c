@@ -243,6 +243,12 @@ bool lvm_lv_cut(struct lvm_lv *lv, uint32_t extents)
     return true;
 }
 
+bool lvm_lv_visible(const struct lvm_lv *lv)
+{
+    return lv->cow ||
+           (lvm_strs_has(&lv->status, "VISIBLE") && strcmp(lv->seg[0].type, "snapshot") != 0);
+}
+
 bool lvm_lv_name_ok(const char *name, const char **why_r)
 {
     /* lvm2's lib/misc/lvm-string.c: words that mark LVM's own hidden volumes. */
@@ -337,7 +343,20 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-static int check_names(struct lvm_vg *vg, const struct lvm_strs *names, struct err *e)
+static void mark(struct lvm_lv **sorted, unsigned n, const struct lvm_strs *names, bool cow)
+{
+    for (unsigned i = 0; i < names->n; i++) {
+        struct lvm_lv probe = {.name = names->v[i]}, *key = &probe;
+        struct lvm_lv **hit = bsearch(&key, sorted, n, sizeof *sorted, by_name);
+        if (hit && cow)
+            (*hit)->cow = true;
+        else if (hit)
+            (*hit)->referenced = true;
+    }
+}
+
+static int check_names(struct lvm_vg *vg, const struct lvm_strs *names, const struct lvm_strs *cows,
+                       struct err *e)
 {
     autofree struct lvm_lv **sorted = xcalloc(vg->lv_count, sizeof *sorted);
     for (unsigned i = 0; i < vg->lv_count; i++)
@@ -346,19 +365,16 @@ static int check_names(struct lvm_vg *vg, const struct lvm_strs *names, struct e
     for (unsigned i = 1; i < vg->lv_count; i++)
         if (!strcmp(sorted[i - 1]->name, sorted[i]->name))
             return err_set(e, ERR_INVALID, "", "volume %s is there twice", sorted[i]->name);
-    for (unsigned i = 0; i < names->n; i++) {
-        struct lvm_lv probe = {.name = names->v[i]}, *key = &probe;
-        struct lvm_lv **hit = bsearch(&key, sorted, vg->lv_count, sizeof *sorted, by_name);
-        if (hit)
-            (*hit)->referenced = true;
-    }
+    mark(sorted, vg->lv_count, names, false);
+    mark(sorted, vg->lv_count, cows, true);
     return 0;
 }
 
-int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, struct err *e)
+int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, const struct lvm_strs *cows,
+                 struct err *e)
 {
     for (unsigned i = 0; i < vg->lv_count; i++)
         if (check_segments(&vg->lv[i], e))
             return -1;
-    return check_names(vg, names, e) ? -1 : check_space(vg, e);
+    return check_names(vg, names, cows, e) ? -1 : check_space(vg, e);
 }

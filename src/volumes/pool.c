@@ -221,7 +221,7 @@ static void fill_pool(const struct pool *pool, struct pool_info *info)
     info->extent_size = pool_extent(pool);
     info->device_count = vg->pv_count;
     for (unsigned i = 0; i < vg->lv_count; i++)
-        info->volume_count += lvm_strs_has(&vg->lv[i].status, "VISIBLE");
+        info->volume_count += lvm_lv_visible(&vg->lv[i]);
     for (unsigned i = 0; i < vg->pv_count; i++) {
         fill_device(pool, i, &info->device[i]);
         info->size += info->device[i].size;
@@ -271,7 +271,7 @@ bool volume_get(const char *name, struct volume_info *info_r)
     snprintf(pool_name, sizeof pool_name, "%.*s", (int)(slash - name), name);
     struct pool *pool = pool_find(pool_name);
     struct lvm_lv *lv = pool ? lvm_vg_lv(pool->vg, slash + 1) : NULL;
-    if (!lv || !lvm_strs_has(&lv->status, "VISIBLE"))
+    if (!lv || !lvm_lv_visible(lv))
         return false;
     fill_volume(pool, lv, info_r);
     return true;
@@ -286,7 +286,7 @@ void volume_for_each(const char *pool, void (*fn)(const struct volume_info *info
             continue;
         for (unsigned i = 0; i < p->vg->lv_count; i++) {
             struct volume_info info;
-            if (!lvm_strs_has(&p->vg->lv[i].status, "VISIBLE"))
+            if (!lvm_lv_visible(&p->vg->lv[i]))
                 continue;
             fill_volume(p, &p->vg->lv[i], &info);
             fn(&info, arg);

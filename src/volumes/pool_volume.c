@@ -158,7 +158,7 @@ int volume_create(const char *pool, const char *volume, uint64_t size, struct er
 static int find_lv(struct pool *pool, const char *volume, struct lvm_lv **lv_r, struct err *e)
 {
     struct lvm_lv *lv = lvm_vg_lv(pool->vg, volume);
-    if (!lv || !lvm_strs_has(&lv->status, "VISIBLE"))
+    if (!lv || !lvm_lv_visible(lv))
         return err_set(e, ERR_NOT_FOUND, "name", "pool %s has no volume %s", pool->name, volume);
     if (lv->referenced)
         return err_set(e, ERR_IN_USE, "name", "another volume of pool %s stands on %s", pool->name,

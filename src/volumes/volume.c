@@ -244,6 +244,8 @@ static const struct bdev_ops ops = {
 
 const char *volume_kind(const struct lvm_lv *lv)
 {
+    if (lv->cow)
+        return "snapshot";
     for (unsigned i = 0; i < lv->seg_count; i++) {
         if (!lv->seg[i].plain)
             return strcmp(lv->seg[i].type, "striped") ? lv->seg[i].type : "stacked";
@@ -280,6 +282,10 @@ bool volume_inactive(const struct pool *pool, const struct lvm_lv *lv, char *why
 {
     if (!bdev_name_valid(lv->name)) {
         snprintf(why, size, "its name is not one that a device can have here");
+        return true;
+    }
+    if (lv->cow) {
+        snprintf(why, size, "it is a snapshot, which is carried but not run here");
         return true;
     }
     if (lv->referenced) {
@@ -357,7 +363,7 @@ void volume_start_all(struct pool *pool)
         const struct lvm_lv *lv = &pool->vg->lv[i];
         char why[160];
         struct err e;
-        if (!lvm_strs_has(&lv->status, "VISIBLE"))
+        if (!lvm_lv_visible(lv))
             continue;
         if (volume_inactive(pool, lv, why, sizeof why))
             log_warn("volumes", "%s/%s is not active: %s", pool->name, lv->name, why);

@@ -76,6 +76,12 @@ int pool_import(const struct pool_import *i, struct err *e);
 int pool_extend(const char *name, const char *const *devices, unsigned n, bool force, struct err *e);
 int pool_stop(const char *name, struct err *e);
 int pool_delete(const char *name, struct err *e); /* no volumes may be left; wipes the PV labels */
+/* Of a pool that is not active: erases the PV labels that are left of it on devices nobody uses. For a
+ * deletion that a crash cut short. */
+int pool_erase(const struct uuid *uuid, struct err *e);
+/* The same for a creation: erases the label of a device that nobody uses when it is a PV of no group, or
+ * of a group of this name. */
+int pool_erase_device(const char *device, const char *name, struct err *e);
 
 int volume_create(const char *pool, const char *volume, uint64_t size, struct err *e);
 int volume_resize(const char *pool, const char *volume, uint64_t size, struct err *e); /* both ways */
