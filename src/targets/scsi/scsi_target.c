@@ -38,9 +38,10 @@ static void *per_reactor(size_t size)
     return p;
 }
 
+static const struct scsi_table empty; /* of a target without LUNs */
+
 struct scsi_target *scsi_target_new(const char *name)
 {
-    static const struct scsi_table empty;
     struct scsi_target *t = xcalloc(1, sizeof *t);
     t->local = per_reactor(sizeof *t->local);
     scsi_opcodes_init();
@@ -121,12 +122,15 @@ static void publish_table(struct scsi_target *t)
     list_for_each (lun, &t->luns, link)
         if (!lun->removed && lun->number >= size)
             size = lun->number + 1;
-    struct scsi_table *table = xcalloc(1, sizeof *table + size * sizeof table->lun[0]);
-    table->size = size;
+    struct scsi_table *table = NULL;
+    if (size) {
+        table = xcalloc(1, sizeof *table + size * sizeof table->lun[0]);
+        table->size = size;
+    }
     list_for_each (lun, &t->luns, link)
         if (!lun->removed)
             table->lun[lun->number] = lun;
-    struct swap s = {t, table};
+    struct swap s = {t, table ? table : &empty};
     task_call_all(swap_here, &s);
     if (old->size)
         free((void *)(uintptr_t)old);
