@@ -204,7 +204,8 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
 {
     unsigned n;
     char *const *members = opts_list(o, "members", &n);
-    if (check_members(members, n, e))
+    if (check_members(members, n, e) ||
+        (!opts_bool(o, "force") && check_signatures((const char *const *)members, n, "members", e)))
         return -1;
     struct uuid uuid = uuid_random();
     struct json_object *facts = create_facts(o, &uuid);

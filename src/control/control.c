@@ -356,7 +356,6 @@ void control_start(void)
     replay_devices();
     progress("starting arrays and pools");
     replay_stacks();
-    intents_finish();
     progress("setting up targets");
     replay_targets();
     progress("opening portals");

@@ -198,6 +198,31 @@ static void note_signature(const char *name)
     bdev_drain_close(&desc);
 }
 
+static int check_signature(const char *device, const char *field, struct err *e)
+{
+    struct bdev_user user = {.label = "probe"};
+    struct bdev_info info;
+    char what[300] = "";
+    if (!bdev_name_info(device, &info) || info.known_zero)
+        return 0;
+    struct bdev_desc *desc = bdev_open(device, CLAIM_READ, &user, e);
+    if (!desc)
+        return -1;
+    int found = probe_signature(desc, what, sizeof what, e);
+    bdev_drain_close(&desc);
+    if (found <= 0)
+        return found;
+    return err_set(e, ERR_NEEDS_FORCE, field, "%s carries %s; --force overwrites it", device, what);
+}
+
+int check_signatures(const char *const *devices, unsigned n, const char *field, struct err *e)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (check_signature(devices[i], field, e))
+            return -1;
+    return 0;
+}
+
 /* The device that is saved must be the one that is found: its identity wins over its path. */
 static int locate(struct json_object *record, struct json_object *options, struct err *e)
 {

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "control/adopt.h"
 #include "raid/raid.h"
@@ -69,23 +68,21 @@ static int assemble(const char *name, const struct uuid *uuid, struct err *e)
     return raid_assemble(&a, e);
 }
 
-/* Every superblock that was asked for stands: the array is there. Else they are written anew: the
- * devices were free and checked when the intent was saved, and have been ours since. */
+/* Every superblock that was asked for stands: the array is there. Else what stands of it is erased,
+ * and it is made anew, without force: a device that got another content meanwhile keeps it. */
 static int finish_array_create(uint64_t id, const char *name, struct json_object *facts,
                                struct err *e)
 {
     struct uuid uuid = {0};
-    struct raid_found *found = xcalloc(1, sizeof *found);
+    autofree struct raid_found *found = xcalloc(1, sizeof *found);
     uuid_parse(get_str(facts, "uuid"), &uuid);
-    bool here = array_found(&uuid, found);
-    int rc = here && found->complete ? assemble(name, &uuid, e)
-                                     : array_create_as(name, facts, false, true, e);
-    free(found);
-    if (rc)
+    bool whole = array_found(&uuid, found) && found->complete;
+    if (whole ? assemble(name, &uuid, e)
+              : raid_erase(&uuid, e) || array_create_as(name, facts, false, false, e))
         return -1;
     struct json_object *record = json_object_new_object();
     put_str(record, "uuid", get_str(facts, "uuid"));
-    rc = state_end_intent(id, "array", name, record, e);
+    int rc = state_end_intent(id, "array", name, record, e);
     json_object_put(record);
     return rc;
 }
@@ -94,20 +91,10 @@ static int finish_array_delete(uint64_t id, const char *name, struct json_object
                                struct err *e)
 {
     struct uuid uuid = {0};
-    struct raid_info *info = xcalloc(1, sizeof *info);
-    struct raid_found *found = xcalloc(1, sizeof *found);
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
     uuid_parse(get_str(facts, "uuid"), &uuid);
-    int rc = 0;
-    if (!raid_get(name, info) && array_found(&uuid, found))
-        rc = assemble(name, &uuid, e);
-    if (!rc && raid_get(name, info))
-        rc = raid_delete(name, e);
-    free(info);
-    free(found);
-    /* What cannot be assembled any more is no array; its last superblock needs --force to be
-     * overwritten, and nothing else. */
-    if (rc)
-        log_warn("control", "array %s was being deleted: %s", name, e->msg);
+    if (raid_get(name, info) ? raid_delete(name, e) : raid_erase(&uuid, e))
+        return -1;
     return state_end_intent(id, "array", name, NULL, e);
 }
 
@@ -125,17 +112,28 @@ static bool pool_found_named(const char *name, struct pool_found *found_r)
     return found;
 }
 
+static int remake_pool(const char *name, struct json_object *facts, struct err *e)
+{
+    struct json_object *devices = NULL;
+    json_object_object_get_ex(facts, "devices", &devices);
+    for (size_t i = 0; i < json_object_array_length(devices); i++) {
+        const char *device = json_object_get_string(json_object_array_get_idx(devices, i));
+        if (pool_erase_device(device, name, e))
+            return -1;
+    }
+    return pool_create_as(name, facts, false, e);
+}
+
 static int finish_pool_create(uint64_t id, const char *name, struct json_object *facts,
                               struct err *e)
 {
     struct pool_found found = {0};
-    bool here = pool_found_named(name, &found) && found.importable && found.have == found.devices;
+    bool whole = pool_found_named(name, &found) && found.importable && found.have == found.devices;
     struct pool_import i = {.uuid = &found.uuid, .own = true};
-    int rc = here ? pool_import(&i, e) : pool_create_as(name, facts, true, e);
-    if (rc)
+    if (whole ? pool_import(&i, e) : remake_pool(name, facts, e))
         return -1;
     struct json_object *record = pool_record(name);
-    rc = state_end_intent(id, "pool", name, record, e);
+    int rc = state_end_intent(id, "pool", name, record, e);
     json_object_put(record);
     return rc;
 }
@@ -143,18 +141,11 @@ static int finish_pool_create(uint64_t id, const char *name, struct json_object 
 static int finish_pool_delete(uint64_t id, const char *name, struct json_object *facts,
                               struct err *e)
 {
-    struct pool_info *info = xcalloc(1, sizeof *info);
     struct uuid uuid = {0};
+    autofree struct pool_info *info = xcalloc(1, sizeof *info);
     uuid_parse(get_str(facts, "uuid"), &uuid);
-    struct pool_import i = {.uuid = &uuid};
-    int rc = 0;
-    if (!pool_get(name, info))
-        rc = pool_import(&i, e);
-    if (!rc)
-        rc = pool_delete(name, e);
-    free(info);
-    if (rc)
-        log_warn("control", "pool %s was being deleted: %s", name, e->msg);
+    if (pool_get(name, info) ? pool_delete(name, e) : pool_erase(&uuid, e))
+        return -1;
     return state_end_intent(id, "pool", name, NULL, e);
 }
 

@@ -147,9 +147,10 @@ static int compare(const struct opts *o, const struct pool_info *info, struct er
 static int create_new(const struct opts *o, const char *name, struct err *e)
 {
     unsigned n;
-    if (check_devices(o, e))
-        return -1;
     char *const *devices = opts_list(o, "devices", &n);
+    if (check_devices(o, e) ||
+        (!opts_bool(o, "force") && check_signatures((const char *const *)devices, n, "devices", e)))
+        return -1;
     struct json_object *facts = json_object_new_object(), *list = json_object_new_array();
     for (unsigned i = 0; i < n; i++)
         json_object_array_add(list, json_object_new_string(devices[i]));

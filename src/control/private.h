@@ -111,6 +111,9 @@ void replay_targets(void);
 void replay_listeners(void);
 int device_start(const char *name, struct json_object *record, struct err *e);
 int device_end(struct bdev *bdev, struct err *e);
+/* ERR_NEEDS_FORCE when a device carries a signature. Before an intent is saved: what start-up finds
+ * of a creation that was cut short must never be somebody's data. */
+int check_signatures(const char *const *devices, unsigned n, const char *field, struct err *e);
 bool name_is_taken(const char *name); /* device, array, pool: running or saved */
 struct json_object *config_json(void);
 

@@ -116,6 +116,8 @@ void replay_stacks(void)
         continue;
     while (array_pass(true, false) + pool_pass(false) + device_pass(false))
         continue;
+    /* What was being made or deleted when the daemon died is neither missing nor broken. */
+    intents_finish();
     device_pass(true);
     array_pass(true, true);
     pool_pass(true);
