@@ -368,7 +368,7 @@ void nbd_conn_watch(struct nbd_conn *c, unsigned events)
 /* Reads on while nothing is blocked; what is blocked is resumed by whoever unblocks it. */
 static void watch_reads(struct nbd_conn *c)
 {
-    bool read = c->state == NBD_CONN_OPEN && !c->blocked;
+    bool read = c->state == NBD_CONN_OPEN && !c->blocked && !c->last_call;
     nbd_conn_watch(c, (c->watching & FD_WRITE) | (read ? FD_READ : 0u));
 }
 
@@ -394,6 +394,8 @@ static void resume(void *arg)
         c->stash_pos += consume(c, rest, c->stash_len - c->stash_pos, NULL);
         if (c->stash_pos == c->stash_len)
             stash_drop(c);
+        if (c->last_call && !c->blocked)
+            nbd_conn_leave(c);
         if (c->state == NBD_CONN_OPEN)
             watch_reads(c);
     }
@@ -467,7 +469,18 @@ void nbd_conn_stop(void *conn)
     struct nbd_conn *c = conn;
     if (c->state == NBD_CONN_CLOSED)
         return; /* perhaps gone already: main waits for this post before it frees */
-    nbd_conn_leave(c);
+    if (c->state == NBD_CONN_OPEN) {
+        /* Last call: requests that have arrived are still served. */
+        c->last_call = true;
+        rtimer_arm(&c->timer, NBD_LEAVE_DEADLINE_S * 1000000ull, leave_timeout, c);
+        c->want = NBD_BATCH;
+        if (!c->blocked)
+            receive(c);
+        if (c->blocked)
+            watch_reads(c);
+        else
+            nbd_conn_leave(c);
+    }
     nbd_conn_settle(c);
 }
 

@@ -103,6 +103,7 @@ struct nbd_conn {
     bool large;     /* the last request was a long WRITE: receive short, then direct */
     bool blocked;   /* head holds a request that waits for depth, memory or its turn */
     bool resume_pending, gone;
+    bool last_call; /* what has arrived is the last */
     uint32_t need;  /* memory that it waits for while in lane->waiters */
     uint8_t *stash; /* bytes received behind a blocked request */
     size_t stash_pos, stash_len;
