@@ -251,6 +251,11 @@ static bool data_fits(struct scsi_cmd *cmd, uint64_t received)
     }
     if (received >= cmd->length)
         return true;
+    unsigned shift = cmd->view->now.shift;
+    if (cmd->op->flags & OP_PARTIAL && received == received >> shift << shift) {
+        cmd->blocks = received >> shift;
+        return true;
+    }
     scsi_fail(cmd, SENSE_INFORMATION_UNIT);
     return false;
 }

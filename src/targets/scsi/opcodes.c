@@ -7,8 +7,8 @@
 #define ALWAYS (OP_NO_MEDIUM | OP_LENGTH)
 #define ANYWHERE (ALWAYS | OP_NO_UA | OP_NO_LUN | OP_WELL_KNOWN)
 #define READS (OP_RANGE | OP_MOVES | OP_FUA)
-#define WRITES (OP_RANGE | OP_MOVES | OP_WRITES | OP_FUA)
-#define WRITE_VERIFIES (OP_RANGE | OP_MOVES | OP_WRITES)
+#define PLAIN_WRITES (OP_RANGE | OP_MOVES | OP_WRITES | OP_PARTIAL)
+#define WRITES (PLAIN_WRITES | OP_FUA)
 #define SAMES (OP_RANGE | OP_WRITES | OP_EXACT | OP_UNMAP)
 
 /* Usage masks of the usual layouts: byte 1, then LBA, count and group number where SBC-3 has them.
@@ -48,7 +48,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_request_sense, {0x03, 0x01, 0, 0, 0xff}, "REQUEST SENSE"},
     {0x08, 6, OP_NO_SA, IN, OP_RANGE | OP_MOVES, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_read, {0x08, 0x1f, 0xff, 0xff, 0xff}, "READ(6)"},
-    {0x0a, 6, OP_NO_SA, OUT, OP_RANGE | OP_MOVES | OP_WRITES, AT(1, 3), AT(4, 1), 60,
+    {0x0a, 6, OP_NO_SA, OUT, PLAIN_WRITES, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_write, {0x0a, 0x1f, 0xff, 0xff, 0xff}, "WRITE(6)"},
     {0x12, 6, OP_NO_SA, IN, ANYWHERE, NONE, AT(3, 2), 10,
      scsi_prepare_inquiry, scsi_run_inquiry, {0x12, 0x01, 0xff, 0xff, 0xff}, "INQUIRY"},
@@ -66,7 +66,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_read, USE10(0x28, 0x18), "READ(10)"},
     {0x2a, 10, OP_NO_SA, OUT, WRITES, IN10, 60,
      NULL, scsi_run_write, USE10(0x2a, 0x18), "WRITE(10)"},
-    {0x2e, 10, OP_NO_SA, OUT, WRITE_VERIFIES, IN10, 60,
+    {0x2e, 10, OP_NO_SA, OUT, PLAIN_WRITES, IN10, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE10(0x2e, 0x16), "WRITE AND VERIFY(10)"},
     {0x2f, 10, OP_NO_SA, OUT, OP_RANGE, IN10, 60,
      scsi_prepare_verify, scsi_run_verify, USE10(0x2f, 0x16), "VERIFY(10)"},
@@ -88,7 +88,7 @@ static const struct scsi_opcode table[] = {
      scsi_prepare_caw, scsi_run_caw, {0x89, 0x18, B4, B4, 0, 0, 0, 0xff, 0x1f}, "COMPARE AND WRITE"},
     {0x8a, 16, OP_NO_SA, OUT, WRITES, IN16, 60,
      NULL, scsi_run_write, USE16(0x8a, 0x18), "WRITE(16)"},
-    {0x8e, 16, OP_NO_SA, OUT, WRITE_VERIFIES, IN16, 60,
+    {0x8e, 16, OP_NO_SA, OUT, PLAIN_WRITES, IN16, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE16(0x8e, 0x16), "WRITE AND VERIFY(16)"},
     {0x8f, 16, OP_NO_SA, OUT, OP_RANGE, IN16, 60,
      scsi_prepare_verify, scsi_run_verify, USE16(0x8f, 0x16), "VERIFY(16)"},
@@ -114,7 +114,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_read, USE12(0xa8, 0x18), "READ(12)"},
     {0xaa, 12, OP_NO_SA, OUT, WRITES, IN12, 60,
      NULL, scsi_run_write, USE12(0xaa, 0x18), "WRITE(12)"},
-    {0xae, 12, OP_NO_SA, OUT, WRITE_VERIFIES, IN12, 60,
+    {0xae, 12, OP_NO_SA, OUT, PLAIN_WRITES, IN12, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE12(0xae, 0x16), "WRITE AND VERIFY(12)"},
     {0xaf, 12, OP_NO_SA, OUT, OP_RANGE, IN12, 60,
      scsi_prepare_verify, scsi_run_verify, USE12(0xaf, 0x16), "VERIFY(12)"},

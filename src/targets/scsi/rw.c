@@ -29,8 +29,10 @@ static void rw_done(struct bio *bio)
 
 static void submit_data(struct scsi_cmd *cmd, enum bio_op op)
 {
-    scsi_bio(cmd, op, cmd->lba << cmd->view->now.shift, cmd->length);
-    cmd->iov = (struct iovec){cmd->buf->data, cmd->length};
+    unsigned shift = cmd->view->now.shift;
+    uint64_t length = cmd->blocks << shift; /* of a WRITE: what came */
+    scsi_bio(cmd, op, cmd->lba << shift, length);
+    cmd->iov = (struct iovec){cmd->buf->data, length};
     bio_data(&cmd->bio, &cmd->iov, 1);
     cmd->bio.buf = iobuf_ref(cmd->buf);
     cmd->bio.done = rw_done;
@@ -68,7 +70,7 @@ void scsi_run_read(struct scsi_cmd *cmd)
 void scsi_run_write(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    if (!cmd->length) {
+    if (!cmd->blocks) {
         scsi_good(cmd);
         return;
     }

@@ -91,11 +91,12 @@ enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
  *   2. For SCSI_DIR_OUT: the transport asks scsi_cmd_buffer for room and puts the first
  *      min(length, expected) bytes of data-out there.
  *   3. scsi_cmd_execute(cmd, received): runs it (received: bytes of data-out, 0 for other
- * directions; fewer than `length` ends in INVALID FIELD IN COMMAND INFORMATION UNIT and writes
- * nothing, while `length` stays as it was for the residual). `done` comes later on the same
- * reactor, never from within execute. For SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length`
- * bytes (length may have shrunk: INQUIRY and friends move min(allocation length, available)).
- *      `done` with `aborted` set (task management): no response goes out, whatever status says.
+ *      directions). Where fewer than `length` bytes came, a WRITE writes them if they are whole
+ *      blocks; anything else ends in CHECK CONDITION and changes nothing; `length` stays as it was,
+ * for the residual. `done` comes later on the same reactor, never from within execute. For
+ * SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length` bytes (length may have shrunk: INQUIRY and
+ * friends move min(allocation length, available)). `done` with `aborted` set (task management): no
+ * response goes out, whatever status says.
  *   4. scsi_cmd_end(cmd), after the response is out: gives data and references back.
  * A command given up before execute goes straight to scsi_cmd_end. A command that task management
  * aborts between begin and execute gets `done` too: it must not be executed afterwards. Every

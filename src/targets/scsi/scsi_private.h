@@ -14,7 +14,7 @@
 
 /* Limits that VPD page B0h states and the commands enforce. */
 enum {
-    SCSI_MAX_TRANSFER = 4 << 20, /* bytes of data a command moves */
+    SCSI_MAX_TRANSFER = 8 << 20, /* bytes of data a command moves */
     SCSI_MAX_WRITE_SAME =
         65535, /* logical blocks one WRITE SAME changes: all of its 10-byte form */
     SCSI_MAX_UNMAP_BLOCKS = 1 << 20, /* logical blocks, over all descriptors of one UNMAP */

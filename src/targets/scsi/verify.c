@@ -112,12 +112,14 @@ void scsi_run_verify(struct scsi_cmd *cmd)
 /* Written through to the medium, then read back. */
 void scsi_run_write_verify(struct scsi_cmd *cmd)
 {
-    if (!cmd->length) {
+    unsigned shift = cmd->view->now.shift;
+    uint64_t length = cmd->blocks << shift; /* what came */
+    if (!length) {
         scsi_good(cmd);
         return;
     }
-    scsi_bio(cmd, BIO_WRITE, cmd->lba << cmd->view->now.shift, cmd->length);
-    cmd->iov = (struct iovec){cmd->buf->data, cmd->length};
+    scsi_bio(cmd, BIO_WRITE, cmd->lba << shift, length);
+    cmd->iov = (struct iovec){cmd->buf->data, length};
     bio_data(&cmd->bio, &cmd->iov, 1);
     cmd->bio.buf = iobuf_ref(cmd->buf);
     cmd->bio.flags = BIO_FUA;

@@ -24,7 +24,8 @@ static unsigned page_byte(struct lab *lab, unsigned page_and_pc, unsigned byte)
 /* MODE SELECT(6) of the control page. */
 static struct io *set_control(struct lab *lab, unsigned d_sense, unsigned swp)
 {
-    uint8_t list[16] = {0, 0, 0, 0, 0x0a, 10, (uint8_t)(0x22 | d_sense << 2), 0x10, (uint8_t)(swp << 3)};
+    uint8_t list[16] = {
+        0, 0, 0, 0, 0x0a, 10, (uint8_t)(0x22 | d_sense << 2), 0x10, (uint8_t)(swp << 3)};
     return OUT(lab, list, sizeof list, 0x15, 0x10, 0, 0, 16, 0);
 }
 

@@ -179,15 +179,35 @@ HARNESS_TEST(protection_fields_are_refused)
     lab_end(&lab);
 }
 
-HARNESS_TEST(data_out_cut_short_writes_nothing)
+HARNESS_TEST(a_piece_of_a_block_is_not_written)
 {
     struct lab *lab = lab_new();
     uint8_t *p = pattern(1024, 1), zero[1024] = {0};
-    struct io *io = rw(lab, 0x2a, 0, 2, p, 600);
-    check_int(io->cmd.length, 1024); /* for the residual */
-    expect_sense(io, SENSE_INFORMATION_UNIT);
-    expect_sense(rw(lab, 0x2a, 0, 1, NULL, 0), SENSE_INFORMATION_UNIT);
-    expect_blocks(lab, 0, 2, zero);
+    static const uint8_t writes[] = {0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e};
+    for (unsigned i = 0; i < sizeof writes; i++) {
+        struct io *io = rw(lab, writes[i], 0, 2, p, 600);
+        check_int(io->cmd.length, 1024); /* for the residual */
+        expect_sense(io, SENSE_INFORMATION_UNIT);
+        expect_blocks(lab, 0, 2, zero);
+    }
+    free(p);
+    lab_end(&lab);
+}
+
+HARNESS_TEST(fewer_blocks_than_the_command_moves_are_written)
+{
+    struct lab *lab = lab_new();
+    uint8_t *p = pattern(1024, 1), zero[512] = {0};
+    static const uint8_t writes[] = {0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e};
+    for (unsigned i = 0; i < sizeof writes; i++) {
+        struct io *io = rw(lab, writes[i], 10 * i, 2, p, 512);
+        check_int(io->cmd.length, 1024);
+        expect_good(io);
+        expect_blocks(lab, 10 * i, 1, p);
+        expect_blocks(lab, 10 * i + 1, 1, zero);
+        expect_good(rw(lab, writes[i], 10 * i + 1, 1, NULL, 0));
+        expect_blocks(lab, 10 * i + 1, 1, zero);
+    }
     free(p);
     lab_end(&lab);
 }
@@ -427,7 +447,8 @@ int main(void)
         cmocka_unit_test(zero_blocks_move_nothing),
         cmocka_unit_test(beyond_the_end_names_the_first_bad_lba),
         cmocka_unit_test(protection_fields_are_refused),
-        cmocka_unit_test(data_out_cut_short_writes_nothing),
+        cmocka_unit_test(a_piece_of_a_block_is_not_written),
+        cmocka_unit_test(fewer_blocks_than_the_command_moves_are_written),
         cmocka_unit_test(more_data_than_the_command_moves_is_left_aside),
         cmocka_unit_test(fua_and_dpo_are_accepted),
         cmocka_unit_test(a_command_given_up_before_execute_leaves_nothing),

@@ -101,14 +101,14 @@ HARNESS_TEST(block_limits_are_those_enforced)
     check_int(io->in[4], 1);
     check_int(io->in[5], 255);
     check_int(be(io->in + 6, 2), 8);
-    check_int(be(io->in + 8, 4), 8192);
+    check_int(be(io->in + 8, 4), 16384);
     check_int(be(io->in + 20, 4), 1 << 20);
     check_int(be(io->in + 24, 4), 256);
     check_int(be(io->in + 28, 4), 8);
     check_int(be(io->in + 32, 4), 0x80000000u);
     check_int(be(io->in + 40, 4), 65535);
     expect_good(io);
-    expect_field(CMD(lab, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x01, 0, 0), true, 10, 7);
+    expect_field(CMD(lab, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x01, 0, 0), true, 10, 7);
     lab_end(&lab);
 }
 
@@ -170,10 +170,10 @@ HARNESS_TEST(lun_addresses_of_other_shapes_name_no_lun)
 {
     struct lab *lab = lab_new();
     static const uint8_t bad[][8] = {
-        {0, 0, 1},       /* a second level */
-        {0x80, 0},       /* logical unit addressing */
-        {0xc1, 0x02},    /* another well-known LUN */
-        {0x01, 0},       /* bus 1 */
+        {0, 0, 1},    /* a second level */
+        {0x80, 0},    /* logical unit addressing */
+        {0xc1, 0x02}, /* another well-known LUN */
+        {0x01, 0},    /* bus 1 */
         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
     };
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++)
