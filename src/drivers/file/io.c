@@ -311,9 +311,12 @@ static void falloc_done(struct ring_op *op, int res)
         falloc_ring(bio);
         return;
     }
-    if (res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL) {
+    if (res == -EOPNOTSUPP || res == -ENOSYS) {
         bool punch = falloc_mode(bio) & FALLOC_FL_PUNCH_HOLE;
         __atomic_store_n(punch ? &dev->no_punch : &dev->no_zero_range, true, __ATOMIC_RELAXED);
+    }
+    /* EREMOTEIO: a disk refused a command that it had said it knows. */
+    if (res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL || res == -EREMOTEIO) {
         bio_complete(bio, -EOPNOTSUPP);
         return;
     }

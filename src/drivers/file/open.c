@@ -50,13 +50,33 @@ static int sync_folder(const char *folder)
     return fd < 0 ? -1 : fsync(fd);
 }
 
-static int fill_new(int fd, const char *path, const char *folder, uint64_t size, struct err *e)
+/* The file gets its name when it has its size: a crash in between leaves nothing. Not every file
+ * system has files without a name. Returns the descriptor, or -1. */
+static int make_file(const char *path, const char *folder, uint64_t size, struct err *e)
 {
+    char self[32];
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    bool named = fd < 0;
+    if (named)
+        fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return sys_err(e, path, "cannot be made");
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    int rc = 0;
     if (ftruncate(fd, (off_t)size))
-        return sys_err(e, path, "cannot be made that large");
-    if (fsync(fd) || sync_folder(folder))
-        return sys_err(e, path, "cannot be made durable");
-    return 0;
+        rc = sys_err(e, path, "cannot be made that large");
+    else if (fsync(fd))
+        rc = sys_err(e, path, "cannot be made durable");
+    else if (!named && linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
+        rc = sys_err(e, path, "cannot be made");
+    else if (sync_folder(folder))
+        rc = sys_err(e, path, "cannot be made durable");
+    if (rc && named)
+        unlink(path);
+    if (!rc)
+        return fd;
+    close(fd);
+    return -1;
 }
 
 static int create_file(struct file_dev *dev, uint64_t size, struct err *e)
@@ -77,13 +97,9 @@ static int create_file(struct file_dev *dev, uint64_t size, struct err *e)
         return err_set(e, ERR_INVALID, "path",
                        "%s does not exist, and no file is made below /dev, /proc or /sys",
                        dev->path);
-    autoclose int fd = open(dev->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    autoclose int fd = make_file(dev->path, folder, size, e);
     if (fd < 0)
-        return sys_err(e, dev->path, "cannot be made");
-    if (fill_new(fd, dev->path, folder, size, e)) {
-        unlink(dev->path);
         return -1;
-    }
     dev->created = true;
     return 0;
 }
@@ -160,6 +176,11 @@ static int measure_node(struct file_dev *dev, const struct stat *st, struct err 
     if (ioctl(dev->fd, BLKGETSIZE64, &b->size) || ioctl(dev->fd, BLKSSZGET, &block) ||
         ioctl(dev->fd, BLKPBSZGET, &phys))
         return sys_err(e, dev->path, "cannot be measured");
+    if (!b->size)
+        return err_set(e, ERR_INVALID, "path", "%s has no medium in it", dev->path);
+    if (block < 512 || block > 4096)
+        return err_set(e, ERR_UNSUPPORTED, "path",
+                       "%s has blocks of %d bytes; expected 512 to 4096", dev->path, block);
     b->block_size = (uint32_t)block;
     b->phys_block = phys;
     sys_queue(st->st_rdev, "write_cache", cache, sizeof cache);
@@ -168,8 +189,10 @@ static int measure_node(struct file_dev *dev, const struct stat *st, struct err 
     b->rotational = sys_queue_number(st->st_rdev, "rotational");
     b->opt_io = (uint32_t)sys_queue_number(st->st_rdev, "optimal_io_size");
     dev->fast_zero = sys_queue_number(st->st_rdev, "write_zeroes_max_bytes") > 0;
-    if (sys_queue_number(st->st_rdev, "discard_max_bytes"))
-        b->discard_gran = sys_queue_number(st->st_rdev, "discard_granularity");
+    if (sys_queue_number(st->st_rdev, "discard_max_bytes")) {
+        uint64_t gran = sys_queue_number(st->st_rdev, "discard_granularity");
+        b->discard_gran = gran ? gran : b->block_size;
+    }
     return 0;
 }
 
