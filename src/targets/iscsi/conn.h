@@ -37,6 +37,7 @@ struct tx_pdu {
     struct tx_item *item;
     uint32_t off, sn; /* the item's cursor before this PDU */
     bool last;        /* of its item */
+    bool plain;       /* without digests: a login response that goes out after the move */
     uint8_t head_len, tail_len;
     uint8_t head[ISCSI_BHS + ISCSI_DIGEST];
     uint8_t tail[4 + ISCSI_DIGEST]; /* padding, data digest */

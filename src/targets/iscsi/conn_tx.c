@@ -60,19 +60,20 @@ static void build(struct iscsi_conn *c, struct tx_item *item, struct tx_pdu *p)
     p->off = item->off;
     p->sn = item->sn;
     p->last = true;
+    p->plain = false;
     p->data_len = 0;
     p->data_off = 0;
     p->sent = 0;
     item->ops->build(c, item, p);
     p->head_len = ISCSI_BHS;
-    if (c->header_digest) {
+    if (c->header_digest && !p->plain) {
         put_digest(p->head + ISCSI_BHS, crc32c(0, p->head, ISCSI_BHS));
         p->head_len += ISCSI_DIGEST;
     }
     unsigned pad = iscsi_pad(p->data_len);
     p->tail_len = (uint8_t)pad;
     memset(p->tail, 0, pad);
-    if (c->data_digest && p->data_len) {
+    if (c->data_digest && p->data_len && !p->plain) {
         put_digest(p->tail + pad, crc32c(data_crc(p), p->tail, pad));
         p->tail_len += ISCSI_DIGEST;
     }
@@ -215,6 +216,7 @@ struct note {
     struct tx_item item;
     struct iscsi_pdu pdu;
     void (*after)(struct iscsi_conn *c);
+    bool plain;
     struct iovec iov;
     uint8_t data[];
 };
@@ -224,6 +226,7 @@ static void note_build(struct iscsi_conn *c, struct tx_item *item, struct tx_pdu
     (void)c;
     struct note *n = container_of(item, struct note, item);
     iscsi_pdu_build(&n->pdu, p->head);
+    p->plain = n->plain;
     p->data = &n->iov;
     p->datacnt = 1;
     p->data_len = n->pdu.data_len;
@@ -250,6 +253,7 @@ void conn_note(struct iscsi_conn *c, struct iscsi_pdu *pdu, const void *data, si
     n->pdu = *pdu;
     n->pdu.data_len = (uint32_t)len;
     n->after = after;
+    n->plain = !c->header_digest && !c->data_digest;
     n->iov = (struct iovec){n->data, len};
     if (len)
         memcpy(n->data, data, len);
