@@ -187,7 +187,7 @@ HARNESS_TEST(block_descriptors_must_tell_what_is)
     lab_end(&lab);
 }
 
-/* ---- the cache: a device with one, made of the null driver's manners on top of fault over mem */
+/* ---- the cache */
 
 HARNESS_TEST(without_a_volatile_cache_wce_is_zero_and_stays)
 {
@@ -197,6 +197,46 @@ HARNESS_TEST(without_a_volatile_cache_wce_is_zero_and_stays)
     uint8_t l[24] = {0, 0, 0, 0, 0x08, 18, 0x04};
     expect_field(OUT(lab, l, 24, 0x15, 0x10, 0, 0, 24, 0), false, 6, 2);
     lab_end(&lab);
+}
+
+/* mem with a cache that it only claims to have, and a fault device that records what comes. */
+static struct bdev *cached(struct lab **lab_r)
+{
+    struct err e = {0};
+    struct bdev *b;
+    lab_mem("m", LAB_SIZE, 512);
+    bdev_find("m")->write_cache = true;
+    struct opts *o = opts_new(fault_driver.opts);
+    check_int(opts_put(o, "on", "m", &e), 0);
+    check_int(fault_driver.create("f", NULL, o, &b, &e), 0);
+    opts_free(&o);
+    *lab_r = lab_with(&(struct scsi_lun_args){.device = "f"});
+    fault_record_start(b);
+    return b;
+}
+
+HARNESS_TEST(without_wce_every_write_is_durable)
+{
+    struct lab *lab;
+    struct bdev *f = cached(&lab);
+    uint8_t zero[512] = {0}, l[24] = {0, 0, 0, 0, 0x08, 18};
+    check_int(page_byte(lab, CURRENT | 0x08, 2), 0x04);
+    check_int(page_byte(lab, CHANGEABLE | 0x08, 2), 0x04);
+    expect_good(OUT(lab, zero, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    expect_good(OUT(lab, zero, 512, 0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0)); /* FUA */
+    expect_good(OUT(lab, l, 24, 0x15, 0x10, 0, 0, 24, 0));
+    check_int(page_byte(lab, CURRENT | 0x08, 2), 0);
+    check_int(page_byte(lab, DEFAULT | 0x08, 2), 0x04);
+    expect_good(OUT(lab, zero, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    check_int(fault_record_count(f), 3);
+    for (unsigned i = 0; i < 3; i++)
+        check_int(fault_record_get(f, i)->flags & BIO_FUA, i ? BIO_FUA : 0);
+    expect_good(CMD(lab, 0x28, 8, 0, 0, 0, 0, 0, 0, 1, 0)); /* a read with FUA flushes first */
+    check_int(fault_record_count(f), 4);
+    check_int(fault_record_get(f, 3)->op, BIO_FLUSH);
+    lab_free(&lab);
+    bdev_unregister(bdev_find("f"));
+    bdev_unregister(bdev_find("m"));
 }
 
 int main(void)
@@ -212,6 +252,7 @@ int main(void)
         cmocka_unit_test(what_cannot_change_is_refused_and_pointed_at),
         cmocka_unit_test(block_descriptors_must_tell_what_is),
         cmocka_unit_test(without_a_volatile_cache_wce_is_zero_and_stays),
+        cmocka_unit_test(without_wce_every_write_is_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
