@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: tsan
+"""A client that misbehaves costs its own connection only: a second one works on all the while."""
+import os
+import random
+import socket
+import struct
+import time
+
+from iscsiwire import NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, read10, text, write10
+from orion import FULL, Orion, run, wait_for
+
+IQN = 'iqn.2026-11.test:torture'
+
+
+class Witness:
+    """Another initiator: what it wrote stays, and it is answered soon."""
+
+    def __init__(self, o):
+        self.i = Initiator(o.addr, IQN, name='iqn.2026-11.test:witness', timeout=10).ready()
+        self.data = os.urandom(65536)
+        assert self.i.write(100000, self.data).status == 0
+
+    def check(self):
+        assert self.i.read(100000, 128).data == self.data
+        assert self.i.nop(b'alive').data == b'alive'
+
+    def leave(self):
+        self.check()
+        self.i.logout()
+        self.i.close()
+
+
+def start():
+    o = Orion()
+    o.mem('m0', size='64M')
+    o.addr = o.iscsi(IQN, 'm0')
+    o.fds_mark()
+    return o
+
+
+def dial(o):
+    host, port = o.addr.rsplit(':', 1)
+    s = socket.create_connection((host, int(port)), 20)
+    return s
+
+
+def sessions(o):
+    return [s for s in o.http('GET', '/v1/sessions').json['items'] if s['protocol'] == 'iscsi']
+
+
+def gone(o, witness_sessions=1):
+    wait_for(lambda: len(sessions(o)) == witness_sessions, 15, 'the sessions to end')
+
+
+def test_disconnects_in_mid_command():
+    with start() as o:
+        w = Witness(o)
+        for n in range(40 if FULL else 15):
+            i = Initiator(o.addr, IQN).ready()
+            for k in range(n % 9):
+                i.command(read10(0, 256), read=131072)
+                i.command(write10(2000, 64), write=b'd' * 32768, unsolicited=bool(k & 1))
+            if n % 3 == 0:
+                i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            i.close()
+            w.check()
+        gone(o)
+        w.leave()
+
+
+def test_half_pdus():
+    with start() as o:
+        w = Witness(o)
+        for cut in (1, 20, 47, 48, 49, 50, 500, 4000):
+            i = Initiator(o.addr, IQN).ready()
+            i.send(SCSI_CMD, 0xa1, itt=9, raw=struct.pack('>III', 4096, i.cmdsn, 0) +
+                   write10(0, 8).ljust(16, b'\0'), data=b'h' * 4096, cut=cut)
+            i.close()
+            s = dial(o)
+            s.sendall((b'\x43\x87' + bytes(46))[:min(cut, 48)])
+            s.close()
+            w.check()
+        i = Initiator(o.addr, IQN).ready()  # one byte at a time is slow, not wrong
+        whole = struct.pack('>BBHI', 0x40, 0x80, 0, 4) + bytes(8) + struct.pack('>IIII', 5, NO_TAG, i.cmdsn,
+                                                                              0) + bytes(16) + b'slow'
+        for b in whole:
+            i.sock.sendall(bytes([b]))
+        assert i.recv().data == b'slow'
+        i.logout()
+        i.close()
+        gone(o)
+        w.leave()
+
+
+def test_garbage():
+    rng = random.Random(4711)
+    with start() as o:
+        w = Witness(o)
+        for n in range(200 if FULL else 60):
+            s = dial(o)
+            s.sendall(rng.randbytes(rng.randrange(1, 3000)))
+            s.close()
+            i = Initiator(o.addr, IQN, DataDigest=rng.choice(('None', 'CRC32C')))
+            junk = bytearray(rng.randbytes(rng.randrange(48, 2000)))
+            junk[0] = rng.choice((0, 1, 2, 4, 5, 6, 0x41, 0x10, 0x3f))
+            junk[4] = rng.choice((0, 0, 1, 255))
+            junk[5:8] = rng.choice((b'\0\0\0', b'\0\0\x30', b'\0\x04\0', b'\xff\xff\xff'))
+            if n & 1:  # a CmdSN that is in order
+                junk[24:28] = struct.pack('>I', i.cmdsn)
+            try:
+                i.sock.sendall(junk)
+            except ConnectionError:
+                pass
+            i.close()
+        w.check()
+        gone(o)
+        w.leave()
+
+
+def test_a_client_that_never_reads():
+    with start() as o:
+        w = Witness(o)
+        i = Initiator(o.addr, IQN).ready()
+        i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        i.sock.settimeout(1)
+        before = resident(o)
+        try:
+            for _ in range(3000):
+                if (i.max_cmdsn - i.cmdsn) & 0xffffffff < 1 << 31:
+                    i.command(read10(0, 1024), read=524288)
+                i.send(NOP_OUT, 0x80, itt=i.tag(), words=(NO_TAG, i.cmdsn, 0), data=b'f' * 8192, immediate=True)
+        except (socket.timeout, BlockingIOError):
+            pass
+        w.check()
+        grown = resident(o) - before
+        assert grown < 200 << 20, 'it made the daemon grow by %d MiB' % (grown >> 20)
+        i.close()
+        gone(o)
+        w.leave()
+
+
+def resident(o):
+    with open('/proc/%d/statm' % o.proc.pid) as f:
+        return int(f.read().split()[1]) * 4096
+
+
+def test_data_that_never_comes():
+    """All commands of the window wait for data, with more memory asked for than a session may hold."""
+    with start() as o:
+        w = Witness(o)
+        i = Initiator(o.addr, IQN, MaxBurstLength='1048576').ready()
+        before = resident(o)
+        for n in range(100):
+            i.command(write10(0, 8192), write=b'', expected=4 << 20, flags=0x80 | 0x20 | 1)
+        w.check()
+        assert resident(o) - before < 300 << 20
+        # memory goes to the first; as these finish, the others get theirs
+        i.close()
+        gone(o)
+        i = Initiator(o.addr, IQN).ready()
+        data = os.urandom(4 << 20)
+        tags = [i.command(write10(0, 8192), write=data) for _ in range(20)]
+        left = set(tags)
+        while left:
+            p = i.recv()
+            if p.op == R2T:
+                i.data_out(p.itt, p.w20, p.head[8:16], p.w40, data[p.w40:p.w40 + p.w44], 65536)
+            else:
+                assert p.itt in left and p.head[3] == 0, p
+                left.remove(p.itt)
+        assert i.read(0, 8192, read=4 << 20).data == data
+        i.logout()
+        i.close()
+        w.leave()
+
+
+def test_logins_that_stay_away():
+    with start() as o:
+        w = Witness(o)
+        begin = time.monotonic()
+        idle = [dial(o) for _ in range(300)]
+        late = Initiator(o.addr, IQN).ready()  # the newcomer gets in, the oldest were dropped
+        late.logout()
+        late.close()
+        dropped = 0
+        for s in idle[:44]:
+            s.settimeout(5)
+            try:
+                dropped += s.recv(1) == b''
+            except ConnectionError:
+                dropped += 1
+        assert dropped == 44, dropped
+        s = idle[-1]
+        s.settimeout(20)
+        assert s.recv(1) == b'' and 8 < time.monotonic() - begin < 15, 'the deadline is 10 s'
+        for s in idle:
+            s.close()
+        w.leave()
+
+
+def test_removal_under_load():
+    with start() as o:
+        i = Initiator(o.addr, IQN).ready()
+        o.ctl('iscsi', 'delete', IQN, expect=5)
+        for _ in range(20):
+            i.command(read10(0, 256), read=131072)
+        o.ctl('iscsi', 'delete', IQN, '--disconnect', json_out=False)
+        assert i.closed()
+        i.close()
+        o.ctl('device', 'remove', 'm0', json_out=False)
+
+
+def test_text_without_end():
+    with start() as o:
+        w = Witness(o)
+        i = Initiator(o.addr, IQN, login=False)
+        part = text([('X-filler', 'x' * 200)]) * 30
+        try:
+            for _ in range(40):
+                i.login_pdu(1, 3, part, transit=False, more=True)
+            raise AssertionError('240 KiB of text were taken')
+        except Exception as e:
+            assert '0200' in str(e), e
+        i.close()
+        w.leave()
+
+
+run(test_disconnects_in_mid_command, test_half_pdus, test_garbage, test_a_client_that_never_reads,
+    test_data_that_never_comes, test_logins_that_stay_away, test_removal_under_load, test_text_without_end)
