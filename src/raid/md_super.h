@@ -105,7 +105,7 @@ bool md_level_parse(const char *text, int32_t *level_r);
 uint64_t md_data_offset(uint64_t device_sectors, uint32_t chunk);
 
 /* The head of a write-intent bitmap (256 bytes, at bitmap_offset from the superblock). */
-enum { MD_BITMAP_HEAD = 256 };
+enum { MD_BITMAP_HEAD = 256, MD_BITMAP_ROOM = 132 << 10 /* head and bits, at most */ };
 struct md_bitmap {
     uint32_t version; /* 4 is what we take */
     struct uuid uuid;

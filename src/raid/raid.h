@@ -110,8 +110,8 @@ int raid_assemble(const struct raid_assemble *a, struct err *e);
 int raid_stop(const char *name, struct err *e);
 /* raid_stop, then the superblocks are zeroed. */
 int raid_delete(const char *name, struct err *e);
-/* Of an array that does not run: erases the superblocks that are left of it on devices nobody uses. For
- * a deletion that a crash cut short. */
+/* Of an array that does not run: erases the superblocks that are left of it on devices nobody uses.
+ * For a deletion that a crash cut short. */
 int raid_erase(const struct uuid *uuid, struct err *e);
 /* Shutdown: flush and mark clean everything that is idle, without unregistering. */
 void raid_shutdown_all(void);

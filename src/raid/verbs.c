@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What an administrator does to a running array. */
 #include <errno.h>
+#include <linux/types.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <linux/raid/md_p.h>
 
 #include "base/mem.h"
 #include "block/event.h"
@@ -84,13 +88,11 @@ static void make_clean(void *arg) /* home */
     q->clean = raid_make_clean(q->a, true);
 }
 
-static void shutdown_one(struct raid_array *a, void *arg)
+static void shut_down(struct raid_array *a)
 {
     enum { TRIES = 50 };
     struct quiet q = {.a = a};
-    (void)arg;
-    if (a->freeing)
-        return;
+    a->main_tasks++; /* it stays meanwhile */
     end_sync(a);
     for (unsigned i = 0; i < TRIES && !q.clean; i++) {
         if (i)
@@ -98,11 +100,31 @@ static void shutdown_one(struct raid_array *a, void *arg)
         task_call(a->home, make_clean, &q);
     }
     task_call(a->home, jobs_again, a); /* not undone by a shutdown that does not come */
+    a->main_tasks--;
+}
+
+struct names {
+    char (*name)[BDEV_NAME_MAX + 1];
+    unsigned n;
+};
+
+static void collect(struct raid_array *a, void *arg)
+{
+    struct names *all = arg;
+    all->name = xrealloc(all->name, (all->n + 1) * sizeof *all->name);
+    memcpy(all->name[all->n++], a->bdev.name, sizeof *all->name);
 }
 
 void raid_shutdown_all(void)
 {
-    raid_list_for_each(shutdown_one, NULL);
+    struct names all = {0};
+    raid_list_for_each(collect, &all);
+    for (unsigned i = 0; i < all.n; i++) {
+        struct raid_array *a = find(all.name[i], NULL);
+        if (a)
+            shut_down(a);
+    }
+    free(all.name);
 }
 
 /* ---- members */
@@ -163,7 +185,9 @@ int raid_fail_member(const char *name, const char *member, bool force, struct er
     struct change c = {.a = find(name, e), .device = member, .force = force, .e = e};
     if (!c.a)
         return -1;
+    c.a->main_tasks++; /* it stays meanwhile */
     task_call(c.a->home, fail_home, &c);
+    c.a->main_tasks--;
     return c.rc;
 }
 
@@ -252,6 +276,42 @@ static int check_new(struct raid_array *a, struct raid_member *m, bool force, st
     return 0;
 }
 
+/*
+ * Every active member has a copy of the write-intent bitmap, and the kernel takes any of them. We
+ * never write it (see assemble.c), so a copy made at any time is as good as the others.
+ */
+static int copy_bitmap(struct raid_array *a, struct raid_member *m, struct err *e)
+{
+    enum { STEP = 4096 };
+    if (!(a->sb.features & MD_FEATURE_BITMAP_OFFSET))
+        return 0;
+    struct raid_member *from = NULL;
+    for (unsigned i = 0; i < a->slots && !from; i++) {
+        from = raid_load(&a->slot[i]);
+        if (from && !raid_in_sync(from))
+            from = NULL;
+    }
+    if (!from || from->data_offset != m->data_offset || from->sb.bitmap_offset <= 0)
+        return err_set(e, ERR_UNSUPPORTED, "device",
+                       "array %s has a write-intent bitmap for which %s has no room: remove it "
+                       "first (mdadm --grow --bitmap=none)",
+                       a->bdev.name, m->device);
+    autofree uint8_t *buf = xcalloc(1, STEP);
+    uint64_t at = MD_SUPER_OFFSET + (uint64_t)from->sb.bitmap_offset * MD_SECTOR;
+    uint64_t end = at + MD_BITMAP_ROOM < m->data_offset ? at + MD_BITMAP_ROOM : m->data_offset;
+    int error = 0;
+    for (; !error && at < end; at += STEP) {
+        error = bdev_read(from->desc, at, buf, STEP);
+        if (!error)
+            error = bdev_write(m->desc, at, buf, STEP, 0);
+    }
+    if (error)
+        return err_set(e, ERR_IO, "device", "the bitmap could not be copied to %s: %s", m->device,
+                       strerror(-error));
+    m->sb.bitmap_offset = from->sb.bitmap_offset;
+    return 0;
+}
+
 /* A number that no member has now; used ones come last, since old superblocks remember them. */
 static int free_number(struct raid_array *a)
 {
@@ -280,7 +340,6 @@ static void add_home(void *arg)
     } else {
         c->m->sb.dev_number = (uint32_t)number;
         c->m->sb.device_uuid = uuid_random();
-        c->m->sb.bitmap_offset = a->sb.bitmap_offset;
         c->m->state = RAID_MEMBER_SPARE;
         raid_member_add(a, c->m);
         c->rc = raid_meta_write(a);
@@ -311,7 +370,7 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
         return -1;
     a->main_tasks++;
     bool listed = false;
-    c.rc = check_new(a, c.m, force, e);
+    c.rc = check_new(a, c.m, force, e) || copy_bitmap(a, c.m, e) ? -1 : 0;
     if (!c.rc) {
         listed = true;
         task_call(a->home, add_home, &c);
