@@ -34,8 +34,10 @@ static void history(void)
     struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
     for (uint32_t s = 1; s <= STEPS; s++) {
         unsigned block = s % BLOCKS;
-        if (s == FAILS_AT)
-            rules(1, "write:error=EIO:offset=1M-4M");
+        if (s == FAILS_AT) { /* the one that would be believed, and the other is slow to know */
+            rules(0, "write:error=EIO:offset=1M-4M");
+            rules(1, "write:delay=3ms:offset=4K-8191");
+        }
         for (unsigned i = 0; i < SIZE / 4; i++)
             buf[i] = s;
         bool fua = s % 7 == 0;
