@@ -128,34 +128,51 @@ static struct json_object *body_of(const struct schema_verb *v)
 
 /* ---- answers */
 
+static struct json_object *fields_schema(const struct schema_field *f);
+
+static struct json_object *one_or_null(const char *type)
+{
+    struct json_object *o = json_object_new_object(), *types = json_object_new_array();
+    json_object_array_add(types, json_object_new_string(type));
+    json_object_array_add(types, json_object_new_string("null"));
+    json_object_object_add(o, "type", types);
+    return o;
+}
+
+static struct json_object *list_of(struct json_object *items)
+{
+    struct json_object *o = typed("array");
+    json_object_object_add(o, "items", items);
+    return o;
+}
+
+static struct json_object *field_schema(const struct schema_field *f)
+{
+    struct json_object *p;
+    switch (f->format) {
+    case FMT_NUMBER:
+    case FMT_SIZE: return typed("integer");
+    case FMT_BOOL: return typed("boolean");
+    case FMT_NAMES: return list_of(typed("string"));
+    case FMT_OBJECTS:
+        /* `counts` of status is the one object that stands alone. */
+        return strcmp(f->key, "counts") ? list_of(fields_schema(f->of)) : fields_schema(f->of);
+    case FMT_MAP: return typed("object");
+    case FMT_TIME:
+        p = one_or_null("string");
+        set(p, "format", "date-time");
+        return p;
+    default: return typed("string");
+    }
+}
+
 static struct json_object *fields_schema(const struct schema_field *f)
 {
     struct json_object *o = typed("object"), *properties = child(o, "properties");
     for (; f && f->key; f++) {
-        struct json_object *p;
-        switch (f->format) {
-        case FMT_NUMBER:
-        case FMT_SIZE: p = typed("integer"); break;
-        case FMT_BOOL: p = typed("boolean"); break;
-        case FMT_NAMES:
-            p = typed("array");
-            json_object_object_add(p, "items", typed("string"));
-            break;
-        case FMT_OBJECTS:
-            /* A single object where there is one of a kind, like the counts of status. */
-            p = json_object_new_object();
-            break;
-        case FMT_TIME:
-            p = json_object_new_object();
-            struct json_object *types = json_object_new_array();
-            json_object_array_add(types, json_object_new_string("string"));
-            json_object_array_add(types, json_object_new_string("null"));
-            json_object_object_add(p, "type", types);
-            set(p, "format", "date-time");
-            break;
-        case FMT_PERCENT: continue;
-        default: p = typed("string"); break;
-        }
+        if (f->format == FMT_PERCENT)
+            continue; /* a column of two others */
+        struct json_object *p = field_schema(f);
         set(p, "description", f->help);
         json_object_object_add(properties, f->key, p);
     }
@@ -167,14 +184,9 @@ static struct json_object *answer_schema(const struct schema_verb *v)
     struct json_object *one = fields_schema(v->fields);
     if (v->result != VERB_LIST)
         return one;
-    struct json_object *o = typed("object"), *items = typed("array"),
-                       *next = json_object_new_object(), *types = json_object_new_array();
-    json_object_object_add(items, "items", one);
-    json_object_array_add(types, json_object_new_string("string"));
-    json_object_array_add(types, json_object_new_string("null"));
-    json_object_object_add(next, "type", types);
-    json_object_object_add(child(o, "properties"), "items", items);
-    json_object_object_add(child(o, "properties"), "next", next);
+    struct json_object *o = typed("object"), *properties = child(o, "properties");
+    json_object_object_add(properties, "items", list_of(one));
+    json_object_object_add(properties, "next", one_or_null("string"));
     return o;
 }
 

@@ -9,10 +9,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/private.h"
-#include "raid/raid.h"
 #include "targets/iscsi/iscsi.h"
 #include "targets/nbd/nbd.h"
-#include "volumes/volumes.h"
 
 struct control control;
 
@@ -363,56 +361,6 @@ void control_start(void)
     control.phase = CONTROL_READY;
 }
 
-static void collect_name(const char *key, struct json_object *record, void *arg)
-{
-    (void)record;
-    json_object_object_add(arg, strchr(key, '/') + 1, NULL);
-}
-
-/* What clients wrote and never flushed is not owed to them, and is kept all the same. */
-static void flush_device(const char *name)
-{
-    struct bdev_user user = {.label = "shutdown"};
-    struct err e;
-    struct bdev_desc *desc = bdev_find(name) ? bdev_open(name, CLAIM_READ, &user, &e) : NULL;
-    if (!desc)
-        return;
-    int error = bdev_flush(desc);
-    if (error)
-        log_error("control", "the flush of %s failed: %s", name, strerror(-error));
-    bdev_drain_close(&desc);
-}
-
-static void collect_volume(const struct volume_info *info, void *arg)
-{
-    json_object_object_add(arg, info->name, NULL);
-}
-
-static void close_devices(void)
-{
-    struct json_object *names = json_object_new_object(), *volumes = json_object_new_object();
-    volume_for_each(NULL, collect_volume, volumes);
-    json_object_object_foreach(volumes, volume, none)
-    {
-        (void)none;
-        flush_device(volume);
-    }
-    json_object_put(volumes);
-    raid_shutdown_all();
-    journal_for_each(control.journal, "device/", collect_name, names);
-    json_object_object_foreach(names, name, nothing)
-    {
-        char users[200];
-        (void)nothing;
-        flush_device(name);
-        /* What arrays and pools hold stays open: they were flushed and marked clean. */
-        struct bdev *b = bdev_find(name);
-        if (b && !bdev_users(b, users, sizeof users))
-            bdev_unregister(b);
-    }
-    json_object_put(names);
-}
-
 void control_stop(void)
 {
     control.phase = CONTROL_STOPPING;
@@ -422,7 +370,7 @@ void control_stop(void)
         return;
     nbd_shutdown();
     iscsi_shutdown();
-    close_devices();
+    close_stacks();
 }
 
 void control_close(void)

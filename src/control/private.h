@@ -109,6 +109,8 @@ void replay_devices(void);
 void replay_stacks(void);
 void replay_targets(void);
 void replay_listeners(void);
+/* After the targets are closed. T. */
+void close_stacks(void);
 int device_start(const char *name, struct json_object *record, struct err *e);
 int device_end(struct bdev *bdev, struct err *e);
 /* ERR_NEEDS_FORCE when a device carries a signature. Before an intent is saved: what start-up finds
