@@ -97,11 +97,13 @@ struct lvm_piece *alloc_extents(const struct lvm_vg *vg, const bool *usable, uin
 
 uint32_t alloc_free(const struct lvm_vg *vg, unsigned pv)
 {
-    unsigned n;
-    autofree struct lvm_piece *used = lvm_vg_used(vg, &n);
     uint32_t left = vg->pv[pv].pe_count;
-    for (unsigned i = 0; i < n; i++)
-        if (used[i].pv == pv)
-            left -= used[i].len;
+    for (unsigned i = 0; i < vg->lv_count; i++) {
+        for (unsigned s = 0; s < vg->lv[i].seg_count; s++) {
+            const struct lvm_seg *seg = &vg->lv[i].seg[s];
+            for (unsigned k = 0; k < seg->piece_count; k++)
+                left -= seg->piece[k].pv == pv ? seg->piece[k].len : 0;
+        }
+    }
     return left;
 }

@@ -91,8 +91,8 @@ void lvm_vg_free(struct lvm_vg **vg);
  * with a newline or NUL), or our own parser would not take the result. */
 char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *size_r,
                      struct err *e);
-/* A copy, by writing and parsing. */
-struct lvm_vg *lvm_vg_clone(const struct lvm_vg *vg, struct err *e);
+/* A copy of everything, to be changed and committed. */
+struct lvm_vg *lvm_vg_clone(const struct lvm_vg *vg);
 
 /* ---- small things */
 bool lvm_strs_has(const struct lvm_strs *s, const char *v);

@@ -138,11 +138,68 @@ void lvm_vg_free(struct lvm_vg **pvg)
     free(vg);
 }
 
-struct lvm_vg *lvm_vg_clone(const struct lvm_vg *vg, struct err *e)
+static struct lvm_strs strs_copy(const struct lvm_strs *s)
 {
-    size_t size;
-    autofree char *text = lvm_text_write(vg, "copy", &size, e);
-    return text ? lvm_text_parse(text, size, e) : NULL;
+    struct lvm_strs c = {.v = xcalloc(s->n, sizeof *c.v), .n = s->n};
+    for (unsigned i = 0; i < s->n; i++)
+        c.v[i] = xstrdup(s->v[i]);
+    return c;
+}
+
+static void *array_copy(const void *p, size_t n, size_t size)
+{
+    void *c = xcalloc(n, size);
+    if (n)
+        memcpy(c, p, n * size);
+    return c;
+}
+
+static void pv_copy(struct lvm_pv *pv)
+{
+    pv->key = xstrdup(pv->key);
+    pv->device = xstrdup(pv->device);
+    pv->extra = xstrdup(pv->extra);
+    pv->status = strs_copy(&pv->status);
+    pv->flags = strs_copy(&pv->flags);
+    pv->tags = strs_copy(&pv->tags);
+}
+
+static void lv_copy(struct lvm_lv *lv)
+{
+    lv->name = xstrdup(lv->name);
+    lv->creation_host = xstrdup(lv->creation_host);
+    lv->extra = xstrdup(lv->extra);
+    lv->status = strs_copy(&lv->status);
+    lv->flags = strs_copy(&lv->flags);
+    lv->tags = strs_copy(&lv->tags);
+    lv->seg = array_copy(lv->seg, lv->seg_count, sizeof *lv->seg);
+    for (unsigned i = 0; i < lv->seg_count; i++) {
+        struct lvm_seg *seg = &lv->seg[i];
+        seg->type = xstrdup(seg->type);
+        seg->piece = array_copy(seg->piece, seg->piece_count, sizeof *seg->piece);
+        seg->extra = xstrdup(seg->extra);
+    }
+}
+
+/* Copies the struct, then replaces each pointer in the copy by a copy of what it points to. */
+struct lvm_vg *lvm_vg_clone(const struct lvm_vg *vg)
+{
+    struct lvm_vg *c = xcalloc(1, sizeof *c);
+    *c = *vg;
+    c->name = xstrdup(vg->name);
+    c->system_id = xstrdup(vg->system_id);
+    c->extra = xstrdup(vg->extra);
+    c->creation_host = xstrdup(vg->creation_host);
+    c->status = strs_copy(&vg->status);
+    c->flags = strs_copy(&vg->flags);
+    c->tags = strs_copy(&vg->tags);
+    c->pv = array_copy(vg->pv, vg->pv_count, sizeof *vg->pv);
+    c->lv = array_copy(vg->lv, vg->lv_count, sizeof *vg->lv);
+    for (unsigned i = 0; i < c->pv_count; i++)
+        pv_copy(&c->pv[i]);
+    for (unsigned i = 0; i < c->lv_count; i++)
+        lv_copy(&c->lv[i]);
+    return c;
 }
 
 void lvm_vg_note(struct lvm_vg *vg, const char *fmt, ...)

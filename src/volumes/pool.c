@@ -92,18 +92,33 @@ static bool has_area(const struct pool *pool)
     return false;
 }
 
+struct text_job {
+    const struct lvm_vg *vg;
+    const char *description;
+    char *text;
+    size_t size;
+    struct err *e;
+};
+
+static void build_text(void *arg)
+{
+    struct text_job *j = arg;
+    j->text = lvm_text_write(j->vg, j->description, &j->size, j->e);
+}
+
 int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description, struct err *e)
 {
     struct lvm_disk *disks[POOL_DEVICES_MAX] = {0};
     struct lvm_vg *vg = *next;
-    size_t size;
     *next = NULL;
     vg->seqno = pool->vg->seqno + 1;
-    char *text = lvm_text_write(vg, description, &size, e);
+    /* A thousand volumes are some ms of work: not on main. */
+    struct text_job job = {.vg = vg, .description = description, .e = e};
+    task_help(build_text, &job);
     for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
         disks[i] = pool->disk[i] ? &pool->disk[i]->d : NULL;
-    int rc = text ? lvm_disk_commit(disks, POOL_DEVICES_MAX, text, size, e) : -1;
-    free(text);
+    int rc = job.text ? lvm_disk_commit(disks, POOL_DEVICES_MAX, job.text, job.size, e) : -1;
+    free(job.text);
     if (rc) {
         lvm_vg_free(&vg);
         if (!has_area(pool))

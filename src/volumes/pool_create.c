@@ -201,8 +201,8 @@ static int extend(struct pool *pool, const char *const *devices, unsigned n, boo
     if (!lvm_strs_has(&pool->vg->status, "RESIZEABLE"))
         return err_set(e, ERR_UNSUPPORTED, "pool", "pool %s is not resizeable (vgchange -x y)",
                        pool->name);
-    struct lvm_vg *next = lvm_vg_clone(pool->vg, e);
-    int rc = next ? open_devices(pool, from, devices, n, pool_extent(pool), force, e) : -1;
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
+    int rc = open_devices(pool, from, devices, n, pool_extent(pool), force, e);
     if (!rc) {
         for (unsigned i = 0; i < n; i++)
             describe(next, pool->disk[from + i]);

@@ -55,16 +55,30 @@ static void better(struct scan_vg *have, struct lvm_vg *vg, uint32_t crc)
     lvm_vg_free(&vg);
 }
 
+struct parse_job {
+    const char *text;
+    size_t size;
+    struct lvm_vg *vg;
+    struct err e;
+};
+
+static void parse_text(void *arg) /* on a helper thread; one at a time, under the pools' lock */
+{
+    struct parse_job *j = arg;
+    j->vg = lvm_text_parse(j->text, j->size, &j->e);
+}
+
 static void scan_text(struct scan *s, const char *device, const char *text, size_t size)
 {
-    struct err e;
     uint32_t crc = lvm_crc(text, size);
     for (unsigned i = 0; i < s->vg_count; i++)
         if (s->vg[i].crc == crc)
             return; /* the same text on another device */
-    struct lvm_vg *vg = lvm_text_parse(text, size, &e);
+    struct parse_job job = {.text = text, .size = size};
+    task_help(parse_text, &job);
+    struct lvm_vg *vg = job.vg;
     if (!vg) {
-        log_warn("volumes", "device %s: %s", device, e.msg);
+        log_warn("volumes", "device %s: %s", device, job.e.msg);
         return;
     }
     for (unsigned i = 0; i < s->vg_count; i++) {
@@ -362,11 +376,9 @@ static void set_why(struct pool *pool, const struct pool_import *i)
 
 static int own(struct pool *pool, const struct pool_import *i, struct err *e)
 {
-    struct lvm_vg *next = lvm_vg_clone(pool->vg, e);
-    if (!next || backup_all(pool, i, e)) {
-        lvm_vg_free(&next);
+    if (backup_all(pool, i, e))
         return -1;
-    }
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
     if (i->own) {
         lvm_strs_add(&next->tags, "orion");
         lvm_strs_add(&next->flags, "NOAUTOACTIVATE");

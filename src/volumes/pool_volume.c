@@ -129,9 +129,9 @@ static int create(struct pool *pool, const char *volume, uint64_t size, struct e
     if (!piece)
         return -1;
     int zeroed = clean_space(pool, piece, n, e);
-    struct lvm_vg *next = zeroed < 0 ? NULL : lvm_vg_clone(pool->vg, e);
-    if (!next)
+    if (zeroed < 0)
         return -1;
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
     struct lvm_lv *lv = lvm_vg_add_lv(next, volume);
     describe(lv);
     for (unsigned i = 0; i < n; i++)
@@ -190,9 +190,9 @@ static int grow(struct pool *pool, struct lvm_lv *lv, uint32_t extents, struct e
     if (!piece)
         return -1;
     int zeroed = clean_space(pool, piece, n, e);
-    struct lvm_vg *next = zeroed < 0 ? NULL : lvm_vg_clone(pool->vg, e);
-    if (!next)
+    if (zeroed < 0)
         return -1;
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
     autofree char *name = xstrdup(lv->name);
     struct lvm_lv *grown = lvm_vg_lv(next, name);
     for (unsigned i = 0; i < n; i++)
@@ -214,9 +214,7 @@ static int shrink(struct pool *pool, struct lvm_lv *lv, uint32_t extents, struct
 {
     uint64_t extent = pool_extent(pool), old = lv->extents * extent;
     autofree char *name = xstrdup(lv->name);
-    struct lvm_vg *next = lvm_vg_clone(pool->vg, e);
-    if (!next)
-        return -1;
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
     bool cut = lvm_lv_cut(lvm_vg_lv(next, name), extents);
     assert(cut); /* linear: it can be cut anywhere */
     struct volume *v = volume_find(pool, name);
@@ -276,9 +274,7 @@ static int delete (struct pool *pool, const char *volume, struct err *e)
     struct volume *v = volume_find(pool, volume);
     if (v && bdev_users(&v->bdev, users, sizeof users))
         return err_set(e, ERR_IN_USE, "name", "volume %s is in use by %s", v->bdev.name, users);
-    struct lvm_vg *next = lvm_vg_clone(pool->vg, e);
-    if (!next)
-        return -1;
+    struct lvm_vg *next = lvm_vg_clone(pool->vg);
     lvm_vg_del_lv(next, lvm_vg_lv(next, volume));
     if (v)
         volume_stop(v);

@@ -9,9 +9,9 @@
 #include "base/uuid.h"
 
 /*
- * Pools and volumes for control. A pool is an LVM2 volume group, a volume a logical volume; the text
- * on the disks is LVM2's. Called on main, in a task. A volume is a block device "POOL/VOL"; its bdev
- * uuid derives from the LV's.
+ * Pools and volumes for control. A pool is an LVM2 volume group, a volume a logical volume; the
+ * text on the disks is LVM2's. Called on main, in a task. A volume is a block device "POOL/VOL";
+ * its bdev uuid derives from the LV's.
  */
 enum { POOL_NAME_MAX = 32, POOL_DEVICES_MAX = 64 };
 
@@ -25,8 +25,8 @@ struct pool_device_info {
 
 struct pool_info {
     char name[POOL_NAME_MAX + 1];
-    char vg_uuid[40];  /* LVM's 32 characters with dashes */
-    struct uuid uuid;  /* the same 32 characters folded to 128 bits, for the state file */
+    char vg_uuid[40]; /* LVM's 32 characters with dashes */
+    struct uuid uuid; /* the same 32 characters folded to 128 bits, for the state file */
     enum pool_state state;
     uint64_t seqno, extent_size, size, free; /* bytes */
     unsigned device_count, volume_count;
@@ -73,18 +73,20 @@ struct pool_import {
     void *backup_arg;
 };
 int pool_import(const struct pool_import *i, struct err *e);
-int pool_extend(const char *name, const char *const *devices, unsigned n, bool force, struct err *e);
+int pool_extend(const char *name, const char *const *devices, unsigned n, bool force,
+                struct err *e);
 int pool_stop(const char *name, struct err *e);
 int pool_delete(const char *name, struct err *e); /* no volumes may be left; wipes the PV labels */
-/* Of a pool that is not active: erases the PV labels that are left of it on devices nobody uses. For a
- * deletion that a crash cut short. */
+/* Of a pool that is not active: erases the PV labels that are left of it on devices nobody uses.
+ * For a deletion that a crash cut short. */
 int pool_erase(const struct uuid *uuid, struct err *e);
-/* The same for a creation: erases the label of a device that nobody uses when it is a PV of no group, or
- * of a group of this name. */
+/* The same for a creation: erases the label of a device that nobody uses when it is a PV of no
+ * group, or of a group of this name. */
 int pool_erase_device(const char *device, const char *name, struct err *e);
 
 int volume_create(const char *pool, const char *volume, uint64_t size, struct err *e);
-int volume_resize(const char *pool, const char *volume, uint64_t size, struct err *e); /* both ways */
+int volume_resize(const char *pool, const char *volume, uint64_t size,
+                  struct err *e); /* both ways */
 int volume_delete(const char *pool, const char *volume, struct err *e);
 
 bool pool_get(const char *name, struct pool_info *info_r);

@@ -7,8 +7,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The first four sectors of a PV, then the header of its metadata area. The checksums are made right,
- * or nothing behind them would ever be read. */
+/* The first four sectors of a PV, then the header of its metadata area. The checksums are made
+ * right, or nothing behind them would ever be read. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t in[LVM_LABEL_SCAN + LVM_MDA_HEADER] = {0};

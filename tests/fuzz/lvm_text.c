@@ -7,8 +7,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Whatever parses can be written (unless a string has a control character), reads the same again, and
- * is the same text when it is written once more. */
+/* Whatever parses can be written (unless a string has a control character), reads the same again,
+ * and is the same text when it is written once more. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct err e;

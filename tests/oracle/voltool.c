@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pools and volumes on files, without the daemon, for comparisons with LVM's own tools. Each argument
- * is one command; the first that fails ends the program with status 1.
+ * Pools and volumes on files, without the daemon, for comparisons with LVM's own tools. Each
+ * argument is one command; the first that fails ends the program with status 1.
  *
  *     voltool 'device d0 a.img' 'create p d0' 'volume p v 10M' 'write p/v data.bin' 'stop p'
  *

@@ -9,8 +9,8 @@
 #include "volumes/lvm_text.h"
 #include "volumes/volumes.h"
 
-/* Short ways to pools over memory devices. MiB are the unit: extents are 1 MiB, a device of N MiB has
- * N - 1 extents. */
+/* Short ways to pools over memory devices. MiB are the unit: extents are 1 MiB, a device of N MiB
+ * has N - 1 extents. */
 #define MIB (1ull << 20)
 
 static inline void ok(int rc, const struct err *e, const char *what)

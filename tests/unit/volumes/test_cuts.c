@@ -3,8 +3,9 @@
 
 /*
  * Power cuts during the commit of metadata: at every event (submission or completion of a write or
- * flush), with all of the cache lost, none of it lost, and chances between with torn writes, what is
- * then on the disks is the old text or the new one, whole; after the commit returned, the new one.
+ * flush), with all of the cache lost, none of it lost, and chances between with torn writes, what
+ * is then on the disks is the old text or the new one, whole; after the commit returned, the new
+ * one.
  */
 enum { KEEP = 64 << 10, CHANCES = 6 };
 
@@ -84,8 +85,8 @@ static void cut_commits(unsigned block)
         for (uint64_t at = 0; at <= fault_record_now(f); at++) {
             for (unsigned cut = 0; cut < 2 + CHANCES; cut++) {
                 copy_head(before, image);
-                check_int(fault_replay(f, at, cut < 2 ? cut : FAULT_CUT_CHANCE, round * 100 + cut + 1,
-                                       image),
+                check_int(fault_replay(f, at, cut < 2 ? cut : FAULT_CUT_CHANCE,
+                                       round * 100 + cut + 1, image),
                           0);
                 expect_old_or_new(image, old, new, at == fault_record_now(f));
             }

@@ -94,11 +94,11 @@ static int backup(const char *device, uint64_t offset, const void *data, uint64_
 }
 
 /* A group as LVM makes it: no tag, autoactivation on. */
-#define FOREIGN                                                                                    \
-    "vgx {\nid = \"DAWytN-Hqj2-ARI5-ZybT-gCq5-0dqm-QsIXnp\"\nseqno = 5\nformat = \"lvm2\"\n"     \
-    TEXT_STATUS "extent_size = 2048\nmax_lv = 0\nmax_pv = 0\nmetadata_copies = 0\n"                \
-    "physical_volumes {\npv0 {\nid = \"KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG\"\n"                 \
-    "device = \"/dev/a\"\nstatus = [\"ALLOCATABLE\"]\nflags = []\npe_start = 2048\n"               \
+#define FOREIGN                                                                                  \
+    "vgx {\nid = \"DAWytN-Hqj2-ARI5-ZybT-gCq5-0dqm-QsIXnp\"\nseqno = 5\nformat = "               \
+    "\"lvm2\"\n" TEXT_STATUS "extent_size = 2048\nmax_lv = 0\nmax_pv = 0\nmetadata_copies = 0\n" \
+    "physical_volumes {\npv0 {\nid = \"KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG\"\n"               \
+    "device = \"/dev/a\"\nstatus = [\"ALLOCATABLE\"]\nflags = []\npe_start = 2048\n"             \
     "pe_count = 8\n}\n}\n"
 #define PV_ID "KspJ2wM3FaKLmGvNg2MftP0oTkh42KOG"
 static const char foreign[] =
@@ -317,7 +317,8 @@ HARNESS_TEST(two_texts_of_one_age_are_not_chosen_from)
     mem("b", 9);
     put_group("a", PV_ID, foreign);
     char *other = strdup(foreign);
-    memcpy(strstr(other, "\"READ\", \"WRITE\", \"VISIBLE\""), "\"READ\",  \"WRITE\",\"VISIBLE\"", 26);
+    memcpy(strstr(other, "\"READ\", \"WRITE\", \"VISIBLE\""), "\"READ\",  \"WRITE\",\"VISIBLE\"",
+           26);
     put_group("b", "D2vMHvgwmgJ8qPdojd0gt5ZCzMkJGITS", other);
     free(other);
     struct err e;
@@ -362,11 +363,10 @@ static void import_text(const char *text, enum pool_state state)
 
 HARNESS_TEST(an_unknown_segment_type_makes_all_read_only)
 {
-    static const char text[] = FOREIGN
-        "logical_volumes {\n" TEXT_LV("q", TEXT_ID1, TEXT_RW, "segment_count = 1\n",
-                                      TEXT_SEG(1, 0, 1, "type = \"quantum\"\n"))
-            TEXT_LV("v", TEXT_ID2, TEXT_RW, "segment_count = 1\n",
-                    TEXT_SEG(1, 0, 1, TEXT_LINEAR("pv0", 0))) "}\n" TEXT_TAIL;
+    static const char text[] = FOREIGN "logical_volumes {\n" TEXT_LV(
+        "q", TEXT_ID1, TEXT_RW, "segment_count = 1\n", TEXT_SEG(1, 0, 1, "type = \"quantum\"\n"))
+        TEXT_LV("v", TEXT_ID2, TEXT_RW, "segment_count = 1\n",
+                TEXT_SEG(1, 0, 1, TEXT_LINEAR("pv0", 0))) "}\n" TEXT_TAIL;
     struct volume_info q;
     struct bdev_info info;
     struct err e;
@@ -380,12 +380,11 @@ HARNESS_TEST(an_unknown_segment_type_makes_all_read_only)
 
 HARNESS_TEST(thin_volumes_are_carried_but_not_run)
 {
-    static const char text[] = FOREIGN
-        "logical_volumes {\n" TEXT_LV(
-            "tp", TEXT_ID1, TEXT_RW, "segment_count = 1\n",
-            TEXT_SEG(1, 0, 2, "type = \"thin-pool\"\npool = \"tp_tdata\"\ntransaction_id = 7\n"))
-            TEXT_LV("tp_tdata", TEXT_ID2, "\"READ\", \"WRITE\"", "segment_count = 1\n",
-                    TEXT_SEG(1, 0, 2, TEXT_LINEAR("pv0", 0))) "}\n" TEXT_TAIL;
+    static const char text[] = FOREIGN "logical_volumes {\n" TEXT_LV(
+        "tp", TEXT_ID1, TEXT_RW, "segment_count = 1\n",
+        TEXT_SEG(1, 0, 2, "type = \"thin-pool\"\npool = \"tp_tdata\"\ntransaction_id = 7\n"))
+        TEXT_LV("tp_tdata", TEXT_ID2, "\"READ\", \"WRITE\"", "segment_count = 1\n",
+                TEXT_SEG(1, 0, 2, TEXT_LINEAR("pv0", 0))) "}\n" TEXT_TAIL;
     struct volume_info tp;
     struct err e;
     import_text(text, POOL_ACTIVE);

@@ -119,9 +119,11 @@ static void mda_header_is_read_as_it_was_written(void **state)
 static void mda_header_with_a_text_outside_is_refused(void **state)
 {
     (void)state;
-    static const struct lvm_locn bad[] = {
-        {511, 100, 0, 0}, {1044480, 100, 0, 0}, {512, 0, 0, 0}, {512, 1043969, 0, 0},
-        {UINT64_MAX, UINT64_MAX, 0, 0}};
+    static const struct lvm_locn bad[] = {{511, 100, 0, 0},
+                                          {1044480, 100, 0, 0},
+                                          {512, 0, 0, 0},
+                                          {512, 1043969, 0, 0},
+                                          {UINT64_MAX, UINT64_MAX, 0, 0}};
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct lvm_mda m = mda(1044480, 0, 0), back;
         uint8_t header[LVM_MDA_HEADER];
@@ -171,8 +173,8 @@ static void ranges_wrap_to_behind_the_header(void **state)
     assert_int_equal(r[1].size, 188);
 }
 
-/* Any sequence of texts that are not too long: never over the one that counts, never over the header,
- * always on a sector, always room. */
+/* Any sequence of texts that are not too long: never over the one that counts, never over the
+ * header, always on a sector, always room. */
 static void texts_never_overlap_over_many_rounds(void **state)
 {
     (void)state;
@@ -187,9 +189,8 @@ static void texts_never_overlap_over_many_rounds(void **state)
             assert_int_equal(lvm_mda_place(&m, size, &at, NULL), 0);
             assert_true(at >= 512 && at % 512 == 0 && at < m.size);
             unsigned n = lvm_mda_ranges(&m, at, size, new);
-            unsigned o = m.slot[0].size
-                             ? lvm_mda_ranges(&m, m.slot[0].offset, m.slot[0].size, old)
-                             : 0;
+            unsigned o =
+                m.slot[0].size ? lvm_mda_ranges(&m, m.slot[0].offset, m.slot[0].size, old) : 0;
             wraps += n == 2;
             for (unsigned i = 0; i < n; i++) {
                 new[i].size = (new[i].size + 511) / 512 * 512; /* as they are written */
@@ -224,7 +225,8 @@ static void ids_have_lvms_form(void **state)
     assert_int_equal(strlen(lvm_id_format(id, text)), 38);
     assert_true(lvm_id_parse(text, back));
     assert_string_equal(back, id);
-    assert_string_equal(lvm_id_format(sample.pv_id, text), "KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG");
+    assert_string_equal(lvm_id_format(sample.pv_id, text),
+                        "KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG");
     assert_false(lvm_id_parse("KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KO", back));
     assert_false(lvm_id_parse("KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOGG", back));
     assert_false(lvm_id_parse("KspJ2wM3FaKLmGvNg2MftP0oTkh42KOG", back));

@@ -6,7 +6,8 @@
 
 /* Where a volume's bytes are on the devices. Device data begins at 1 MiB, extents are 1 MiB. */
 
-static void expect_at(const char *device, uint64_t offset, unsigned seed, size_t length, size_t from)
+static void expect_at(const char *device, uint64_t offset, unsigned seed, size_t length,
+                      size_t from)
 {
     uint8_t *want = malloc(from + length), *got = malloc(length);
     struct bdev_desc *d = open_device(device, CLAIM_READ);
@@ -166,7 +167,8 @@ HARNESS_TEST(a_bad_byte_is_reported_at_its_place_in_the_volume)
 {
     struct err e = {0};
     on_faults();
-    /* The third extent of v is the first one of b: byte 1 MiB + 12288 there is 2 MiB + 12288 here. */
+    /* The third extent of v is the first one of b: byte 1 MiB + 12288 there is 2 MiB + 12288 here.
+     */
     ok(fault_set_rules(fault[1], "read:error=ENODATA:offset=1060864", &e), &e, "rules");
     struct bdev_desc *d = open_device("p/v", CLAIM_SHARED_WRITE);
     static uint8_t buf[1 << 20];
@@ -195,16 +197,17 @@ HARNESS_TEST(an_error_stops_what_was_not_begun)
     faults_end();
 }
 
-#define STRIPED                                                                                    \
-    "vgx {\nid = \"DAWytN-Hqj2-ARI5-ZybT-gCq5-0dqm-QsIXnp\"\nseqno = 5\n" TEXT_STATUS              \
-    "extent_size = 2048\nphysical_volumes {\n"                                                     \
-    "pv0 {\nid = \"KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG\"\nstatus = [\"ALLOCATABLE\"]\n"         \
-    "pe_start = 2048\npe_count = 4\n}\n"                                                           \
-    "pv1 {\nid = \"D2vMHv-gwmg-J8qP-dojd-0gt5-ZCzM-kJGITS\"\nstatus = [\"ALLOCATABLE\"]\n"         \
-    "pe_start = 2048\npe_count = 4\n}\n}\nlogical_volumes {\n" TEXT_LV(                            \
-        "s", TEXT_ID1, TEXT_RW, "segment_count = 2\n",                                             \
-        TEXT_SEG(1, 0, 4, "type = \"striped\"\nstripe_count = 2\nstripe_size = 128\n"              \
-                          "stripes = [\"pv1\", 1, \"pv0\", 0]\n")                                  \
+#define STRIPED                                                                            \
+    "vgx {\nid = \"DAWytN-Hqj2-ARI5-ZybT-gCq5-0dqm-QsIXnp\"\nseqno = 5\n" TEXT_STATUS      \
+    "extent_size = 2048\nphysical_volumes {\n"                                             \
+    "pv0 {\nid = \"KspJ2w-M3Fa-KLmG-vNg2-MftP-0oTk-h42KOG\"\nstatus = [\"ALLOCATABLE\"]\n" \
+    "pe_start = 2048\npe_count = 4\n}\n"                                                   \
+    "pv1 {\nid = \"D2vMHv-gwmg-J8qP-dojd-0gt5-ZCzM-kJGITS\"\nstatus = [\"ALLOCATABLE\"]\n" \
+    "pe_start = 2048\npe_count = 4\n}\n}\nlogical_volumes {\n" TEXT_LV(                    \
+        "s", TEXT_ID1, TEXT_RW, "segment_count = 2\n",                                     \
+        TEXT_SEG(1, 0, 4,                                                                  \
+                 "type = \"striped\"\nstripe_count = 2\nstripe_size = 128\n"               \
+                 "stripes = [\"pv1\", 1, \"pv0\", 0]\n")                                   \
             TEXT_SEG(2, 4, 1, TEXT_LINEAR("pv0", 3))) "}\n" TEXT_TAIL
 
 HARNESS_TEST(stripes_alternate_between_their_devices)
@@ -230,10 +233,10 @@ HARNESS_TEST(stripes_alternate_between_their_devices)
     check_int(e.code, ERR_UNSUPPORTED);
     bdev_drain_close(&d);
     stop_pool("vgx");
-    expect_at("b", 2 * MIB, 3, 65536, 0);             /* chunk 0: pv1, extent 1 */
-    expect_at("a", 1 * MIB, 3, 65536, 65536);         /* chunk 1: pv0, extent 0 */
+    expect_at("b", 2 * MIB, 3, 65536, 0);              /* chunk 0: pv1, extent 1 */
+    expect_at("a", 1 * MIB, 3, 65536, 65536);          /* chunk 1: pv0, extent 0 */
     expect_at("b", 2 * MIB + 65536, 3, 65536, 131072); /* chunk 2 */
-    expect_at("a", 4 * MIB, 3, MIB, 4 * MIB);         /* the linear end */
+    expect_at("a", 4 * MIB, 3, MIB, 4 * MIB);          /* the linear end */
     free(buf);
     free(back);
     remove_device("a");

@@ -8,10 +8,10 @@
 #include "text.h"
 #include "volumes/lvm_text.h"
 
-#define TWO_SEGMENTS                                                                               \
-    TEXT_LV("one", TEXT_ID1, TEXT_RW,                                                              \
-            "creation_time = 1795357679\ncreation_host = \"vm\"\nallocation_policy = "             \
-            "\"contiguous\"\nread_ahead = 256\nsegment_count = 2\n",                               \
+#define TWO_SEGMENTS                                                                   \
+    TEXT_LV("one", TEXT_ID1, TEXT_RW,                                                  \
+            "creation_time = 1795357679\ncreation_host = \"vm\"\nallocation_policy = " \
+            "\"contiguous\"\nread_ahead = 256\nsegment_count = 2\n",                   \
             TEXT_SEG(1, 0, 3, TEXT_LINEAR("pv0", 0)) TEXT_SEG(2, 3, 5, TEXT_LINEAR("pv1", 10)))
 
 static struct lvm_vg *parse(const char *text)
@@ -79,8 +79,8 @@ static void what_is_not_known_is_carried(void **state)
 {
     (void)state;
     static const char text[] = TEXT_HEAD TEXT_STATUS TEXT_SIZES
-        "profile = \"p\"\nfuture = [1, \"two\", 3]\n" TEXT_PVS
-        "logical_volumes {\n" TWO_SEGMENTS "}\nhistorical_logical_volumes {\nold {\nname = \"x\"\n}\n}\n" TEXT_TAIL;
+        "profile = \"p\"\nfuture = [1, \"two\", 3]\n" TEXT_PVS "logical_volumes {\n" TWO_SEGMENTS
+        "}\nhistorical_logical_volumes {\nold {\nname = \"x\"\n}\n}\n" TEXT_TAIL;
     struct lvm_vg *vg = parse(text);
     char *out = write_text(vg);
     assert_non_null(strstr(out, "profile=\"p\""));
@@ -134,10 +134,11 @@ static void a_string_with_a_newline_is_not_written(void **state)
     lvm_vg_free(&vg);
 }
 
-#define STRIPED(n, count)                                                                          \
-    TEXT_LV("str", TEXT_ID1, TEXT_RW, "segment_count = 1\n",                                       \
-            TEXT_SEG(1, 0, count, "type = \"striped\"\nstripe_count = " #n                         \
-                                  "\nstripe_size = 128\nstripes = [\"pv0\", 8, \"pv1\", 0]\n"))
+#define STRIPED(n, count)                                     \
+    TEXT_LV("str", TEXT_ID1, TEXT_RW, "segment_count = 1\n",  \
+            TEXT_SEG(1, 0, count,                             \
+                     "type = \"striped\"\nstripe_count = " #n \
+                     "\nstripe_size = 128\nstripes = [\"pv0\", 8, \"pv1\", 0]\n"))
 
 static void stripes_are_read_and_written(void **state)
 {
@@ -155,13 +156,13 @@ static void stripes_are_read_and_written(void **state)
     refused(TEXT_VG(STRIPED(3, 6)), "as many as stripe_count");
 }
 
-#define THIN                                                                                       \
-    TEXT_LV("pool", TEXT_ID1, TEXT_RW, "segment_count = 1\n",                                      \
-            TEXT_SEG(1, 0, 2,                                                                      \
-                     "type = \"thin-pool\"\nmetadata = \"pool_tmeta\"\npool = \"pool_tdata\"\n"     \
-                     "transaction_id = 1\nchunk_size = 128\ndiscards = \"passdown\"\n"             \
-                     "zero_new_blocks = 1\nmessage1 {\ncreate = \"t1\"\n}\n"))                     \
-    TEXT_LV("pool_tdata", TEXT_ID2, "\"READ\", \"WRITE\"", "segment_count = 1\n",                  \
+#define THIN                                                                                    \
+    TEXT_LV("pool", TEXT_ID1, TEXT_RW, "segment_count = 1\n",                                   \
+            TEXT_SEG(1, 0, 2,                                                                   \
+                     "type = \"thin-pool\"\nmetadata = \"pool_tmeta\"\npool = \"pool_tdata\"\n" \
+                     "transaction_id = 1\nchunk_size = 128\ndiscards = \"passdown\"\n"          \
+                     "zero_new_blocks = 1\nmessage1 {\ncreate = \"t1\"\n}\n"))                  \
+    TEXT_LV("pool_tdata", TEXT_ID2, "\"READ\", \"WRITE\"", "segment_count = 1\n",               \
             TEXT_SEG(1, 0, 2, TEXT_LINEAR("pv0", 4)))
 
 static void thin_pools_are_carried_whole(void **state)
@@ -187,7 +188,8 @@ static void space_of_old_mirrors_counts_as_used(void **state)
     (void)state;
     struct lvm_vg *vg = parse(TEXT_VG(TEXT_LV(
         "m", TEXT_ID1, TEXT_RW, "segment_count = 1\n",
-        TEXT_SEG(1, 0, 3, "type = \"mirror\"\nmirror_count = 2\nmirrors = [\"pv0\", 2, \"pv1\", 5]\n"))));
+        TEXT_SEG(1, 0, 3,
+                 "type = \"mirror\"\nmirror_count = 2\nmirrors = [\"pv0\", 2, \"pv1\", 5]\n"))));
     unsigned n;
     struct lvm_piece *used = lvm_vg_used(vg, &n);
     assert_int_equal(n, 2);
