@@ -10,10 +10,17 @@ import struct
 import threading
 import time
 
-from orion import FULL, Orion, run, wait_for
+from orion import FULL, Orion, find, run, wait_for
 
 M = 1 << 20
 READ, WRITE, DISC, FLUSH = 0, 1, 2, 3
+
+
+def sanitized():
+    """A sanitizer's shadow makes figures of memory meaningless."""
+    with open(find('oriond'), 'rb') as f:
+        program = f.read()
+    return b'__asan_init' in program or b'__tsan_init' in program
 
 
 class Raw:
@@ -147,7 +154,8 @@ def test_clients_killed_in_mid_request():
             elif kind == 4: # rubbish
                 c.s.sendall(rng.randbytes(100))
             else: # writes, and a goodbye that overtakes the replies
-                c.s.sendall(b''.join(c.request(WRITE, 0, 4096) + bytes(4096) for _ in range(16)) +
+                at = 64 * M + i // 6 * 65536 # its own place: overlapping writes would be a race of clients
+                c.s.sendall(b''.join(c.request(WRITE, at, 4096) + bytes(4096) for _ in range(16)) +
                             c.request(DISC))
             c.reset()
         for w in witnesses:
@@ -190,13 +198,12 @@ def test_readers_that_never_read():
                 pass # the server has stopped reading too
         w = Witness(path, 128 * M)
         w.start()
-        time.sleep(2)
+        wait_for(lambda: w.count > 100 or w.error, 60, 'the well-behaved client to be served')
         w.end()
         with open('/proc/%d/status' % o.proc.pid) as f:
             rss = [int(line.split()[1]) for line in f if line.startswith('VmRSS')][0]
         # at most 16 MiB of data for each of them, whatever they asked for
-        sanitized = 'ASan' in o.log() or 'Sanitizer' in o.log()
-        assert sanitized or rss < 8 * 17 * 1024 + 300 * 1024, rss
+        assert sanitized() or rss < 8 * 17 * 1024 + 300 * 1024, rss
         for c in deaf:
             c.reset()
         no_session_left(o)
@@ -250,7 +257,7 @@ def test_a_thousand_idle_connections_cost_little():
         for c in idle[::100]:
             c.read(0, 4096)
         cost = rss(o) - before
-        assert 'Sanitizer' in o.log() or 'ASan' in o.log() or cost < 20 * 1024, cost
+        assert sanitized() or cost < 20 * 1024, cost
         for c in idle:
             c.s.close()
         no_session_left(o)
