@@ -86,13 +86,15 @@ static void stop_task(void *arg)
     while (!started)
         task_sleep_us(10000);
     notify_send("STOPPING=1\nSTATUS=stopping");
-    log_info("daemon", "stopping");
+    if (!exit_status) /* else the one line that tells why is the last */
+        log_info("daemon", "stopping");
     control_stop();
     api_stop();
     control_close();
     rtimer_free(&watchdog);
     fdwatch_free(&signal_watch);
-    log_info("daemon", "stopped");
+    if (!exit_status)
+        log_info("daemon", "stopped");
     reactors_quit();
 }
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: tsan
+"""oriond's command line, configuration file, signals; one clear line when it cannot start."""
+import os
+import signal
+import socket
+import stat
+import subprocess
+
+from orion import SOURCE, Orion, find, free_port, run, wait_for
+
+
+def oriond(*args, **kw):
+    return subprocess.run([find('oriond')] + [str(a) for a in args], capture_output=True, text=True,
+                          timeout=60, stdin=subprocess.DEVNULL, **kw)
+
+
+def refused(p, code, *words):
+    """It ended with the code and said so in one line."""
+    assert p.returncode == code, p
+    lines = [t for t in p.stderr.splitlines() if t and 'WARNING' not in t]
+    assert len(lines) == 1, p.stderr
+    for w in words:
+        assert w in lines[0], (w, lines)
+
+
+def config(o, text):
+    with open(o.config, 'w') as f:
+        f.write(text)
+    return o.config
+
+
+def test_version_and_help():
+    assert oriond('--version').stdout.startswith('oriond ')
+    p = oriond('--help')
+    assert p.returncode == 0 and '--state-dir' in p.stdout, p
+
+
+def test_wrong_usage_is_exit_2():
+    for args in (('--frob',), ('x',), ('--reactors', '99'), ('--reactors', 'x'), ('--log-level', 'loud'),
+                 ('--state-dir', 'relative'), ('--config',)):
+        p = oriond(*args)
+        assert p.returncode == 2 and p.stderr, (args, p)
+
+
+def test_a_configuration_is_checked():
+    with Orion(start=False) as o:
+        good = ('{}', '{"log": "debug", "reactors": 1}', '{ // comment\n "metrics": "127.0.0.1:9", '
+                '/* another */ "api": ["unix:/run/orion/api.sock"]}')
+        for text in good:
+            p = oriond('--check-config', '--config', config(o, text))
+            assert p.returncode == 0, (text, p)
+        for text, word in (('{"frob": 1}', 'frob'), ('{"log": "loud"}', 'debug'), ('{"reactors": "2"}',
+                           'number'), ('{"api": "unix:/x"}', 'array'), ('[]', 'object'), ('{', 'byte'),
+                           ('', 'byte')):
+            refused(oriond('--check-config', '--config', config(o, text)), 1, o.config, word)
+        refused(oriond('--check-config', '--config', '/nonexistent/x'), 1, '/nonexistent/x')
+
+
+def test_the_sample_loads_as_it_is():
+    p = oriond('--check-config', '--config', os.path.join(SOURCE, 'etc', 'oriond.json'))
+    assert p.returncode == 0, p
+
+
+def test_the_command_line_wins_over_the_file():
+    with Orion(start=False, reactors=1) as o:
+        config(o, '{"reactors": 3, "log": "debug"}')
+        o.start()
+        assert o.http('GET', '/v1/system').json['reactors'] == 1
+        assert ' debug ' in o.log()
+
+
+def test_a_second_daemon_on_the_state_is_refused():
+    with Orion() as o:
+        refused(oriond('--state-dir', o.state, '--api', 'unix:%s/other' % o.dir), 1, 'in use')
+        assert o.http('GET', '/readyz').status == 200
+
+
+def test_a_live_socket_is_refused_and_a_stale_one_replaced():
+    with Orion() as o:
+        refused(oriond('--state-dir', o.dir + '/s2', '--api', 'unix:' + o.api), 1, o.api)
+        assert o.http('GET', '/readyz').status == 200
+        o.restart(kill=True)
+        assert o.http('GET', '/readyz').status == 200
+
+
+def test_a_busy_port_is_told():
+    with Orion(start=False) as o, socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen()
+        port = s.getsockname()[1]
+        refused(oriond('--state-dir', o.state, '--api', 'unix:' + o.api, '--metrics',
+                       '127.0.0.1:%d' % port), 1, str(port), 'in use')
+
+
+def test_the_api_is_not_served_on_tcp():
+    with Orion(start=False) as o:
+        refused(oriond('--state-dir', o.state, '--api', '127.0.0.1:%d' % free_port()), 1, 'TLS')
+
+
+def test_a_folder_that_cannot_be_made_is_told():
+    with Orion(start=False) as o:
+        path = o.file('plain', 1)
+        refused(oriond('--state-dir', path + '/sub', '--api', 'unix:' + o.api), 1, path)
+
+
+def test_the_state_is_private_and_its_folders_are_made():
+    with Orion(start=False) as o:
+        o.state = o.dir + '/a/b/c'
+        o.start()
+        assert stat.S_IMODE(os.stat(o.state).st_mode) == 0o700
+        for name in os.listdir(o.state):
+            assert stat.S_IMODE(os.stat(os.path.join(o.state, name)).st_mode) & 0o77 == 0, name
+
+
+def test_hup_reads_the_log_level_again():
+    with Orion() as o:
+        o.proc.send_signal(signal.SIGHUP)
+        wait_for(lambda: 'log level info' in o.log())
+        config(o, '{"log": "debug"}')
+        o.proc.send_signal(signal.SIGHUP)
+        wait_for(lambda: 'log level debug' in o.log())
+        config(o, '{"log": ')
+        o.proc.send_signal(signal.SIGHUP)
+        wait_for(lambda: 'stays as it was' in o.log())
+        assert o.http('GET', '/readyz').status == 200
+
+
+def test_int_ends_it_in_order():
+    with Orion() as o:
+        o.mem('d0')
+        o.proc.send_signal(signal.SIGINT)
+        assert o.proc.wait(30) == 0
+        o.proc = None
+        assert not os.path.exists(o.api)
+        o.start()
+        assert o.ctl('device', 'show', 'd0')['state'] == 'online'
+
+
+run(test_version_and_help, test_wrong_usage_is_exit_2, test_a_configuration_is_checked,
+    test_the_sample_loads_as_it_is, test_the_command_line_wins_over_the_file,
+    test_a_second_daemon_on_the_state_is_refused,
+    test_a_live_socket_is_refused_and_a_stale_one_replaced, test_a_busy_port_is_told,
+    test_the_api_is_not_served_on_tcp, test_a_folder_that_cannot_be_made_is_told,
+    test_the_state_is_private_and_its_folders_are_made, test_hup_reads_the_log_level_again,
+    test_int_ends_it_in_order)
