@@ -262,6 +262,18 @@ static void conn_start(struct conn *c, int ep)
     flush_out(c);
 }
 
+static void conn_end(struct conn *c)
+{
+    uint8_t msg[48];
+    size_t n = proto->bye(c, msg);
+    send(c->fd, msg, n, MSG_NOSIGNAL);
+    close(c->fd);
+    free(c->req);
+    free(c->free_tags);
+    free(c->in);
+    free(c->out);
+}
+
 /* ---- measuring */
 
 static double server_cpu(void)
@@ -387,12 +399,11 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < set.conns; i++)
         conn_start(&cs[i], ep);
     struct measure m = run(cs, ep);
-    for (unsigned i = 0; i < set.conns; i++) {
-        uint8_t msg[48];
-        size_t n = proto->bye(&cs[i], msg);
-        send(cs[i].fd, msg, n, MSG_NOSIGNAL);
-        shutdown(cs[i].fd, SHUT_WR);
-    }
+    for (unsigned i = 0; i < set.conns; i++)
+        conn_end(&cs[i]);
     report(&m);
+    free(result.latency);
+    free(write_data);
+    free(cs);
     return result.errors || result.wrong;
 }
