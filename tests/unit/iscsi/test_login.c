@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "unit.h"
+
+#include <string.h>
+
+#include "targets/iscsi/login.h"
+
+/* The login machine, fed with PDUs by hand. */
+static enum login_status verdict;
+static unsigned asked;
+static struct login machine;
+static struct login_reply reply;
+
+static enum login_status permit(const struct login *l, const char **alias_r, void *arg)
+{
+    assert_ptr_equal(l, &machine);
+    assert_ptr_equal(arg, &verdict);
+    asked++;
+    *alias_r = "the alias";
+    return verdict;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    verdict = LOGIN_SUCCESS;
+    asked = 0;
+    struct login_env env = {.permit = permit, .arg = &verdict};
+    login_init(&machine, &env);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    login_free(&machine);
+    text_free(&reply.text);
+    return 0;
+}
+
+enum { T = F_TRANSIT, C = F_CONTINUE };
+#define STAGES(csg, nsg) ((csg) << 2 | (nsg))
+
+static struct iscsi_pdu request(uint8_t flags, size_t len)
+{
+    struct iscsi_pdu p = {.op = OP_LOGIN_REQ, .immediate = true, .flags = flags, .itt = 7};
+    p.data_len = (uint32_t)len;
+    memcpy(p.lun, "\x40\0\0\0\0\1\0\0", 8);
+    p.w20 = 1 << 16; /* CID */
+    p.w24 = 100;     /* CmdSN */
+    return p;
+}
+
+static enum login_next feed(const struct iscsi_pdu *p, const void *data)
+{
+    text_free(&reply.text);
+    return login_request(&machine, p, data, &reply);
+}
+
+static enum login_next say_n(uint8_t flags, const char *data, size_t len)
+{
+    struct iscsi_pdu p = request(flags, len);
+    return feed(&p, data);
+}
+#define SAY(flags, literal) say_n(flags, literal, sizeof literal - 1)
+#define NAMES "InitiatorName=iqn.a:i\0TargetName=iqn.a:t\0"
+
+static bool has(const char *pair)
+{
+    for (size_t at = 0; at < reply.text.len; at += strlen(reply.text.p + at) + 1) {
+        if (!strcmp(reply.text.p + at, pair))
+            return true;
+    }
+    return false;
+}
+
+static void fails(enum login_next next, enum login_status status)
+{
+    assert_int_equal(next, LOGIN_FAILED);
+    assert_int_equal(reply.status, status);
+    assert_int_equal(reply.head.w36 >> 16, status);
+    assert_int_equal(reply.head.flags & (T | C), 0);
+    assert_int_equal(reply.head.data_len, 0);
+}
+
+static void two_stages_lead_to_full_feature(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(T | STAGES(0, 1), NAMES "AuthMethod=CHAP,None\0"), LOGIN_MORE);
+    assert_int_equal(reply.head.op, OP_LOGIN_RSP);
+    assert_int_equal(reply.head.flags, T | STAGES(0, 1));
+    assert_true(has("AuthMethod=None") && has("TargetPortalGroupTag=1"));
+    assert_true(has("TargetAlias=the alias"));
+    uint32_t statsn = reply.head.w24;
+    assert_int_equal(reply.head.w28, 100);
+    assert_int_equal(SAY(T | STAGES(1, 3), "InitialR2T=No\0"), LOGIN_DONE);
+    assert_int_equal(reply.head.flags, T | STAGES(1, 3));
+    assert_int_equal(reply.head.w24, statsn + 1);
+    assert_true(has("InitialR2T=No") && has("MaxRecvDataSegmentLength=262144"));
+    assert_int_equal(asked, 1);
+    login_set_tsih(&reply, 0x1234);
+    assert_memory_equal(reply.head.lun, "\x40\0\0\0\0\1\x12\x34", 8);
+}
+
+static void security_may_be_left_out(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(T | STAGES(1, 3), NAMES), LOGIN_DONE);
+}
+
+static void operation_may_be_left_out(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(T | STAGES(0, 3), NAMES), LOGIN_DONE);
+    assert_int_equal(machine.nego.params.max_burst, 262144);
+}
+
+static void a_stage_may_take_several_requests(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(STAGES(1, 0), NAMES "MaxBurstLength=4096\0"), LOGIN_MORE);
+    assert_int_equal(reply.head.flags, STAGES(1, 0));
+    assert_true(has("MaxBurstLength=4096"));
+    assert_int_equal(SAY(STAGES(1, 0), "ImmediateData=No\0"), LOGIN_MORE);
+    assert_false(has("MaxRecvDataSegmentLength=262144")); /* declared before */
+    assert_int_equal(SAY(T | STAGES(1, 3), ""), LOGIN_DONE);
+    assert_int_equal(machine.nego.params.first_burst, 4096);
+}
+
+static void text_goes_on_with_the_c_bit(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(C | STAGES(1, 0), "InitiatorNa"), LOGIN_MORE);
+    assert_int_equal(reply.head.data_len, 0);
+    assert_int_equal(SAY(C | STAGES(1, 0), "me=iqn.a:i\0TargetName=iqn"), LOGIN_MORE);
+    assert_int_equal(asked, 0);
+    assert_int_equal(SAY(T | STAGES(1, 3), ".a:t\0"), LOGIN_DONE);
+    assert_string_equal(machine.nego.target, "iqn.a:t");
+}
+
+static void a_text_without_end_is_refused(void **state)
+{
+    (void)state;
+    static char filler[8192];
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(say_n(C | STAGES(1, 0), filler, sizeof filler), LOGIN_MORE);
+    fails(say_n(C | STAGES(1, 0), filler, sizeof filler), LOGIN_INITIATOR_ERROR);
+}
+
+static void names_must_be_told_at_once(void **state)
+{
+    (void)state;
+    fails(SAY(T | STAGES(0, 1), "AuthMethod=None\0"), LOGIN_MISSING_PARAMETER);
+    setup(state);
+    fails(SAY(T | STAGES(0, 1), "InitiatorName=iqn.a:i\0"), LOGIN_MISSING_PARAMETER);
+    assert_int_equal(asked, 0);
+}
+
+static void discovery_needs_no_target(void **state)
+{
+    (void)state;
+    assert_int_equal(SAY(T | STAGES(1, 3), "InitiatorName=iqn.a:i\0SessionType=Discovery\0"),
+                     LOGIN_DONE);
+    assert_true(machine.nego.discovery);
+    assert_false(has("TargetPortalGroupTag=1"));
+}
+
+static void the_worlds_verdict_is_told(void **state)
+{
+    static const enum login_status all[] = {LOGIN_NOT_FOUND, LOGIN_FORBIDDEN, LOGIN_REMOVED,
+                                            LOGIN_NO_SESSION, LOGIN_TOO_MANY_CONNECTIONS};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        setup(state);
+        verdict = all[i];
+        fails(SAY(T | STAGES(1, 3), NAMES), all[i]);
+    }
+}
+
+static void wrong_headers_are_refused(void **state)
+{
+    static const uint8_t flags[] = {
+        T | STAGES(1, 1), T | STAGES(1, 0), T | STAGES(0, 2),
+        T | STAGES(2, 3), STAGES(3, 0),     T | C | STAGES(0, 1),
+    };
+    for (unsigned i = 0; i < sizeof flags; i++) {
+        setup(state);
+        fails(SAY(flags[i], NAMES), LOGIN_INITIATOR_ERROR);
+    }
+    setup(state);
+    struct iscsi_pdu p = request(T | STAGES(0, 1), 0);
+    p.b3 = 1;
+    fails(feed(&p, NULL), LOGIN_BAD_VERSION);
+}
+
+static void identity_must_not_change_on_the_way(void **state)
+{
+    for (int i = 0; i < 4; i++) {
+        setup(state);
+        assert_int_equal(SAY(T | STAGES(0, 1), NAMES), LOGIN_MORE);
+        struct iscsi_pdu p = request(i ? T | STAGES(1, 3) : T | STAGES(0, 1), 0);
+        if (i == 1)
+            p.lun[5]++; /* ISID */
+        if (i == 2)
+            p.itt++;
+        if (i == 3)
+            p.w20 += 1 << 16; /* CID */
+        fails(feed(&p, NULL), LOGIN_INITIATOR_ERROR);
+    }
+}
+
+static void bad_texts_are_refused(void **state)
+{
+    (void)state;
+    fails(SAY(T | STAGES(1, 3), NAMES "nonsense\0"), LOGIN_INITIATOR_ERROR);
+    setup(state);
+    fails(SAY(T | STAGES(1, 3), NAMES "InitiatorName=iqn.a:j\0"), LOGIN_INITIATOR_ERROR);
+    setup(state);
+    fails(SAY(T | STAGES(0, 1), NAMES "AuthMethod=KRB5\0"), LOGIN_AUTH_FAILED);
+    setup(state);
+    fails(SAY(T | STAGES(0, 1), "InitiatorName=iqn.a:i\0SessionType=Other\0"),
+          LOGIN_BAD_SESSION_TYPE);
+}
+
+static void answers_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static char many[6000];
+    memcpy(many, NAMES, sizeof NAMES - 1);
+    for (size_t at = sizeof NAMES - 1; at + 4 <= sizeof many; at += 4)
+        memcpy(many + at, "k=v", 4);
+    fails(say_n(T | STAGES(1, 3), many, sizeof many), LOGIN_INITIATOR_ERROR);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(two_stages_lead_to_full_feature),     TEST(security_may_be_left_out),
+        TEST(operation_may_be_left_out),           TEST(a_stage_may_take_several_requests),
+        TEST(text_goes_on_with_the_c_bit),         TEST(a_text_without_end_is_refused),
+        TEST(names_must_be_told_at_once),          TEST(discovery_needs_no_target),
+        TEST(the_worlds_verdict_is_told),          TEST(wrong_headers_are_refused),
+        TEST(identity_must_not_change_on_the_way), TEST(bad_texts_are_refused),
+        TEST(answers_that_do_not_fit_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
