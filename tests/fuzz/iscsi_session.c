@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "drivers/drivers.h"
+#include "reactor/task.h"
+#include "targets/iscsi/iscsi.h"
+#include "targets/iscsi/pdu.h"
+#include "targets/iscsi/text.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A whole target in a thread of its own; the input is what a client sends. */
+#define IQN "iqn.2026-11.fuzz:t"
+static struct sockaddr_un sun = {.sun_family = AF_UNIX};
+static int ready[2];
+
+static void make_device(void)
+{
+    struct err e = {0};
+    struct opts *o = opts_new(mem_driver.opts);
+    struct bdev *b;
+    if (opts_put(o, "size", "1M", &e) || mem_driver.create("m", NULL, o, &b, &e))
+        abort();
+    opts_free(&o);
+}
+
+static void begin(void *arg)
+{
+    (void)arg;
+    struct err e = {0};
+    struct iscsi_lun_args lun = {.lun = 0, .device = "m"};
+    char addr[sizeof sun.sun_path + 8];
+    make_device();
+    snprintf(addr, sizeof addr, "unix:%s", sun.sun_path);
+    if (iscsi_init(&e) || iscsi_target_add(IQN, NULL, false, &e) || iscsi_lun_add(IQN, &lun, &e) ||
+        iscsi_portal_add(addr, &e))
+        abort();
+    if (write(ready[1], "", 1) != 1)
+        abort();
+}
+
+static void *serve(void *arg)
+{
+    (void)arg;
+    struct err e;
+    struct reactor_opts opts = {.count = 1};
+    if (reactors_start(&opts, &e))
+        abort();
+    task_start(reactor_main(), "begin", begin, NULL);
+    reactors_run();
+    return NULL;
+}
+
+static void remove_socket(void)
+{
+    unlink(sun.sun_path);
+}
+
+static void start(void)
+{
+    static pthread_t thread;
+    char byte;
+    log_set_level(LOG_LEVEL_ERROR);
+    snprintf(sun.sun_path, sizeof sun.sun_path, "/tmp/orion-fuzz-%d.sock", getpid());
+    atexit(remove_socket);
+    if (pipe(ready) || pthread_create(&thread, NULL, serve, NULL) || read(ready[0], &byte, 1) != 1)
+        abort();
+}
+
+static bool exchange(int fd, uint8_t flags, const struct text *t)
+{
+    struct iscsi_pdu p = {.op = OP_LOGIN_REQ, .immediate = true, .flags = flags, .w24 = 1};
+    p.data_len = (uint32_t)t->len;
+    uint8_t head[ISCSI_BHS], pad[4] = {0}, in[8192];
+    iscsi_pdu_build(&p, head);
+    unsigned n = iscsi_pad(p.data_len);
+    return send(fd, head, sizeof head, MSG_NOSIGNAL) > 0 &&
+           send(fd, t->p, t->len, MSG_NOSIGNAL) >= 0 && send(fd, pad, n, MSG_NOSIGNAL) >= 0 &&
+           recv(fd, in, sizeof in, 0) >= ISCSI_BHS;
+}
+
+/* mode: bit 0 full feature phase, bit 1 discovery, bit 2 InitialR2T=No */
+static void log_in(int fd, unsigned mode)
+{
+    struct text t = {0};
+    text_add(&t, "InitiatorName", "%s", "iqn.a:i");
+    text_add(&t, "SessionType", "%s", mode & 2 ? "Discovery" : "Normal");
+    text_add(&t, "TargetName", "%s", IQN);
+    text_add(&t, "InitialR2T", "%s", mode & 4 ? "No" : "Yes");
+    bool ok = exchange(fd, F_TRANSIT | 1 << 2 | 3, &t);
+    assert(ok);
+    text_free(&t);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!ready[1])
+        start();
+    if (!size)
+        return 0;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&sun, sizeof sun))
+        abort();
+    if (data[0] & 1)
+        log_in(fd, data[0]);
+    send(fd, data + 1, size - 1, MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    char in[4096];
+    while (recv(fd, in, sizeof in, 0) > 0)
+        ;
+    close(fd);
+    return 0;
+}
