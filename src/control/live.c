@@ -327,17 +327,15 @@ static int system_show(struct verb_run *v, struct err *e)
     return 0;
 }
 
-static int config_show(struct verb_run *v, struct err *e)
+SHOW(config)
 {
-    (void)e;
-    v->reply = config_json();
-    return 0;
+    (void)m;
+    return config_json();
 }
 
 const struct verb_entry live_verbs[] = {
     {"session", "kill", session_kill},
     {"job", "cancel", job_cancel_verb},
     {"status", "", system_show},
-    {"config", "show", config_show},
     {NULL, NULL, NULL},
 };

@@ -47,6 +47,7 @@ static const struct resource resources[] = {
     {"/v1/sessions/{id}", "/v1/sessions", "id", show_of_session, list_of_session, lock_session,
      session_live, "session"},
     {"/v1/jobs/{id}", "/v1/jobs", "id", show_of_job, list_of_job, lock_job, job_live, "job"},
+    {"/v1/config", "", "", show_of_config, NULL, NULL, no_keys, "configuration"},
     {NULL, "/v1/events", "id", NULL, list_of_event, NULL, NULL, "event"},
     {NULL, "/v1/system/inflight", "offset", NULL, list_of_inflight, NULL, NULL, "I/O"},
 };

@@ -22,6 +22,7 @@ SHOW(lun);
 SHOW(acl);
 SHOW(session);
 SHOW(job);
+SHOW(config);
 LIST(device);
 LIST(array);
 LIST(pool);
