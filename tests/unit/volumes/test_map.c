@@ -250,7 +250,7 @@ static void load(void *arg)
 {
     struct bdev_desc *d = arg;
     uint8_t buf[4096];
-    for (unsigned i = 0; !stop_load; i++) {
+    for (unsigned i = 0; !__atomic_load_n(&stop_load, __ATOMIC_RELAXED); i++) {
         uint64_t at = i % 512 * 4096;
         fill_pattern(buf, sizeof buf, i);
         check_int(bdev_write(d, at, buf, sizeof buf, 0), 0);
@@ -292,7 +292,7 @@ HARNESS_TEST(a_resize_under_load_loses_nothing)
         while (__atomic_load_n(&writes, __ATOMIC_RELAXED) < before + 20)
             task_sleep_us(200);
     }
-    stop_load = true;
+    __atomic_store_n(&stop_load, true, __ATOMIC_RELAXED);
     twait_all(&w);
     bdev_drain_close(&d);
     end();

@@ -324,6 +324,38 @@ HARNESS_TEST(a_device_that_goes_takes_its_volumes_along)
     remove_device("a");
 }
 
+HARNESS_TEST(blocks_of_4_kib_are_the_volumes_too)
+{
+    device(&mem_driver, "a", "size=9M,block_size=4096");
+    make_pool("p", "a", NULL);
+    make_volume("p", "v", 3);
+    struct bdev_info info;
+    check(bdev_name_info("p/v", &info));
+    check_int(info.block_size, 4096);
+    fill("p/v", 1);
+    stop_pool("p");
+    import_pool("p");
+    expect_fill("p/v", 1, 3 * MIB);
+    stop_pool("p");
+    remove_device("a");
+}
+
+HARNESS_TEST(known_zero_is_told_only_of_space_that_was_zeroed)
+{
+    struct bdev_info info;
+    mem("a", 9); /* memory zeroes fast */
+    make_pool("p", "a", NULL);
+    make_volume("p", "v", 3);
+    check(bdev_name_info("p/v", &info));
+    check(info.known_zero);
+    stop_pool("p");
+    import_pool("p"); /* who knows what was written */
+    check(bdev_name_info("p/v", &info));
+    check(!info.known_zero);
+    stop_pool("p");
+    remove_device("a");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +375,8 @@ int main(void)
         cmocka_unit_test(a_failed_create_leaves_no_label),
         cmocka_unit_test(a_failed_commit_leaves_the_pool_as_it_was),
         cmocka_unit_test(a_device_that_goes_takes_its_volumes_along),
+        cmocka_unit_test(blocks_of_4_kib_are_the_volumes_too),
+        cmocka_unit_test(known_zero_is_told_only_of_space_that_was_zeroed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
