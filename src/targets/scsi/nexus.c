@@ -134,23 +134,3 @@ void scsi_ua_raise_local(struct scsi_local *l, struct scsi_lun *lun, uint32_t ua
                 n->itl[i]->ua |= ua;
     }
 }
-
-struct raise {
-    struct scsi_target *target;
-    struct scsi_lun *lun;
-    uint32_t ua;
-    const struct scsi_nexus *except;
-};
-
-static void raise_here(void *arg)
-{
-    const struct raise *r = arg;
-    scsi_ua_raise_local(&r->target->local[reactor_self_index()], r->lun, r->ua, r->except);
-}
-
-void scsi_ua_raise(struct scsi_target *t, struct scsi_lun *lun, uint32_t ua,
-                   const struct scsi_nexus *except)
-{
-    struct raise r = {t, lun, ua, except};
-    task_call_all(raise_here, &r);
-}

@@ -11,15 +11,25 @@
 
 /* ---- publishing */
 
-static void copy_facts(void *arg)
+struct publication {
+    struct scsi_lun *lun;
+    uint32_t ua;
+    const struct scsi_nexus *except;
+};
+
+static void publish_here(void *arg)
 {
-    struct scsi_lun *lun = arg;
-    lun->view[reactor_self_index()].now = lun->facts;
+    const struct publication *p = arg;
+    unsigned i = reactor_self_index();
+    p->lun->view[i].now = p->lun->facts;
+    if (p->ua)
+        scsi_ua_raise_local(&p->lun->target->local[i], p->lun, p->ua, p->except);
 }
 
-void scsi_lun_publish(struct scsi_lun *lun)
+void scsi_lun_publish(struct scsi_lun *lun, uint32_t ua, const struct scsi_nexus *except)
 {
-    task_call_all(copy_facts, lun);
+    struct publication p = {lun, ua, except};
+    task_call_all(publish_here, &p);
 }
 
 static void wait_running(void *arg)
@@ -168,8 +178,7 @@ void scsi_lun_attach(struct scsi_lun *lun)
         return;
     }
     log_info("scsi", "%s is ready: device %s", lun->label, lun->device);
-    scsi_lun_publish(lun);
-    scsi_ua_raise(lun->target, lun, UA_READY_CHANGE, NULL);
+    scsi_lun_publish(lun, UA_READY_CHANGE, NULL);
 }
 
 void scsi_lun_detach(struct scsi_lun *lun, const char *why)
@@ -178,7 +187,7 @@ void scsi_lun_detach(struct scsi_lun *lun, const char *why)
         return;
     snprintf(lun->why, sizeof lun->why, "%s", why);
     lun->facts.desc = NULL;
-    scsi_lun_publish(lun);
+    scsi_lun_publish(lun, 0, NULL);
     task_call_all(wait_running, lun);
     bdev_drain_close(&lun->desc);
     if (!lun->removed)
@@ -193,9 +202,7 @@ void scsi_lun_refresh(struct scsi_lun *lun)
     uint64_t blocks = lun->facts.blocks;
     bdev_get_info(lun->desc, &info);
     take_info(lun, &info);
-    scsi_lun_publish(lun);
-    if (lun->facts.blocks != blocks)
-        scsi_ua_raise(lun->target, lun, UA_CAPACITY_CHANGED, NULL);
+    scsi_lun_publish(lun, lun->facts.blocks != blocks ? UA_CAPACITY_CHANGED : 0, NULL);
 }
 
 /* ---- mode parameters */
@@ -210,8 +217,7 @@ bool scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode,
         lun->facts.swp = mode->swp;
         lun->facts.d_sense = mode->d_sense;
         lun->facts.wce = mode->wce;
-        scsi_lun_publish(lun);
-        scsi_ua_raise(t, lun, UA_MODE_CHANGED, by);
+        scsi_lun_publish(lun, UA_MODE_CHANGED, by);
     }
     tlock_unlock(&t->lock);
     return there;
@@ -226,5 +232,5 @@ void scsi_lun_reset_mode(struct scsi_lun *lun)
         return;
     f->swp = f->d_sense = false;
     f->wce = f->write_cache;
-    scsi_lun_publish(lun);
+    scsi_lun_publish(lun, 0, NULL);
 }

@@ -180,9 +180,7 @@ bool scsi_lun_is_well_known(const uint8_t lun[8]); /* REPORT LUNS, C101h */
 void scsi_lun_address(unsigned number, struct wr *w);
 /* Takes the next pending unit attention of the nexus; SENSE_NONE: none. */
 enum sense_code scsi_ua_take(struct scsi_itl *itl);
-/* In a task, on any reactor: raises ua for a LUN (NULL: all) on each nexus but `except`. */
-void scsi_ua_raise(struct scsi_target *t, struct scsi_lun *lun, uint32_t ua,
-                   const struct scsi_nexus *except);
+/* Raises ua for a LUN (NULL: all) on each of this reactor's nexuses but `except`. */
 void scsi_ua_raise_local(struct scsi_local *l, struct scsi_lun *lun, uint32_t ua,
                          const struct scsi_nexus *except);
 void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun);
@@ -191,7 +189,9 @@ void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun);
 void scsi_lun_attach(struct scsi_lun *lun);
 void scsi_lun_detach(struct scsi_lun *lun, const char *why);
 void scsi_lun_refresh(struct scsi_lun *lun); /* the device's size or properties changed */
-void scsi_lun_publish(struct scsi_lun *lun); /* facts -> every reactor's view */
+/* The facts go to every reactor's view, and in the same turn `ua` (0: none) is raised on each nexus
+ * but `except`: no command sees the one without the other. */
+void scsi_lun_publish(struct scsi_lun *lun, uint32_t ua, const struct scsi_nexus *except);
 void scsi_lun_identify(struct scsi_lun *lun, const struct uuid *identity);
 int scsi_lun_open(struct scsi_lun *lun, struct err *e);
 void scsi_lun_changed(struct scsi_lun *lun, void (*fn)(struct scsi_lun *lun)); /* starts a task */

@@ -109,7 +109,9 @@ struct swap {
 static void swap_here(void *arg)
 {
     const struct swap *s = arg;
-    s->target->local[reactor_self_index()].table = s->table;
+    struct scsi_local *l = &s->target->local[reactor_self_index()];
+    l->table = s->table;
+    scsi_ua_raise_local(l, NULL, UA_LUNS_CHANGED, NULL);
 }
 
 /* Each reactor takes the new table in a turn of its own, so when all have, nobody looks at the old.
@@ -219,7 +221,6 @@ static int add_locked(struct scsi_target *t, const struct scsi_lun_args *args, s
     for (unsigned i = 0; i < REACTOR_MAX; i++)
         lun->view[i].now = lun->facts; /* nobody knows the LUN yet */
     publish_table(t);
-    scsi_ua_raise(t, NULL, UA_LUNS_CHANGED, NULL);
     return 0;
 }
 
@@ -253,7 +254,6 @@ int scsi_lun_remove(struct scsi_target *t, unsigned number, struct err *e)
     lun->removed = true;
     t->lun_count--;
     publish_table(t);
-    scsi_ua_raise(t, NULL, UA_LUNS_CHANGED, NULL);
     tlock_unlock(&t->lock);
 
     /* Commands under way may need the lock (MODE SELECT), so their end is awaited without it. The

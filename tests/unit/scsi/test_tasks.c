@@ -9,7 +9,8 @@
 
 static struct bdev *fault;
 static const uint8_t tur[6], read10[10] = {0x28, 0, 0, 0, 0, 0, 0, 0, 1},
-                             write10[10] = {0x2a, 0, 0, 0, 0, 0, 0, 0, 1};
+                             write10[10] = {0x2a, 0, 0, 0, 0, 0, 0, 0, 1},
+                             elsewhere[10] = {0x2a, 0, 0, 0, 1, 0, 0, 0, 1};
 static uint8_t block[512];
 
 static struct lab *start(const char *rules)
@@ -219,7 +220,7 @@ HARNESS_TEST(task_sets_are_a_nexus_s_own)
     static const enum scsi_tmf fns[] = {SCSI_ABORT_TASK_SET, SCSI_CLEAR_TASK_SET};
     for (unsigned i = 0; i < 2; i++) {
         struct io *a = send(lab, write10, 10, SCSI_SIMPLE);
-        struct io *b = send_on(other, 1, write10, 10, SCSI_SIMPLE);
+        struct io *b = send_on(other, 1, elsewhere, 10, SCSI_SIMPLE);
         check_int(lab_tmf(lab->nexus, 0, fns[i], 0, NULL), SCSI_TMF_COMPLETE);
         check(is_done(a));
         expect_aborted(a);
@@ -244,7 +245,7 @@ HARNESS_TEST(a_lun_reset_reaches_all_nexuses_and_resets_mode_pages)
     expect_sense(ua, SENSE_MODE_CHANGED);
 
     struct io *a = send(lab, write10, 10, SCSI_SIMPLE);
-    struct io *b = send_on(other, 1, write10, 10, SCSI_SIMPLE);
+    struct io *b = send_on(other, 1, elsewhere, 10, SCSI_SIMPLE);
     check_int(lab_tmf(lab->nexus, 0, SCSI_LOGICAL_UNIT_RESET, 0, NULL), SCSI_TMF_COMPLETE);
     check(is_done(a) && is_done(b));
     expect_aborted(a);
