@@ -103,8 +103,8 @@ static int scan_text(const char *text, size_t len, struct err *e)
     return s.depth ? scan_fail(&s, "a section does not end") : 0;
 }
 
-/* libdevmapper prints to stderr unless it is told where to. The parser runs on one thread at a time:
- * pools hold their lock around it. */
+/* libdevmapper prints to stderr unless it is told where to. The parser runs on one thread at a
+ * time: pools hold their lock around it. */
 static char dm_message[200];
 
 __attribute__((format(printf, 5, 6))) static void dm_note(int level, const char *file, int line,

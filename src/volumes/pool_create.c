@@ -285,8 +285,10 @@ static int delete (struct pool *pool, struct err *e)
     for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
         if (pool->disk[i] && lvm_disk_wipe(&pool->disk[i]->d, rc ? NULL : e))
             rc = -1;
+    if (rc) /* it stays, to be deleted again */
+        return err_prefix(e, "pool %s is not erased from all its devices", pool->name);
     pool_drop(&pool);
-    return rc;
+    return 0;
 }
 
 int pool_delete(const char *name, struct err *e)

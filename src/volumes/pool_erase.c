@@ -1,26 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "volumes/private.h"
-
-struct names {
-    char (*v)[BDEV_NAME_MAX + 1];
-    unsigned n;
-};
-
-static void note_free(struct bdev *bdev, void *arg)
-{
-    struct names *names = arg;
-    struct bdev_info info;
-    char users[2];
-    bdev_info_of(bdev, &info);
-    if (!strcmp(info.type, "volume") || bdev_users(bdev, users, sizeof users))
-        return;
-    names->v = xrealloc(names->v, (names->n + 1) * sizeof *names->v);
-    snprintf(names->v[names->n++], sizeof *names->v, "%s", bdev_name(bdev));
-}
 
 /* Whose PV it is: by the UUID of the group, or by its name; a PV of no group has none of either. */
 struct owner {
@@ -31,6 +14,8 @@ struct owner {
 static bool is_owner(const struct owner *o, const struct lvm_vg *vg)
 {
     struct uuid own = lvm_id_uuid(vg->id);
+    if (vg->lv_count) /* neither a creation nor a deletion leaves volumes: this is something else */
+        return false;
     return o->uuid ? uuid_equal(&own, o->uuid) : !strcmp(vg->name, o->name);
 }
 
@@ -63,15 +48,15 @@ static int erase(const char *device, const struct owner *o, struct err *e)
 
 int pool_erase(const struct uuid *uuid, struct err *e)
 {
-    struct names names = {0};
+    char(*names)[BDEV_NAME_MAX + 1];
     struct owner owner = {.uuid = uuid};
     int rc = 0;
     pools_lock();
-    bdev_for_each(note_free, &names);
-    for (unsigned i = 0; i < names.n; i++)
-        if (erase(names.v[i], &owner, rc ? NULL : e))
+    unsigned n = pool_free_devices(&names);
+    for (unsigned i = 0; i < n; i++)
+        if (erase(names[i], &owner, rc ? NULL : e))
             rc = -1;
-    free(names.v);
+    free(names);
     pools_unlock();
     return rc;
 }

@@ -131,14 +131,22 @@ static void note_name(struct bdev *bdev, void *arg)
     snprintf(names->v[names->n++], sizeof *names->v, "%s", bdev_name(bdev));
 }
 
-static void scan_all(struct scan *s)
+unsigned pool_free_devices(char (**names_r)[BDEV_NAME_MAX + 1])
 {
     struct names names = {0};
-    memset(s, 0, sizeof *s);
     bdev_for_each(note_name, &names);
-    for (unsigned i = 0; i < names.n; i++)
-        scan_device(s, names.v[i]); /* gone by now: found out by the open */
-    free(names.v);
+    *names_r = names.v;
+    return names.n;
+}
+
+static void scan_all(struct scan *s)
+{
+    char(*names)[BDEV_NAME_MAX + 1];
+    memset(s, 0, sizeof *s);
+    unsigned n = pool_free_devices(&names);
+    for (unsigned i = 0; i < n; i++)
+        scan_device(s, names[i]); /* gone by now: found out by the open */
+    free(names);
 }
 
 /* ---- groups */

@@ -47,6 +47,8 @@ int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description
 /* Opens a device for a pool. The error names the user of it. */
 struct pool_disk *pool_disk_open(const char *device, const char *pool, struct err *e);
 void pool_disk_close(struct pool_disk **disk);
+/* The devices that nobody uses and that may carry a pool; malloc'ed. */
+unsigned pool_free_devices(char (**names_r)[BDEV_NAME_MAX + 1]);
 
 /* ---- volume.c: the devices of LVs */
 struct vmap;

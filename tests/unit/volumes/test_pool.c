@@ -255,6 +255,45 @@ HARNESS_TEST(a_deleted_pool_leaves_no_label)
     remove_device("b");
 }
 
+HARNESS_TEST(a_failed_delete_can_be_tried_again)
+{
+    mem("m", 9);
+    struct bdev *f = device(&fault_driver, "f", "on=m");
+    make_pool("p", "f", NULL);
+    struct err e = {0};
+    ok(fault_set_rules(f, "write:error=EIO:count=1", &e), &e, "rules");
+    expect(pool_delete("p", &e), &e, ERR_IO, "not erased from all");
+    struct err again = {0};
+    ok(pool_delete("p", &again), &again, "again");
+    remove_device("f");
+    remove_device("m");
+}
+
+HARNESS_TEST(erasing_what_a_crash_left_spares_pools_with_volumes)
+{
+    mem("a", 9);
+    make_pool("p", "a", NULL);
+    struct uuid uuid = pool_info_of("p").uuid;
+    make_volume("p", "v", 1);
+    stop_pool("p");
+    struct err e = {0};
+    struct pool_found *found;
+    ok(pool_erase(&uuid, &e), &e, "erase");
+    ok(pool_erase_device("a", "p", &e), &e, "erase device");
+    check_int(pool_scan(&found), 1);
+    free(found);
+    import_pool("p");
+    ok(volume_delete("p", "v", &e), &e, "delete");
+    stop_pool("p");
+    ok(pool_erase_device("a", "other", &e), &e, "erase device");
+    check_int(pool_scan(&found), 1);
+    free(found);
+    ok(pool_erase(&uuid, &e), &e, "erase");
+    check_int(pool_scan(&found), 0);
+    free(found);
+    remove_device("a");
+}
+
 HARNESS_TEST(a_failed_create_leaves_no_label)
 {
     mem("m", 9);
@@ -372,6 +411,8 @@ int main(void)
         cmocka_unit_test(an_extended_pool_has_more_space),
         cmocka_unit_test(what_is_in_use_is_neither_stopped_nor_deleted),
         cmocka_unit_test(a_deleted_pool_leaves_no_label),
+        cmocka_unit_test(a_failed_delete_can_be_tried_again),
+        cmocka_unit_test(erasing_what_a_crash_left_spares_pools_with_volumes),
         cmocka_unit_test(a_failed_create_leaves_no_label),
         cmocka_unit_test(a_failed_commit_leaves_the_pool_as_it_was),
         cmocka_unit_test(a_device_that_goes_takes_its_volumes_along),
