@@ -270,21 +270,28 @@ static int array_stop(struct verb_run *v, struct err *e)
     return state_del("array", name, e);
 }
 
+static struct json_object *array_facts(const char *name, struct uuid *uuid_r)
+{
+    struct json_object *facts = json_object_new_object();
+    const char *uuid = get_str(state_get("array", name), "uuid");
+    uuid_parse(uuid, uuid_r);
+    put_str(facts, "uuid", uuid);
+    return facts;
+}
+
 static int array_delete(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    struct uuid uuid = {0};
     if (refuse_used(name, e) || need_yes(v, "the array's superblocks are erased", e))
         return -1;
-    if (!raid_get(name, info))
-        return state_del("array", name, e);
-    struct json_object *facts = json_object_new_object();
-    char text[UUID_TEXT];
-    put_str(facts, "uuid", uuid_format(&info->uuid, text));
+    struct json_object *facts = array_facts(name, &uuid);
     uint64_t intent = intent_open("array-delete", name, facts, e);
     if (!intent)
         return -1;
-    if (raid_delete(name, e)) {
+    /* One that does not run loses what is left of it on the devices that are here. */
+    if (raid_get(name, info) ? raid_delete(name, e) : raid_erase(&uuid, e)) {
         intent_close(intent, NULL);
         return -1;
     }

@@ -341,7 +341,7 @@ int control_open(const struct control_opts *opts, struct err *e)
     return nbd_init(e) || iscsi_init(e) ? -1 : 0;
 }
 
-static void progress(const char *text)
+void progress(const char *text)
 {
     log_debug("control", "%s", text);
     if (control.opts.progress)

@@ -395,14 +395,31 @@ static int save_new(const char *name, const char *path, struct json_object *reco
     return -1;
 }
 
+/* What stands so already is left alone; what is saved and absent gets another try. */
+static int add_again(struct verb_run *v, const char *name, struct json_object *record,
+                     struct err *e)
+{
+    v->changed = false;
+    if (compare(v, name, record, e))
+        return -1;
+    if (bdev_find(name))
+        return 0;
+    json_object_get(record); /* starting waits */
+    int rc = device_start(name, record, e);
+    json_object_put(record);
+    if (rc)
+        return -1;
+    reason_set("device", name, NULL);
+    v->changed = true;
+    return 0;
+}
+
 static int device_add(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     struct json_object *record = state_get("device", name);
-    if (record) {
-        v->changed = false;
-        return compare(v, name, record, e);
-    }
+    if (record)
+        return add_again(v, name, record, e);
     if (!bdev_name_valid(name))
         return err_set(e, ERR_INVALID, "name",
                        "name is '%.40s'; expected a letter or digit, then letters, digits, '_', "

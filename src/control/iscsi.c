@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "control/shows.h"
 #include "control/start.h"
@@ -177,6 +178,36 @@ static void add_identity(struct json_object *record)
     put_str(record, "identity", uuid_format(&info.uuid, text));
     put_u64(record, "size", info.size);
     put_u64(record, "block_size", info.block_size);
+}
+
+struct size_change {
+    const char *device;
+    struct json_object *records; /* new ones, by key */
+    uint64_t size;
+};
+
+static void change_size(const char *key, struct json_object *record, void *arg)
+{
+    struct size_change *c = arg;
+    struct json_object *copy = NULL;
+    if (strcmp(get_str(record, "device"), c->device) || json_object_deep_copy(record, &copy, NULL))
+        return;
+    put_u64(copy, "size", c->size);
+    json_object_object_add(c->records, key, copy);
+}
+
+void luns_note_size(const char *device, uint64_t size)
+{
+    struct size_change c = {device, json_object_new_object(), size};
+    struct err e;
+    journal_for_each(control.journal, "lun/", change_size, &c);
+    json_object_object_foreach(c.records, key, record)
+    {
+        /* The verb is done all the same: the saved size only stands in for an absent device. */
+        if (journal_put(control.journal, key, record, &e))
+            log_warn("control", "%s", e.msg);
+    }
+    json_object_put(c.records);
 }
 
 /* The same provisioning may have been chosen by default. */

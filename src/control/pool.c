@@ -254,15 +254,14 @@ static int pool_delete_verb(struct verb_run *v, struct err *e)
                        info->volume_count);
     if (need_yes(v, "the pool's description is erased", e))
         return -1;
-    if (!active)
-        return state_del("pool", name, e);
     struct json_object *facts = json_object_new_object();
-    char text[UUID_TEXT];
-    put_str(facts, "uuid", uuid_format(&info->uuid, text));
+    struct uuid uuid = {0};
+    uuid_parse(get_str(state_get("pool", name), "uuid"), &uuid);
+    put_str(facts, "uuid", get_str(state_get("pool", name), "uuid"));
     uint64_t intent = intent_open("pool-delete", name, facts, e);
     if (!intent)
         return -1;
-    if (pool_delete(name, e)) {
+    if (active ? pool_delete(name, e) : pool_erase(&uuid, e)) {
         intent_close(intent, NULL);
         return -1;
     }

@@ -105,6 +105,7 @@ struct json_object *users_json(const char *name); /* of a block device, an array
 bool device_in_use(const char *name, char *out, size_t size);
 
 /* ---- start-up and adoption */
+void progress(const char *text); /* tells whoever waits for the start how far it is */
 void replay_devices(void);
 void replay_stacks(void);
 void replay_targets(void);

@@ -15,6 +15,8 @@
  * What cannot start keeps its place with the reason, and never stops the others.
  */
 
+enum { BUSY_WAIT_MS = 5000, BUSY_STEP_MS = 50 };
+
 static void failed(const char *kind, const char *name, const struct err *e)
 {
     char object[96];
@@ -40,26 +42,39 @@ static struct json_object *saved(const char *prefix)
     return o;
 }
 
+static void tell(const char *kind, const char *name)
+{
+    char text[120];
+    snprintf(text, sizeof text, "%s %.90s", kind, name);
+    progress(text);
+}
+
 /* ---- devices, arrays, pools: by repeated passes, since any may stand on any other */
 
-/* Adds the devices that are not there; the number that came. */
-static unsigned device_pass(bool last)
+/* Adds the devices that are not there; the number that came. *busy_r (may be NULL): how many are in
+ * use by somebody. */
+static unsigned device_pass(bool last, unsigned *busy_r)
 {
     struct json_object *records = saved("device/");
-    unsigned came = 0;
+    unsigned came = 0, busy = 0;
     json_object_object_foreach(records, name, record)
     {
         struct err e = {0};
         if (bdev_find(name))
             continue;
+        tell("device", name);
         if (!device_start(name, record, &e)) {
             reason_set("device", name, NULL);
             came++;
-        } else if (last) {
-            failed("device", name, &e);
+            continue;
         }
+        busy += e.code == ERR_IN_USE;
+        if (last)
+            failed("device", name, &e);
     }
     json_object_put(records);
+    if (busy_r)
+        *busy_r = busy;
     return came;
 }
 
@@ -72,6 +87,7 @@ static unsigned array_pass(bool degraded_ok, bool last)
         struct err e = {0};
         if (bdev_find(name))
             continue;
+        tell("array", name);
         if (!array_start_saved(name, record, degraded_ok, &e)) {
             reason_set("array", name, NULL);
             came++;
@@ -93,6 +109,7 @@ static unsigned pool_pass(bool last)
         struct err e = {0};
         if (pool_get(name, info))
             continue;
+        tell("pool", name);
         if (!pool_start_saved(name, record, &e)) {
             reason_set("pool", name, NULL);
             came++;
@@ -104,21 +121,28 @@ static unsigned pool_pass(bool last)
     return came;
 }
 
+/* After a SIGKILL the kernel lets go of the dead daemon's files only when its io_uring is torn
+ * down, a moment after the process is gone: devices in use get some seconds. */
 void replay_devices(void)
 {
-    device_pass(false);
+    unsigned busy = 0;
+    device_pass(false, &busy);
+    for (unsigned i = 0; busy && i < BUSY_WAIT_MS / BUSY_STEP_MS; i++) {
+        task_sleep_us(BUSY_STEP_MS * 1000);
+        device_pass(false, &busy);
+    }
 }
 
 void replay_stacks(void)
 {
     /* First what is whole; an array with members missing only when nothing whole comes any more. */
-    while (array_pass(false, false) + pool_pass(false) + device_pass(false))
+    while (array_pass(false, false) + pool_pass(false) + device_pass(false, NULL))
         continue;
-    while (array_pass(true, false) + pool_pass(false) + device_pass(false))
+    while (array_pass(true, false) + pool_pass(false) + device_pass(false, NULL))
         continue;
     /* What was being made or deleted when the daemon died is neither missing nor broken. */
     intents_finish();
-    device_pass(true);
+    device_pass(true, NULL);
     array_pass(true, true);
     pool_pass(true);
 }

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "control/shows.h"
+#include "control/start.h"
 #include "volumes/volumes.h"
 
 /* Volumes: nothing of them is saved here. Each of their verbs is one commit of the VG's text, which
@@ -106,7 +107,10 @@ static int volume_resize_verb(struct verb_run *v, struct err *e)
     }
     if (size < have && need_yes(v, "a smaller size cuts data off", e))
         return -1;
-    return volume_resize(pool, volume, size, e);
+    if (volume_resize(pool, volume, size, e))
+        return -1;
+    luns_note_size(get_str(v->existing, "name"), size);
+    return 0;
 }
 
 static int volume_delete_verb(struct verb_run *v, struct err *e)

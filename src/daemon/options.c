@@ -239,8 +239,10 @@ static char *default_api(struct options *o)
     if (o->api)
         return o->api;
     autofree char *dir = is_root() ? xstrdup("/run/orion") : user_folder("XDG_RUNTIME_DIR", NULL);
-    if (dir)
-        mkdir(dir, 0755); /* listening tells what is wrong with it */
+    /* Others may go through: who may do something is decided at the socket. Listening tells what is
+     * wrong with the folder. */
+    if (dir && !mkdir(dir, 0755))
+        chmod(dir, 0755);
     return o->api = xasprintf("unix:%s/api.sock", dir ? dir : default_state_dir(o));
 }
 

@@ -129,6 +129,57 @@ def test_what_was_stopped_or_deleted_stays_away():
         assert o.http('GET', '/v1/system').json['problems'] == []
 
 
+def test_an_absent_device_can_be_added_again():
+    with Orion() as o:
+        o.ctl('device', 'add', 'f', '--path', o.dir + '/f', '--size', '16M')
+        o.ctl('nbd', 'export', 'e', '--device', 'f')
+        o.stop()
+        os.rename(o.dir + '/f', o.dir + '/away')
+        o.start()
+        assert o.ctl('nbd', 'show', 'e')['state'] == 'not-ready'
+        os.rename(o.dir + '/away', o.dir + '/f')
+        assert o.ctl('device', 'add', 'f', '--path', o.dir + '/f')['changed'] is True
+        assert o.ctl('device', 'show', 'f')['state'] == 'online'
+        wait_for(lambda: o.ctl('nbd', 'show', 'e')['state'] == 'ready')
+        assert o.http('GET', '/v1/system').json['problems'] == []
+
+
+def test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent():
+    with Orion() as o:
+        o.ctl('device', 'add', 'f', '--path', o.dir + '/f', '--size', '64M')
+        o.ctl('pool', 'create', 'p', '--devices', 'f')
+        o.ctl('volume', 'create', 'p/v', '--size', '8M')
+        o.iscsi(IQN, 'p/v')
+        o.ctl('volume', 'resize', 'p/v', '--size', '12M')
+        path = '/v1/iscsi/targets/%s/luns/0' % IQN
+        before = o.http('GET', path).json
+        o.stop()
+        os.rename(o.dir + '/f', o.dir + '/away')
+        o.start()
+        after = o.http('GET', path).json
+        assert after['state'] == 'not-ready' and after['reason'], after
+        for key in ('size', 'block_size', 'naa', 'serial', 'device'):
+            assert before[key] == after[key], (key, before, after)
+        assert before['size'] == 12 << 20
+
+
+def test_an_inactive_array_can_be_deleted():
+    with Orion() as o:
+        build(o)
+        for name in ('e0',):
+            o.ctl('nbd', 'unexport', name)
+        o.ctl('iscsi', 'delete', IQN)
+        o.ctl('volume', 'delete', 'p0/v0', '--yes')
+        o.ctl('volume', 'delete', 'p0/v1', '--yes')
+        o.ctl('pool', 'delete', 'p0', '--yes')
+        o.stop()
+        os.rename(o.dir + '/f2', o.dir + '/away')
+        o.start()
+        assert o.ctl('array', 'show', 'a1')['state'] == 'inactive'
+        o.ctl('array', 'delete', 'a1', '--yes')
+        o.ctl('pool', 'create', 'p1', '--devices', 'f3')  # nothing is left on it
+
+
 def journal(o):
     return max(glob.glob(o.state + '/journal.*'), key=os.path.getmtime)
 
@@ -208,5 +259,8 @@ run(test_everything_is_there_again, test_a_clean_stop_leaves_arrays_clean,
     test_an_absent_file_does_not_stop_the_others,
     test_a_mirror_with_one_leg_missing_starts_degraded,
     test_another_file_under_the_path_is_refused, test_what_was_stopped_or_deleted_stays_away,
+    test_an_absent_device_can_be_added_again,
+    test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent,
+    test_an_inactive_array_can_be_deleted,
     test_a_torn_last_line_is_dropped, test_damage_in_the_middle_is_set_aside_and_told,
     test_a_newer_format_is_refused_untouched, test_a_thousand_changes_fold_and_stay)
