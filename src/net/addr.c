@@ -134,6 +134,16 @@ const char *net_addr_format(const struct net_addr *a, char *out, size_t size)
     return out;
 }
 
+const char *net_peer_format(int fd, const struct net_addr *peer, char *out, size_t size)
+{
+    struct ucred cred;
+    socklen_t len = sizeof cred;
+    net_addr_format(peer, out, size);
+    if (!strcmp(out, "unix:") && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+        snprintf(out, size, "unix:pid=%d,uid=%u", (int)cred.pid, (unsigned)cred.uid);
+    return out;
+}
+
 bool net_addr_is_unix(const struct net_addr *a)
 {
     return a->ss.ss_family == AF_UNIX;

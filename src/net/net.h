@@ -34,6 +34,9 @@ bool net_addr_is_local(const struct net_addr *a); /* loopback or unix */
 bool net_addr_is_unix(const struct net_addr *a);
 unsigned net_addr_port(const struct net_addr *a); /* 0 for unix */
 bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
+/* A connected peer for people: its address, or "unix:pid=123,uid=0" when it has none. Returns out.
+ */
+const char *net_peer_format(int fd, const struct net_addr *peer, char *out, size_t size);
 /* The address that a connected or bound socket has on this side; "unix:" of nothing on failure. */
 void net_addr_of_socket(int fd, struct net_addr *addr_r);
 

@@ -334,8 +334,9 @@ static void receive(struct nbd_conn *c)
         return;
     }
     /* Behind a long payload come a header and the next payload, which is to be received directly.
-     */
-    size_t want = c->large ? NBD_RECV_MIN : c->want;
+     * While memory is short, what may have to be stashed is kept short too. */
+    bool brief = c->large || !list_empty(&c->lane->waiters);
+    size_t want = brief ? NBD_RECV_MIN : c->want;
     ssize_t got = receive_into(c, batch->data, want);
     if (got < 0)
         return;
@@ -348,7 +349,7 @@ static void receive(struct nbd_conn *c)
         if (!c->load_left)
             load_finished(c);
     }
-    if (!c->large && len == want && c->want < NBD_BATCH)
+    if (!brief && len == want && c->want < NBD_BATCH)
         c->want *= 2;
     else if (len < c->want / 8 && c->want > NBD_RECV_MIN)
         c->want /= 2;
@@ -365,10 +366,11 @@ void nbd_conn_watch(struct nbd_conn *c, unsigned events)
     fdwatch_set(c->watch, events);
 }
 
-/* Reads on while nothing is blocked; what is blocked is resumed by whoever unblocks it. */
+/* Reads on while nothing is blocked; what is blocked is resumed by whoever unblocks it. For the one
+ * turn until a resume that is under way, the watch is not worth two system calls. */
 static void watch_reads(struct nbd_conn *c)
 {
-    bool read = c->state == NBD_CONN_OPEN && !c->blocked && !c->last_call;
+    bool read = c->state == NBD_CONN_OPEN && !c->last_call && (!c->blocked || c->resume_pending);
     nbd_conn_watch(c, (c->watching & FD_WRITE) | (read ? FD_READ : 0u));
 }
 

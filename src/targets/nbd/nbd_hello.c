@@ -168,7 +168,7 @@ void nbd_hello_accept(int fd, const struct net_addr *peer, struct net_listener *
     struct hello *h = xcalloc(1, sizeof *h);
     h->fd = fd;
     h->local = net_addr_is_local(&here);
-    net_addr_format(peer, h->peer, sizeof h->peer);
+    net_peer_format(fd, peer, h->peer, sizeof h->peer);
     net_addr_format(net_listener_addr(l), h->portal, sizeof h->portal);
     list_add_tail(&hellos, &h->link);
     hello_count++;

@@ -25,7 +25,7 @@ enum {
     NBD_LEAVE_DEADLINE_S = 10, /* for replies to be read by a client that leaves or is sent away */
     NBD_STALL_S = 15,          /* holds memory others wait for, and moves no byte: dropped */
     NBD_DEPTH = 256,           /* requests held for one connection, replies unsent included */
-    NBD_TURN_REQUESTS = 64,    /* taken from one connection before others have their turn */
+    NBD_TURN_REQUESTS = 128,   /* taken from one connection before others have their turn */
     NBD_TURN_BYTES = 512 << 10,
     NBD_MAX_PAYLOAD = 32 << 20, /* proto.md: no server may take offence at so much */
     NBD_BATCH = 256 << 10,      /* receive buffer of a lane */

@@ -78,10 +78,30 @@ HARNESS_TEST(a_connection_is_handed_over_nonblocking_and_close_on_exec)
     check(fcntl(seen.fd, F_GETFL) & O_NONBLOCK);
     check(fcntl(seen.fd, F_GETFD) & FD_CLOEXEC);
     check(net_addr_is_local(&seen.peer));
+    char text[NET_ADDR_TEXT];
+    check(!strncmp(net_peer_format(seen.fd, &seen.peer, text, sizeof text), "127.0.0.1:", 10));
     close(seen.fd);
     close(fd);
     net_unlisten(&l);
     check(!l);
+}
+
+HARNESS_TEST(an_unnamed_unix_peer_is_told_by_its_process)
+{
+    char text[64], got[NET_ADDR_TEXT], want[NET_ADDR_TEXT];
+    struct seen seen = {0};
+    struct err e;
+    temp_path(text);
+    struct net_listener *l = net_listen(text, 0, "addr", on_accept, &seen, &e);
+    check(l);
+    int fd = dial(net_listener_addr(l));
+    wait_count(&seen, 1);
+    snprintf(want, sizeof want, "unix:pid=%d,uid=%u", (int)getpid(), (unsigned)getuid());
+    check(!strcmp(net_peer_format(seen.fd, &seen.peer, got, sizeof got), want));
+    close(seen.fd);
+    close(fd);
+    net_unlisten(&l);
+    remove_temp(text);
 }
 
 HARNESS_TEST(a_busy_port_is_a_conflict)
@@ -222,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connection_is_handed_over_nonblocking_and_close_on_exec),
+        cmocka_unit_test(an_unnamed_unix_peer_is_told_by_its_process),
         cmocka_unit_test(a_busy_port_is_a_conflict),
         cmocka_unit_test(a_stale_socket_is_replaced_a_live_one_refused),
         cmocka_unit_test(a_file_in_the_way_of_a_socket_is_kept),
