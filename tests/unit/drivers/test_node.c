@@ -165,6 +165,23 @@ NODE_TEST(a_mounted_node_is_refused_and_says_where)
     rmdir(point);
 }
 
+NODE_TEST(a_node_that_is_swap_is_refused)
+{
+    struct bdev *b;
+    struct err e = {0};
+    char command[256];
+    snprintf(command, sizeof command, "mkswap %s >/dev/null 2>&1 && swapon %s 2>&1", loop, loop);
+    if (!run(command, NULL, 0)) {
+        print_message("skipped: swapon is not possible here\n");
+        return;
+    }
+    check_int(try_device(&file_driver, "d", node_options(""), &b, &e), -1);
+    check_int(e.code, ERR_IN_USE);
+    check(strstr(e.msg, "as swap"));
+    snprintf(command, sizeof command, "swapoff %s", loop);
+    check(run(command, NULL, 0));
+}
+
 /* A file of 8 MiB in a file system that has less: writes end in -ENOSPC until something is freed.
  */
 static void fill_up(const char *folder)
@@ -228,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_size_that_is_not_the_nodes_is_refused),
         cmocka_unit_test(the_file_behind_a_loop_device_is_refused),
         cmocka_unit_test(a_mounted_node_is_refused_and_says_where),
+        cmocka_unit_test(a_node_that_is_swap_is_refused),
         cmocka_unit_test(a_full_tmpfs_is_no_space),
         cmocka_unit_test(a_full_disk_is_no_space),
     };
