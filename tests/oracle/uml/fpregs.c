@@ -2,8 +2,8 @@
 /*
  * A preload for user-mode-linux 6.1 on hosts whose extended register state is larger than the
  * buffer that it was built with (AMX): it restores its child's state with a short
- * PTRACE_SETREGSET of NT_X86_XSTATE, which such hosts refuse ("ptrace set fp regs failed, errno 14").
- * Here the short image is laid over the full one, and the full one is set.
+ * PTRACE_SETREGSET of NT_X86_XSTATE, which such hosts refuse ("ptrace set fp regs failed, errno
+ * 14"). Here the short image is laid over the full one, and the full one is set.
  */
 #define _GNU_SOURCE
 #include <elf.h>
