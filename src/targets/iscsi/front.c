@@ -140,6 +140,13 @@ static uint64_t wall_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static void log_session(const struct iscsi_session *s, const char *what)
+{
+    log_write(s->seed.discovery ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "iscsi",
+              "%s initiator=%s target=%s peer=%s id=%llu", what, s->seed.initiator, s->seed.target,
+              s->peer, (unsigned long long)s->id);
+}
+
 static void complete_waiting(void);
 
 static void on_session_end(struct iscsi_session *s)
@@ -149,8 +156,7 @@ static void on_session_end(struct iscsi_session *s)
     load[reactor_index(s->home)]--;
     if (t)
         t->sessions--;
-    log_info("iscsi", "session ended initiator=%s target=%s id=%llu", s->seed.initiator,
-             s->seed.discovery ? "(discovery)" : s->seed.target, (unsigned long long)s->id);
+    log_session(s, "session ended");
     free(s);
     struct list *e;
     while ((e = list_pop(&enders)))
@@ -187,8 +193,7 @@ static struct iscsi_session *new_session(struct visitor *v)
     load[reactor_index(s->home)]++;
     if (v->target)
         v->target->sessions++;
-    log_info("iscsi", "session began initiator=%s target=%s peer=%s id=%llu", seed->initiator,
-             seed->discovery ? "(discovery)" : seed->target, s->peer, (unsigned long long)s->id);
+    log_session(s, "session began");
     return s;
 }
 

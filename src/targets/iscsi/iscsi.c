@@ -200,7 +200,9 @@ int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e)
         return err_set(e, ERR_IN_USE, "iqn", "target %s is being removed", iqn);
     if (t->sessions && !disconnect)
         return in_use(t, t->iqn, e);
+    pthread_mutex_lock(&registry_lock);
     t->removing = true;
+    pthread_mutex_unlock(&registry_lock);
     front_stop(t);
     free_target(t);
     return 0;

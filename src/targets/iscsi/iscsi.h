@@ -53,7 +53,10 @@ bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r);
 void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg);
 
 int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e); /* T */
-int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e);  /* T */
+/* ERR_IN_USE while sessions are logged in to the target, unless disconnect: then the LUN goes from
+ * under them (running commands end first; the initiators are told by a unit attention), and they
+ * stay for the other LUNs. */
+int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e); /* T */
 bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r);
 void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
                         void *arg);

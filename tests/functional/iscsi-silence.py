@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: long
+"""Initiators that fall silent are asked whether they live, and let go when they do not answer."""
+import time
+
+from iscsiwire import NO_TAG, NOP_IN, NOP_OUT, Initiator
+from orion import Orion, run
+
+IQN = 'iqn.2026-11.test:silence'
+
+
+def test_a_silent_initiator_is_pinged_then_dropped():
+    with Orion() as o:
+        o.mem('m0')
+        addr = o.iscsi(IQN, 'm0')
+        o.fds_mark()
+        i = Initiator(addr, IQN, timeout=60).ready()
+        begin = time.monotonic()
+        p = i.recv()
+        assert p.op == NOP_IN and p.itt == NO_TAG and p.w20 != NO_TAG, p
+        assert 15 < time.monotonic() - begin < 32
+        i.send(NOP_OUT, 0x80, itt=NO_TAG, words=(p.w20, i.cmdsn, i.exp_statsn), immediate=True)
+        assert i.read(0, 8).status == 0
+        begin = time.monotonic()
+        assert i.recv().op == NOP_IN
+        assert i.closed() and 35 < time.monotonic() - begin < 52
+        i.close()
+
+
+run(test_a_silent_initiator_is_pinged_then_dropped)
