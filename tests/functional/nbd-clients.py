@@ -17,6 +17,10 @@ except ImportError:
     os.environ['ORION_PYTHON'] = 'system'
     os.execv('/usr/bin/python3', ['/usr/bin/python3', '-B'] + sys.argv)
 
+need('nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io', 'fio')
+if 'nbd' not in sh('fio', '--enghelp'):
+    skip('fio has no nbd engine')
+
 M = 1 << 20
 
 
@@ -47,7 +51,6 @@ def noise(path, size):
 
 
 def test_nbdinfo_tells_what_the_export_can():
-    need('nbdinfo')
     with Orion() as o:
         o.mem('d0', 'd1')
         uri = o.nbd('vol', 'd0', '--description', 'some words')
@@ -95,7 +98,6 @@ def test_a_device_that_is_exported_is_in_use():
 
 
 def test_nbdcopy_copies_both_ways():
-    need('nbdcopy')
     with Orion() as o:
         image, back = os.path.join(o.dir, 'image'), os.path.join(o.dir, 'back')
         noise(image, 48 * M)
@@ -111,7 +113,6 @@ def test_nbdcopy_copies_both_ways():
 
 
 def test_qemu_converts_compares_and_checks():
-    need('qemu-img', 'qemu-io')
     with Orion() as o:
         image, q = os.path.join(o.dir, 'image'), os.path.join(o.dir, 'q.qcow2')
         noise(image, 32 * M)
@@ -128,9 +129,6 @@ def test_qemu_converts_compares_and_checks():
 
 
 def test_fio_verifies_what_it_wrote():
-    need('fio')
-    if 'nbd' not in sh('fio', '--enghelp'):
-        skip('fio has no nbd engine')
     with Orion() as o:
         o.mem('d0', size='32M')
         uri = o.nbd('v', 'd0')
