@@ -12,7 +12,7 @@
 const struct opt command_globals[] = {
     {"api", OPT_STRING, .max = 4095, .help = "the daemon: unix:PATH or HOST:PORT"},
     {"json", OPT_BOOL, .help = "print JSON, as REST answers"},
-    {"output", OPT_STRING, .max = 4095, .help = "columns: KEY,KEY; +KEY adds; all"},
+    {"output", OPT_STRING, .max = 4095, .help = "columns, also as -o: KEY,KEY; +KEY adds; all"},
     {"noheadings", OPT_BOOL, .help = "tables without their first line"},
     {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
     {"wait", OPT_BOOL, .help = "wait for the job that a verb started (the default)"},
