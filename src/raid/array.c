@@ -117,7 +117,8 @@ static void gone_home(void *arg)
     struct raid_member *m = arg;
     struct raid_array *a = m->array;
     tlock_lock(&a->meta_lock);
-    if (raid_kick(a, m, -1, true) && !a->read_only && raid_in_sync_count(a) && a->level->redundant)
+    if (raid_kick(a, m, -ENODEV, true) && !a->read_only && raid_in_sync_count(a) &&
+        a->level->redundant)
         raid_meta_write(a);
     tlock_unlock(&a->meta_lock);
     raid_sync_next(a);

@@ -93,6 +93,11 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
         m->rebuilt = m->checkpoint = known ? done * MD_SECTOR : 0;
     }
     raid_member_add(a, m);
+    struct bdev_info info;
+    bdev_get_info(m->desc, &info);
+    if (info.read_only && !only_read)
+        return err_set(e, ERR_INVALID, "read_only", "%s is read-only: assemble with --read-only",
+                       m->device);
     autofree uint8_t *bytes = xcalloc(1, MD_SUPER_SIZE);
     if (check_again(m, c, bytes, e))
         return -1;

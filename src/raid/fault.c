@@ -50,8 +50,7 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     if (!raid_in_sync_count(a) || !a->level->redundant)
         raid_store(&a->failed, true);
     event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
-                forced ? "by request, or the device has gone" : strerror(-error),
-                raid_in_sync_count(a), a->slots);
+                error ? strerror(-error) : "by request", raid_in_sync_count(a), a->slots);
     raid_publish(a);
     return true;
 }

@@ -5,6 +5,7 @@
  * same way.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "block/event.h"
 #include "raid/raid_private.h"
@@ -181,9 +182,25 @@ static int read_any(struct raid_array *a, const struct raid_member * not, uint64
     return -EIO;
 }
 
+static bool all_zero(const uint8_t *p, size_t len)
+{
+    return !p[0] && !memcmp(p, p + 1, len - 1);
+}
+
+/* What is zero stays unallocated where that costs nothing, so that copies of sparse members are
+ * sparse. */
 static int write_to(struct raid_member *m, uint64_t offset, const void *buf, size_t len)
 {
-    int error = bdev_write(m->desc, m->data_offset + offset, buf, len, 0);
+    struct bdev_info info;
+    struct bio bio;
+    int error;
+    bdev_get_info(m->desc, &info);
+    if (info.discard_gran && info.discard_zeroes && all_zero(buf, len)) {
+        bio_init(&bio, m->desc, BIO_WRITE_ZEROES, m->data_offset + offset, len, NULL, NULL);
+        error = bio_wait(&bio);
+    } else {
+        error = bdev_write(m->desc, m->data_offset + offset, buf, len, 0);
+    }
     if (error)
         raid_report(m, error);
     return error;

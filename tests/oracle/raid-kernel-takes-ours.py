@@ -71,7 +71,9 @@ def test_the_kernel_resyncs_what_we_left_in_use():
 def test_the_kernel_finishes_our_rebuild_and_does_not_trust_it():
     with Lab(300, 300) as lab:
         lab.junk('data', 4 << 20)
-        lab.tool('create r raid1 d0,missing', 'write r 280M %s' % lab.path('data'), 'add r d1')
+        lab.tool('create r raid1 d0,missing', 'write r 0 %s' % lab.junk('bulk', 280 << 20),
+                 'write r 280M %s' % lab.path('data'))
+        lab.tool('assemble r degraded', 'add r d1')
         if not int(lab.examine(1)['Feature Map'], 16) & 2:
             raise AssertionError('the rebuild was over before the stop')
         got, out = kernel_reads(lab, 2, 4 << 20, 'mdadm --wait /dev/md0 || true\n' + CHECK,

@@ -225,6 +225,28 @@ HARNESS_TEST(the_bitmap_of_another_owner_is_outrun)
     remove_members(2);
 }
 
+HARNESS_TEST(the_logical_block_size_of_newer_kernels_is_kept)
+{
+    make(2);
+    for (unsigned i = 0; i < 2; i++) {
+        struct md_super sb = super_of(i);
+        check_int(sb.logical_block, 0); /* ours: every kernel takes that */
+        sb.logical_block = 4096;
+        put_super(i, &sb);
+    }
+    must(assemble(false, &e), &e);
+    struct bdev_info info;
+    check(bdev_name_info("a", &info));
+    check_int(info.block_size, 4096);
+    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+    uint8_t buf[4096] = {1};
+    check_int(bdev_write(d, 0, buf, sizeof buf, 0), 0);
+    bdev_close(&d);
+    must(raid_stop("a", &e), &e);
+    check_int(super_of(0).logical_block, 4096);
+    remove_members(2);
+}
+
 static unsigned backups;
 static int backup(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg)
 {
@@ -305,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_foreign_member_with_our_uuid_is_ambiguous),
         cmocka_unit_test(unknown_features_and_other_levels_are_refused_untouched),
         cmocka_unit_test(the_bitmap_of_another_owner_is_outrun),
+        cmocka_unit_test(the_logical_block_size_of_newer_kernels_is_kept),
         cmocka_unit_test(superblocks_are_saved_first_or_nothing_starts),
         cmocka_unit_test(wrong_requests_are_refused_by_field),
         cmocka_unit_test(members_with_signatures_need_force),

@@ -266,7 +266,7 @@ HARNESS_TEST(a_new_member_is_filled_and_counts_when_it_is_whole)
         put(d, i << 20, 64 << 10, i);
     must(raid_fail_member("a", "d1", false, &e), &e);
     must(raid_remove_member("a", "d1", false, &e), &e);
-    rules(2, "write:delay=5ms:offset=1M-8M");
+    rules(2, "write+write_zeroes:delay=5ms:offset=1M-8M");
     must(raid_add_member("a", "d2", false, &e), &e);
     task_sleep_us(10000);
     check_int(info_of("a").sync, RAID_SYNC_RECOVER);
@@ -295,7 +295,7 @@ HARNESS_TEST(a_half_filled_member_is_not_trusted_after_a_restart_and_goes_on)
     put(d, 6 << 20, 64 << 10, 2);
     bdev_close(&d);
     must(raid_fail_member("a", "d1", false, &e), &e);
-    rules(2, "write:delay=30ms:offset=1M-8M");
+    rules(2, "write+write_zeroes:delay=30ms:offset=1M-8M");
     must(raid_add_member("a", "d2", false, &e), &e);
     task_sleep_us(100 * 1000);
     stop();
@@ -439,7 +439,7 @@ HARNESS_TEST(a_dirty_array_is_read_from_one_leg_until_it_agrees)
         put(d, DATA + (2 << 20), 4096, 10 + i);
         bdev_close(&d);
     }
-    rules(1, "write:delay=20ms:offset=1M-4M");
+    rules(1, "write+write_zeroes:delay=20ms:offset=1M-4M");
     must(assemble(false, &e), &e);
     check_int(info_of("a").sync, RAID_SYNC_RESYNC);
     struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
