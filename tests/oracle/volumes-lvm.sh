@@ -133,4 +133,23 @@ attach a b c
 lvm_ vgck lv
 report 'orion 3' vgs -o vg_tags,lv_count lv
 lvm_ vgs --noheadings -o vg_autoactivation lv | grep -q enabled && fail "autoactivation is on"
+
+echo '== unusual layouts: two, none and unused metadata areas, a boot area, data elsewhere'
+lvm_ vgremove -f lv >/dev/null
+lvm_ pvremove -y "${loops[@]}" >/dev/null
+lvm_ pvcreate --pvmetadatacopies 2 --metadatasize 300k --dataalignment 3M "${loops[0]}" >/dev/null
+lvm_ pvcreate --pvmetadatacopies 0 --bootloaderareasize 2M "${loops[1]}" >/dev/null
+lvm_ pvcreate "${loops[2]}" >/dev/null
+lvm_ vgcreate --vgmetadatacopies 2 -s 2M odd "${loops[@]}" >/dev/null
+lvm_ lvcreate -an -y -Zn -Wn -n v -L 90M odd >/dev/null
+used=$(lvm_ pvs --noheadings -o pv_mda_used_count | xargs)
+detach
+ours 'import odd own' 'volume odd w 20M' "write odd/v $work/data" "read odd/v $work/back"
+cmp -n $((30 << 20)) "$work/data" "$work/back" || fail "bytes of odd/v"
+attach a b c
+lvm_ vgck odd
+report 'odd 2 orion' vgs -o vg_name,lv_count,vg_tags odd
+[ "$(lvm_ pvs --noheadings -o pv_mda_used_count | xargs)" = "$used" ] || fail "metadata areas in use changed"
+lvm_ pvs --noheadings --units b --nosuffix -o ba_size | grep -q 2097152 || fail "the boot area is lost"
+for l in "${loops[@]}"; do lvm_ pvck "$l" >/dev/null; done
 exit 0
