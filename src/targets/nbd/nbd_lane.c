@@ -20,7 +20,8 @@ struct nbd_lane *nbd_lane_get(unsigned reactor)
 void nbd_lane_init(unsigned reactor, uint64_t mem_max)
 {
     struct nbd_lane *lane = &lanes[reactor];
-    *lane = (struct nbd_lane){.index = reactor, .mem_max = mem_max};
+    *lane = (struct nbd_lane){
+        .index = reactor, .mem_max = mem_max, .stall_ns = NBD_STALL_S * 1000000000ull};
     lane->iov = xcalloc(NBD_SEND_IOV, sizeof *lane->iov);
     lane->heads = xcalloc(NBD_SEND_REPLIES, sizeof *lane->heads);
     list_init(&lane->conns);
@@ -111,21 +112,39 @@ void nbd_lane_wake(struct nbd_lane *lane)
     }
 }
 
+/* Holds memory and moves no byte. That is its own business (a paused machine may sleep for hours)
+ * until somebody else needs the memory. */
+static bool is_stalled(const struct nbd_conn *c, uint64_t now)
+{
+    return (c->replies || c->load) && now > c->progress_ns + c->lane->stall_ns;
+}
+
+static bool somebody_is_starved(const struct nbd_lane *lane, uint64_t now)
+{
+    const struct nbd_conn *c;
+    list_for_each (c, &lane->waiters, wait_link) {
+        if (!is_stalled(c, now))
+            return true;
+    }
+    return false;
+}
+
 static void drop_stalled(void *arg)
 {
     struct nbd_lane *lane = arg;
-    struct nbd_conn *c, *tmp;
+    struct nbd_conn *c;
     uint64_t now = clock_ns();
     lane->watchdog_armed = !list_empty(&lane->waiters);
     if (!lane->watchdog_armed)
         return;
     rtimer_arm(&lane->watchdog, WATCHDOG_US, drop_stalled, lane);
     nbd_lane_wake(lane);
-    /* One at a time: closing it may let the others go on. */
-    list_for_each_safe (c, tmp, &lane->conns, lane_link) {
-        if ((c->replies || c->load) && now > c->progress_ns + NBD_STALL_S * 1000000000ull) {
+    if (!somebody_is_starved(lane, now))
+        return;
+    list_for_each (c, &lane->conns, lane_link) {
+        if (is_stalled(c, now)) {
             nbd_conn_close(c, "stalled while it held memory that others wait for");
-            return;
+            return; /* one at a time: it may have been enough */
         }
     }
 }

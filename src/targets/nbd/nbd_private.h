@@ -129,7 +129,9 @@ struct nbd_lane {
     struct iobuf *batch[NBD_BATCH_SLOTS];
     struct nbd_req *free_reqs;
     unsigned free_count;
-    uint64_t mem, mem_max;
+    uint64_t mem,
+        mem_max; /* bytes held; at most so many (>= NBD_MAX_PAYLOAD, or it may never fit) */
+    uint64_t stall_ns;
     uint8_t (*heads)[NBD_SIMPLE_REPLY_SIZE]; /* reply headers of one sendmsg */
     struct iovec *iov;
 } __attribute__((aligned(64)));

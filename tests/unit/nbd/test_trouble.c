@@ -183,6 +183,86 @@ HARNESS_TEST(more_than_the_memory_of_a_connection_is_served_in_turn)
     fault_server_end();
 }
 
+/* ---- when all the memory of a reactor is taken */
+
+enum { SCARCE = 4 << 20 };
+
+static void make_memory_scarce(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        nbd_lane_get(i)->mem_max = SCARCE;
+        nbd_lane_get(i)->stall_ns = 100 * 1000 * 1000;
+    }
+}
+
+enum { CROWDED = 12, EACH = 20, BIG = 1 << 20 };
+
+static void ask_all_then_read_all(void *arg)
+{
+    (void)arg;
+    int fds[CROWDED];
+    uint8_t *b = malloc(BIG), *want = malloc(BIG);
+    uint64_t cookie;
+    for (unsigned i = 0; i < CROWDED; i++)
+        fds[i] = connect_to("f");
+    fill(want, BIG, 1);
+    check_int(do_write(fds[0], 0, 0, want, BIG), NBD_OK);
+    for (unsigned i = 0; i < CROWDED; i++)
+        for (unsigned n = 0; n < EACH; n++)
+            send_request(fds[i], NBD_CMD_READ, 0, n, 0, BIG);
+    for (unsigned n = 0; n < EACH; n++) {
+        for (unsigned i = 0; i < CROWDED; i++) {
+            check_int(recv_reply(fds[i], &cookie), NBD_OK);
+            check(recv_bytes(fds[i], b, BIG));
+            check(!memcmp(b, want, BIG));
+        }
+    }
+    for (unsigned i = 0; i < CROWDED; i++)
+        close(fds[i]);
+    free(b);
+    free(want);
+}
+
+HARNESS_TEST(scarce_memory_is_shared_in_turn)
+{
+    fault_server("");
+    make_memory_scarce();
+    for (unsigned i = 0; i < 2;
+         i++) /* whoever reads in turn is no staller, however slow the machine */
+        nbd_lane_get(i)->stall_ns = 60ull * 1000 * 1000 * 1000;
+    client(ask_all_then_read_all, NULL);
+    fault_server_end();
+}
+
+static void need_what_others_hold(void *arg)
+{
+    int *fds = arg;
+    uint8_t *b = malloc(SCARCE);
+    for (unsigned i = 0; i < 4; i++) { /* two on each reactor take all of it, and never read */
+        fds[i] = connect_to("f");
+        for (unsigned n = 0; n < 64; n++)
+            send_request(fds[i], NBD_CMD_READ, 0, n, 0, BIG);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        int fd = connect_to("f");
+        check_int(do_read(fd, 0, b, 4096), NBD_OK); /* little is always there */
+        check_int(do_read(fd, 0, b, SCARCE), NBD_OK);
+        close(fd);
+    }
+    free(b);
+}
+
+HARNESS_TEST(whoever_stalls_while_others_wait_for_memory_is_dropped)
+{
+    int fds[4];
+    fault_server("");
+    make_memory_scarce();
+    client(need_what_others_hold, fds);
+    for (unsigned i = 0; i < 4; i++)
+        close(fds[i]);
+    fault_server_end();
+}
+
 /* ---- handshakes */
 
 enum { CROWD = NBD_HELLO_MAX + 40 };
@@ -345,6 +425,8 @@ int main(void)
         cmocka_unit_test(garbage_closes_the_connection),
         cmocka_unit_test(clients_that_never_read_hold_bounded_memory_and_nobody_else),
         cmocka_unit_test(more_than_the_memory_of_a_connection_is_served_in_turn),
+        cmocka_unit_test(scarce_memory_is_shared_in_turn),
+        cmocka_unit_test(whoever_stalls_while_others_wait_for_memory_is_dropped),
         cmocka_unit_test(a_crowd_of_silent_clients_costs_the_oldest_not_the_newcomer),
         cmocka_unit_test(
             a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed),
