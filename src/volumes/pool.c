@@ -83,13 +83,31 @@ void pool_drop(struct pool **pp)
     free(pool);
 }
 
+static unsigned areas(const struct pool_disk *disk)
+{
+    unsigned n = 0;
+    for (unsigned m = 0; disk && m < disk->d.label.mda_count; m++)
+        n += disk->d.mda_ok[m];
+    return n;
+}
+
 static bool has_area(const struct pool *pool)
 {
     for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
-        for (unsigned m = 0; pool->disk[i] && m < pool->disk[i]->d.label.mda_count; m++)
-            if (pool->disk[i]->d.mda_ok[m])
-                return true;
+        if (areas(pool->disk[i]))
+            return true;
     return false;
+}
+
+static void tell_lost_areas(const struct pool *pool, const unsigned before[POOL_DEVICES_MAX])
+{
+    char object[96];
+    snprintf(object, sizeof object, "pool %s", pool->name);
+    for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
+        if (areas(pool->disk[i]) < before[i])
+            event_raise(object, "metadata-failed",
+                        "device %s of pool %s did not take new metadata: its copy is out of use",
+                        pool->disk[i]->device, pool->name);
 }
 
 struct text_job {
@@ -109,16 +127,20 @@ static void build_text(void *arg)
 int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description, struct err *e)
 {
     struct lvm_disk *disks[POOL_DEVICES_MAX] = {0};
+    unsigned before[POOL_DEVICES_MAX];
     struct lvm_vg *vg = *next;
     *next = NULL;
     vg->seqno = pool->vg->seqno + 1;
     /* A thousand volumes are some ms of work: not on main. */
     struct text_job job = {.vg = vg, .description = description, .e = e};
     task_help(build_text, &job);
-    for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
+    for (unsigned i = 0; i < POOL_DEVICES_MAX; i++) {
         disks[i] = pool->disk[i] ? &pool->disk[i]->d : NULL;
+        before[i] = areas(pool->disk[i]);
+    }
     int rc = job.text ? lvm_disk_commit(disks, POOL_DEVICES_MAX, job.text, job.size, e) : -1;
     free(job.text);
+    tell_lost_areas(pool, before);
     if (rc) {
         lvm_vg_free(&vg);
         if (!has_area(pool))

@@ -344,6 +344,36 @@ HARNESS_TEST(a_failed_commit_leaves_the_pool_as_it_was)
     remove_device("m");
 }
 
+/* The third step of the commit fails on one of two devices: the change counts, and the next import
+ * brings the device up to date. */
+HARNESS_TEST(a_device_that_misses_the_last_step_is_repaired_by_the_next_import)
+{
+    mem("m", 9);
+    mem("a", 9);
+    struct bdev *f = device(&fault_driver, "f", "on=m");
+    make_pool("p", "f", "a");
+    struct err e = {0};
+    ok(fault_set_rules(f, "write:error=EIO:offset=4096-4607:after=1", &e), &e, "rules");
+    make_volume("p", "v", 2);
+    make_volume("p", "w", 2); /* without the device's copy */
+    ok(fault_set_rules(f, "", &e), &e, "rules");
+    char *old;
+    stop_pool("p");
+    old = read_text("f");
+    check(old && !strstr(old, "w {"));
+    free(old);
+    import_pool("p");
+    check(bdev_find("p/v") && bdev_find("p/w"));
+    stop_pool("p");
+    char *x = read_text("f"), *y = read_text("a");
+    check(x && y && !strcmp(x, y));
+    free(x);
+    free(y);
+    remove_device("f");
+    remove_device("m");
+    remove_device("a");
+}
+
 HARNESS_TEST(a_device_that_goes_takes_its_volumes_along)
 {
     mem("a", 5);
@@ -415,6 +445,7 @@ int main(void)
         cmocka_unit_test(erasing_what_a_crash_left_spares_pools_with_volumes),
         cmocka_unit_test(a_failed_create_leaves_no_label),
         cmocka_unit_test(a_failed_commit_leaves_the_pool_as_it_was),
+        cmocka_unit_test(a_device_that_misses_the_last_step_is_repaired_by_the_next_import),
         cmocka_unit_test(a_device_that_goes_takes_its_volumes_along),
         cmocka_unit_test(blocks_of_4_kib_are_the_volumes_too),
         cmocka_unit_test(known_zero_is_told_only_of_space_that_was_zeroed),
