@@ -18,9 +18,9 @@ static void label(FILE *f, char before, const char *name, const char *value)
         else if (*value == '"' || *value == '\\')
             fprintf(f, "\\%c", *value);
         else
-            fputc(*value, f);
+            putc_unlocked(*value, f);
     }
-    fputc('"', f);
+    putc_unlocked('"', f);
 }
 
 static void head(FILE *f, const char *name, const char *le, va_list ap)
@@ -32,8 +32,8 @@ static void head(FILE *f, const char *name, const char *le, va_list ap)
     if (le)
         label(f, before, "le", le);
     if (le || before == ',')
-        fputc('}', f);
-    fputc(' ', f);
+        putc_unlocked('}', f);
+    putc_unlocked(' ', f);
 }
 
 void metrics_u64(FILE *f, const char *name, uint64_t value, ...)

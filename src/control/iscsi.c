@@ -113,13 +113,32 @@ static long lun_number(const char *text)
     return *end || n > ISCSI_LUN_MAX ? -1 : n;
 }
 
+/* One that is saved and could not be started. */
+static struct json_object *show_saved_lun(const char *iqn, unsigned n)
+{
+    char name[KEY_MAX];
+    snprintf(name, sizeof name, "%s/%u", iqn, n);
+    struct json_object *record = state_get("lun", name);
+    struct iscsi_lun_info info = {.lun = n, .read_only = get_bool(record, "read_only")};
+    if (!record)
+        return NULL;
+    snprintf(info.device, sizeof info.device, "%s", get_str(record, "device"));
+    snprintf(info.why, sizeof info.why, "%s", reason_get("lun", name));
+    info.size = get_u64(record, "size");
+    info.block_size = (uint32_t)get_u64(record, "block_size");
+    info.thin = !strcmp(get_str(record, "provisioning"), "thin");
+    return show_lun(&info);
+}
+
 SHOW(lun)
 {
     long n = lun_number(schema_param(m, "lun"));
     struct iscsi_lun_info info;
-    if (n < 0 || !iscsi_lun_get(schema_param(m, "iqn"), (unsigned)n, &info))
+    if (n < 0)
         return NULL;
-    return show_lun(&info);
+    if (iscsi_lun_get(schema_param(m, "iqn"), (unsigned)n, &info))
+        return show_lun(&info);
+    return show_saved_lun(schema_param(m, "iqn"), (unsigned)n);
 }
 
 static void list_lun(const struct iscsi_lun_info *info, void *arg)
@@ -243,6 +262,10 @@ static int lun_verb(struct verb_run *v, struct err *e)
         add_identity(record);
         rc = lun_start(iqn, (unsigned)n, record, e);
     }
+    /* What was chosen by default holds from now on, whatever stands below later. */
+    struct iscsi_lun_info info;
+    if (!rc && iscsi_lun_get(iqn, (unsigned)n, &info))
+        put_str(record, "provisioning", info.thin ? "thin" : "full");
     if (!rc && state_put("lun", name, record, e)) {
         iscsi_lun_remove(iqn, (unsigned)n, true, NULL);
         rc = -1;
@@ -256,7 +279,9 @@ static int unlun_verb(struct verb_run *v, struct err *e)
     const char *iqn = verb_param(v, "iqn");
     char name[KEY_MAX];
     long n = lun_number(verb_param(v, "lun"));
-    if (iscsi_lun_remove(iqn, (unsigned)n, verb_flag(v, "disconnect"), e))
+    struct iscsi_lun_info info;
+    if (iscsi_lun_get(iqn, (unsigned)n, &info) &&
+        iscsi_lun_remove(iqn, (unsigned)n, verb_flag(v, "disconnect"), e))
         return -1;
     snprintf(name, sizeof name, "%s/%ld", iqn, n);
     return state_del("lun", name, e);

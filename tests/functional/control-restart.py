@@ -158,7 +158,7 @@ def test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent():
         o.start()
         after = o.http('GET', path).json
         assert after['state'] == 'not-ready' and after['reason'], after
-        for key in ('size', 'block_size', 'naa', 'serial', 'device'):
+        for key in ('size', 'block_size', 'naa', 'serial', 'device', 'provisioning'):
             assert before[key] == after[key], (key, before, after)
         assert before['size'] == 12 << 20
 
