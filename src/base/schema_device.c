@@ -143,6 +143,7 @@ static const struct schema_field array_fields[] = {
     {"missing", FMT_NUMBER, FIELD_TABLE, "roles without a working member", NULL},
     {"members", FMT_OBJECTS, FIELD_TABLE, "its members", member_fields},
     {"users", FMT_NAMES, FIELD_TABLE, "who has it open", NULL},
+    {"notes", FMT_NAMES, 0, "after a change: what one should know", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };

@@ -224,6 +224,8 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     put_str(record, "uuid", uuid_format(&uuid, text));
     rc = state_end_intent(intent, "array", name, record, e);
     json_object_put(record);
+    if (rc)
+        raid_delete(name, NULL); /* one that nobody knows of may not hold its members */
     return rc;
 }
 
@@ -231,6 +233,8 @@ static int array_create(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (opts_is_set(v->opts, "chunk") && !strcmp(plain_level(opts_str(v->opts, "level")), "raid1"))
+        v->note = "a raid1 has no stripes: chunk is not used";
     if (state_get("array", name)) {
         v->changed = false;
         if (!raid_get(name, info))

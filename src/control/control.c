@@ -122,6 +122,11 @@ static void fill_reply(struct control_call *call, const struct resource *r, stru
     if (r && call->match.verb->result == VERB_OBJECT) {
         resource_etag(r, call->reply, call->etag);
         put_bool(call->reply, "changed", v->changed);
+        if (v->note) {
+            struct json_object *notes = json_object_new_array();
+            json_object_array_add(notes, json_object_new_string(v->note));
+            json_object_object_add(call->reply, "notes", notes);
+        }
     }
 }
 

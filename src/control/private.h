@@ -54,6 +54,7 @@ struct verb_run {
     bool changed;                 /* preset true */
     struct json_object *reply;    /* instead of the object itself */
     uint64_t job;                 /* 202 */
+    const char *note;             /* one sentence that a person should know, or NULL */
 };
 typedef int (*verb_fn)(struct verb_run *v, struct err *e);
 struct verb_entry {

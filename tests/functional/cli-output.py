@@ -44,7 +44,7 @@ def test_every_key_is_told_in_the_help():
         furnish(o)
         for noun, name in SHOWS:
             keys, told = set(o.ctl(noun, 'show', name)), columns(o, noun, 'show')
-            told = {k for k in told if '/' not in k} - {'changed'}
+            told = {k for k in told if '/' not in k} - {'changed', 'notes'}
             assert keys == told, '%s: not told %s, not answered %s' % (noun, keys - told, told - keys)
         for verb in (('status',), ('events',), ('nbd', 'listeners'), ('iscsi', 'portal', 'list')):
             answer = o.ctl(*verb)
@@ -95,6 +95,14 @@ def test_a_size_without_a_letter_is_refused_with_a_hint():
                      expect=1)
         assert 'chunk' in text and '64K' in text, text
         assert o.ctl('array', 'list')['items'] == []
+
+
+def test_what_is_taken_but_not_used_is_noted():
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        p = o.run('array', 'create', 'a0', '--level', 'mirror', '--members', 'd0,d1', '--chunk', '64K')
+        assert p.returncode == 0 and 'chunk is not used' in p.stderr, p
+        assert o.ctl('array', 'show', 'a0')['chunk'] == 0
 
 
 def test_the_tree_shows_who_stands_on_whom():
