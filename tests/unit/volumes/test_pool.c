@@ -393,6 +393,37 @@ HARNESS_TEST(a_device_that_goes_takes_its_volumes_along)
     remove_device("a");
 }
 
+static void close_later(void *arg)
+{
+    struct bdev_desc **d = arg;
+    bdev_drain_close(d);
+}
+
+static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
+{
+    (void)desc;
+    if (event == BDEV_EVENT_REMOVE)
+        task_start(reactor_main(), "close", close_later, arg);
+}
+
+HARNESS_TEST(users_of_a_volume_are_told_when_its_device_goes)
+{
+    mem("a", 5);
+    make_pool("p", "a", NULL);
+    make_volume("p", "v", 4);
+    struct bdev_desc *d;
+    struct bdev_user user = {.label = "test", .event = on_event, .arg = &d};
+    struct err e = {0};
+    d = bdev_open("p/v", CLAIM_SHARED_WRITE, &user, &e);
+    check(d);
+    static uint8_t buf[4096];
+    check_int(bdev_write(d, 0, buf, sizeof buf, 0), 0);
+    remove_device("a"); /* returns when all have let go */
+    check(!d && !bdev_find("p/v"));
+    check_int(pool_info_of("p").state, POOL_PARTIAL);
+    stop_pool("p");
+}
+
 HARNESS_TEST(blocks_of_4_kib_are_the_volumes_too)
 {
     device(&mem_driver, "a", "size=9M,block_size=4096");
@@ -447,6 +478,7 @@ int main(void)
         cmocka_unit_test(a_failed_commit_leaves_the_pool_as_it_was),
         cmocka_unit_test(a_device_that_misses_the_last_step_is_repaired_by_the_next_import),
         cmocka_unit_test(a_device_that_goes_takes_its_volumes_along),
+        cmocka_unit_test(users_of_a_volume_are_told_when_its_device_goes),
         cmocka_unit_test(blocks_of_4_kib_are_the_volumes_too),
         cmocka_unit_test(known_zero_is_told_only_of_space_that_was_zeroed),
     };
