@@ -47,8 +47,8 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     m->recorded = false;
     raid_store(&m->state, RAID_MEMBER_FAULTY);
     a->bump = true;
-    if (!raid_in_sync_count(a) || !a->level->redundant)
-        raid_store(&a->failed, true);
+    bool all = !raid_in_sync_count(a) || !a->level->redundant;
+    raid_store(&a->failed, raid_load(&a->failed) || all);
     event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
                 error ? strerror(-error) : "by request", raid_in_sync_count(a), a->slots);
     raid_publish(a);

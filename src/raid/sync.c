@@ -76,6 +76,10 @@ static int resync_job(struct job *job, void *arg, struct err *e)
     struct raid_array *a = arg;
     struct pace pace = {client_ops(a), clock_ns()};
     uint64_t pos = raid_load(&a->resync_pos), unread = 0;
+    char object[80];
+    raid_object(a, object);
+    event_raise(object, "resync-started", "at byte %llu of %llu", (unsigned long long)pos,
+                (unsigned long long)a->member_bytes);
     while (pos < a->member_bytes) {
         if (!job_step(job, pos, a->member_bytes) || a->stopping)
             return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);

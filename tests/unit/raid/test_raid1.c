@@ -456,6 +456,72 @@ HARNESS_TEST(a_dirty_array_is_read_from_one_leg_until_it_agrees)
     remove_members(2);
 }
 
+HARNESS_TEST(a_stopped_resync_goes_on_where_it_was)
+{
+    make_members(2, "8M");
+    struct bdev_desc *d = open_device("d0", CLAIM_EXCLUSIVE);
+    for (unsigned i = 1; i < 8; i++)
+        put(d, i << 20, 4096, i);
+    bdev_close(&d);
+    rules(1, "write:delay=30ms:offset=1M-8M");
+    must(create("raid1", 2, false, &e), &e);
+    task_sleep_us(100 * 1000);
+    stop();
+    struct md_super sb = super_of(0);
+    check(sb.resync_offset > 0 && sb.resync_offset < sb.size);
+    check_int(super_of(1).resync_offset, sb.resync_offset);
+    rules(1, "");
+    must(assemble(false, &e), &e);
+    wait_idle();
+    stop();
+    for (unsigned i = 1; i < 8; i++)
+        check(holds(1, (i - 1) << 20, 4096, i));
+    check(super_of(0).resync_offset == MD_CLEAN);
+    remove_members(2);
+}
+
+HARNESS_TEST(zeroes_and_discards_reach_all_copies)
+{
+    make_members(2, "4M");
+    must(create("raid1", 2, true, &e), &e);
+    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+    put(d, 0, 64 << 10, 1);
+    check_int(do_op(d, BIO_DISCARD, 0, 8192, 0), 0);
+    check_int(do_op(d, BIO_WRITE_ZEROES, 8192, 8192, BIO_FUA | BIO_NO_UNMAP), 0);
+    check_int(do_op(d, BIO_WRITE_ZEROES, 16384, 8192, BIO_FAST_ZERO), -EOPNOTSUPP);
+    struct extent x[8];
+    check(get_extents(d, 0, 1 << 20, x, 8) >= 1);
+    check(x[0].flags & EXTENT_ZERO && x[0].length >= 8192);
+    bdev_close(&d);
+    stop();
+    for (unsigned i = 0; i < 2; i++) {
+        member_data(i, 0, out, 64 << 10);
+        check(is_zero(out, 16384));
+        check(!is_zero(out + 16384, 4096));
+    }
+    remove_members(2);
+}
+
+HARNESS_TEST(members_with_4k_blocks_make_an_array_of_4k_blocks)
+{
+    device(&mem_driver, "m0", "size=4M");
+    device(&mem_driver, "m1", "size=4M,block_size=4096");
+    static const char *const members[] = {"m0", "m1"};
+    struct raid_create c = {.name = "a", .level = "1", .members = members, .member_count = 2};
+    must(raid_create(&c, &e), &e);
+    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+    check_int(bdev_block_size(d), 4096);
+    put(d, 8192, 4096, 3);
+    check_int(bdev_read(d, 8192, out, 4096), 0);
+    check(!memcmp(in, out, 4096));
+    bdev_close(&d);
+    stop();
+    must(assemble(false, &e), &e);
+    stop();
+    remove_device("m0");
+    remove_device("m1");
+}
+
 HARNESS_TEST(a_used_array_is_not_stopped)
 {
     make_members(2, "4M");
@@ -503,6 +569,9 @@ int main(void)
         cmocka_unit_test(overlapping_writes_leave_equal_copies),
         cmocka_unit_test(what_was_flushed_survives_a_power_cut_and_copies_agree_again),
         cmocka_unit_test(a_dirty_array_is_read_from_one_leg_until_it_agrees),
+        cmocka_unit_test(a_stopped_resync_goes_on_where_it_was),
+        cmocka_unit_test(zeroes_and_discards_reach_all_copies),
+        cmocka_unit_test(members_with_4k_blocks_make_an_array_of_4k_blocks),
         cmocka_unit_test(a_used_array_is_not_stopped),
         cmocka_unit_test(shutdown_leaves_the_disks_clean),
     };
