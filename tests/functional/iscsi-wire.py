@@ -5,9 +5,10 @@ import itertools
 import os
 import socket
 import struct
+import time
 
 from iscsiwire import (ASYNC, DATA_IN, DATA_OUT, LOGIN, NO_TAG, NOP_IN, R2T, REJECT, SCSI_CMD, SCSI_RSP, SNACK,
-                       TEXT, TEXT_RSP, TMF_RSP, Initiator, LoginError, pairs, read10, text, write10)
+                       TEXT, TEXT_RSP, TMF_RSP, Initiator, LoginError, crc32c, pairs, read10, text, write10)
 from orion import Orion, run, wait_for
 
 IQN = 'iqn.2026-11.test:wire-disk'
@@ -311,6 +312,82 @@ def test_task_management_takes_effect():
         other.logout()
 
 
+def test_a_wrong_digest_ends_the_connection():
+    with start() as o:
+        for header in (True, False):
+            i = Initiator(o.addr, IQN, HeaderDigest='CRC32C', DataDigest='CRC32C').ready()
+            head = struct.pack('>BBHI', 0x40, 0x80, 0, 4) + bytes(8) + struct.pack('>III', 5, NO_TAG, i.cmdsn)
+            head = head.ljust(48, b'\0')
+            i.sock.sendall(head + (b'oops' if header else crc32c(head)) + b'ping' + b'oops')
+            assert i.closed()
+        assert wait_for(lambda: not sessions(o), 5, 'the end') is True
+
+
+def test_the_segment_length_may_change_later():
+    with start() as o:
+        i = Initiator(o.addr, IQN, MaxRecvDataSegmentLength='65536').ready()
+        i.write(0, os.urandom(65536))
+        assert len(i.read(0, 128).data_pdus) == 1
+        p = i.text(text([('MaxRecvDataSegmentLength', '4096'), ('MaxBurstLength', '512'), ('X-a', 'b')]))
+        assert p.op == TEXT_RSP and dict(pairs(p.data)) == {'MaxBurstLength': 'Reject', 'X-a': 'NotUnderstood'}
+        assert len(i.read(0, 128).data_pdus) == 16
+        i.logout()
+
+
+def test_text_requests_may_span_pdus_too():
+    with start() as o:
+        i = Initiator(o.addr)
+        whole = text([('SendTargets', 'All')])
+        itt = i.tag()
+        p = i.text(whole[:5], itt, flags=0x40)
+        assert p.op == TEXT_RSP and not p.data and not p.flags & 0xc0 and p.w20 != NO_TAG
+        p = i.text(whole[5:], itt, ttt=p.w20)
+        assert p.flags & 0x80 and ('TargetName', IQN) in pairs(p.data)
+        i.logout()
+
+
+def test_ipv6_portals_serve():
+    with start() as o:
+        try:
+            with socket.socket(socket.AF_INET6) as s:
+                s.bind(('::1', 0))
+                port = s.getsockname()[1]
+        except OSError:
+            print('        no IPv6 here: not tested')
+            return
+        o.ctl('iscsi', 'portal', 'add', '[::1]:%d' % port)
+        o.fds_mark()
+        i = Initiator('::1:%d' % port)
+        addresses = [v for k, v in i.send_targets() if k == 'TargetAddress']
+        assert '[::1]:%d,1' % port in addresses and o.addr + ',1' in addresses, addresses
+        i.logout()
+        Initiator('::1:%d' % port, IQN).ready().logout()
+
+
+def test_a_slow_reader_gets_every_byte():
+    """The socket fills up in the middle of PDUs; what is sent later is whole and in order."""
+    with start() as o:
+        for digest in ('None', 'CRC32C'):
+            i = Initiator(o.addr, IQN, MaxRecvDataSegmentLength='2048', DataDigest=digest, HeaderDigest=digest,
+                          MaxBurstLength='65536').ready()
+            i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            size, count = (262144, 24) if digest == 'None' else (131072, 4)
+            data = os.urandom(size)
+            assert i.write(0, data).status == 0
+            tags = [i.command(read10(0, size // 512), read=size) for _ in range(count)]
+            time.sleep(0.3)
+            got = {t: bytearray() for t in tags}
+            left = set(tags)
+            while left:
+                p = i.recv()
+                assert p.op == DATA_IN and p.w40 == len(got[p.itt]), p
+                got[p.itt] += p.data
+                if p.flags & 1:
+                    left.remove(p.itt)
+            assert all(bytes(v) == data for v in got.values())
+            i.logout()
+
+
 def test_sessions_are_listed_and_killed():
     with start() as o:
         i = Initiator(o.addr, IQN).ready()
@@ -329,4 +406,6 @@ run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
     test_text_may_span_pdus, test_discovery_lists_what_the_initiator_may_have,
     test_a_second_login_of_the_same_port_takes_over, test_the_command_window_holds,
     test_bad_pdus_are_answered_and_the_session_goes_on, test_too_much_or_unexpected_data_is_refused,
-    test_task_management_takes_effect, test_sessions_are_listed_and_killed)
+    test_task_management_takes_effect, test_a_wrong_digest_ends_the_connection,
+    test_the_segment_length_may_change_later, test_text_requests_may_span_pdus_too, test_ipv6_portals_serve,
+    test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed)

@@ -9,8 +9,9 @@
 
 enum {
     TICK_US = 5000000,
-    PING_AFTER_S = 20, /* of silence */
-    DEAD_AFTER_S = 40, /* of silence, or of not reading what we send */
+    PING_AFTER_S = 20,    /* of silence */
+    ANSWER_WITHIN_S = 20, /* of the ping, or of the last byte that moved either way */
+    DEAD_AFTER_S = 40,    /* of not reading what we send; discovery: of silence */
     SHUTDOWN_WAIT_S = 2,
 };
 
@@ -71,7 +72,7 @@ static void ping(struct iscsi_session *s)
     pdu.w20 = s->next_tag;
     s->next_tag = s->next_tag + 1 == ISCSI_NO_TAG ? 0 : s->next_tag + 1;
     session_stamp_next(s, &pdu);
-    s->pinged = true;
+    s->pinged_at = reactor_now();
     conn_note(s->conn, &pdu, NULL, 0, NULL);
 }
 
@@ -87,23 +88,40 @@ static void nop_out(struct iscsi_session *s, const struct iscsi_pdu *pdu, const 
     conn_note(s->conn, &reply, data, pdu->data_len < max ? pdu->data_len : max, NULL);
 }
 
+static uint64_t since(uint64_t then)
+{
+    return (reactor_now() - then) / 1000000000u;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Why the initiator is to be let go, or NULL. Whoever reads what we send is alive, however slowly.
+ */
+static const char *dead(const struct iscsi_session *s)
+{
+    const struct iscsi_conn *c = s->conn;
+    if (c->tx_head && since(c->last_tx) >= DEAD_AFTER_S)
+        return "the initiator does not read";
+    uint64_t moved = later(c->last_rx, c->last_tx);
+    if (s->pinged_at && since(later(moved, s->pinged_at)) >= ANSWER_WITHIN_S)
+        return "the initiator is silent";
+    return s->seed.discovery && since(moved) >= DEAD_AFTER_S ? "nothing more was asked" : NULL;
+}
+
 static void tick(void *arg)
 {
     struct iscsi_session *s = arg;
-    uint64_t now = reactor_now();
-    uint64_t silent = (now - s->conn->last_rx) / 1000000000u;
-    uint64_t stuck = s->conn->tx_head ? (now - s->conn->last_tx) / 1000000000u : 0;
-    if (stuck >= DEAD_AFTER_S) {
-        session_fail(s, "the initiator does not read");
+    const char *why = dead(s);
+    if (why) {
+        session_fail(s, why);
         return;
     }
-    if (silent >= DEAD_AFTER_S && (s->pinged || s->seed.discovery)) {
-        session_fail(s, "the initiator is silent");
-        return;
-    }
-    if (silent < PING_AFTER_S)
-        s->pinged = false;
-    else if (!s->pinged && !s->seed.discovery && !s->logging_out)
+    if (since(s->conn->last_rx) < PING_AFTER_S)
+        s->pinged_at = 0;
+    else if (!s->pinged_at && !s->seed.discovery && !s->logging_out)
         ping(s);
     rtimer_arm(&s->timer, TICK_US, tick, s);
 }

@@ -69,8 +69,8 @@ struct iscsi_session {
     struct iscsi_pdu logout;
     struct text text_in, text_out; /* a text exchange over several PDUs */
     size_t text_sent;
-    uint32_t text_tag; /* of the exchange under way, or ISCSI_NO_TAG */
-    bool pinged;
+    uint32_t text_tag;  /* of the exchange under way, or ISCSI_NO_TAG */
+    uint64_t pinged_at; /* ns; 0: no answer is due */
     struct rtimer timer;
     struct rdefer end;
     struct rpost post;
