@@ -167,6 +167,8 @@ static int create_new(const struct opts *o, const char *name, struct err *e)
     struct json_object *record = pool_record(name);
     rc = state_end_intent(intent, "pool", name, record, e);
     json_object_put(record);
+    if (rc)
+        pool_delete(name, NULL); /* one that nobody knows of may not hold its devices */
     return rc;
 }
 
