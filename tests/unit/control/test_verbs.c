@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "harness.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -105,6 +107,12 @@ static struct answer del(const char *path)
     return ask("DELETE", path, NULL, a.etag);
 }
 
+static struct answer erase(const char *path)
+{
+    bool yes = strstr(path, "arrays") || strstr(path, "pools");
+    return ask("DELETE", path, yes ? "{\"yes\":true}" : NULL, "*");
+}
+
 static void device(const char *name)
 {
     char path[64];
@@ -200,6 +208,51 @@ HARNESS_TEST(an_export_whose_device_is_absent_is_there_and_not_ready)
     end();
 }
 
+/* ---- no room for the state */
+
+static struct rlimit old_limit;
+
+static void forbid_writing(bool on)
+{
+    struct rlimit none = {0, 0};
+    signal(SIGXFSZ, SIG_IGN);
+    if (on)
+        check(!getrlimit(RLIMIT_FSIZE, &old_limit));
+    none.rlim_max = old_limit.rlim_max;
+    check(!setrlimit(RLIMIT_FSIZE, on ? &none : &old_limit));
+}
+
+HARNESS_TEST(what_cannot_be_saved_does_not_happen)
+{
+    static const char *const rows[][2] = {
+        {"/v1/devices/x", "{\"type\":\"mem\",\"size\":\"32M\"}"},
+        {"/v1/arrays/x", "{\"level\":\"raid1\",\"members\":[\"d0\",\"d1\"]}"},
+        {"/v1/pools/x", "{\"devices\":[\"d0\"]}"},
+        {"/v1/nbd/exports/x", "{\"device\":\"d0\"}"},
+        {"/v1/nbd/listeners/127.0.0.1:0", "{}"},
+        {"/v1/iscsi/targets/iqn.2026-01.com.example:x", "{}"},
+        {"/v1/iscsi/targets/iqn.2026-01.com.example:t/luns/1", "{\"device\":\"d0\"}"},
+        {"/v1/iscsi/portals/127.0.0.1:0", "{}"},
+    };
+    begin();
+    device("d0");
+    device("d1");
+    check_int(put("/v1/iscsi/targets/iqn.2026-01.com.example:t", "{}").status, 201);
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        forbid_writing(true);
+        struct answer a = put(rows[i][0], rows[i][1]);
+        forbid_writing(false);
+        check_int(a.code, ERR_IO);
+        check_int(get(rows[i][0]).status, 404);
+        char users[80];
+        check(!bdev_users(bdev_find("d0"), users, sizeof users));
+        /* And it is possible when there is room again. */
+        check_int(put(rows[i][0], rows[i][1]).status, 201);
+        check_int(erase(rows[i][0]).status, 204);
+    }
+    end();
+}
+
 /* ---- the same name at once */
 
 struct racer {
@@ -242,6 +295,7 @@ int main(void)
         cmocka_unit_test(what_something_stands_on_is_not_removed),
         cmocka_unit_test(a_change_needs_the_etag_that_stands),
         cmocka_unit_test(an_export_whose_device_is_absent_is_there_and_not_ready),
+        cmocka_unit_test(what_cannot_be_saved_does_not_happen),
         cmocka_unit_test(of_many_creations_at_once_one_creates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
