@@ -213,6 +213,8 @@ static int extend(struct pool *pool, const char *const *devices, unsigned n, boo
             rc = pool_commit(pool, &next, description, e);
         if (rc)
             wipe_devices(pool, from, n);
+        else
+            volume_refresh(pool);
     }
     if (rc)
         close_devices(pool, from, n);

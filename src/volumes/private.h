@@ -64,6 +64,9 @@ bool volume_inactive(const struct pool *pool, const struct lvm_lv *lv, char *why
 int volume_start(struct pool *pool, const struct lvm_lv *lv, bool known_zero, struct err *e);
 /* Starts all that can be; warns of the others. */
 void volume_start_all(struct pool *pool);
+/* After the pool got a device: what volumes promise must hold there too, for they may grow onto it.
+ */
+void volume_refresh(struct pool *pool);
 /* Waits until all users are gone. */
 void volume_stop(struct volume *v);
 struct volume *volume_find(const struct pool *pool, const char *lv); /* NULL: no device */

@@ -336,6 +336,18 @@ static void properties(struct bdev *b, const struct pool *pool)
     b->fanout = FANOUT;
 }
 
+void volume_refresh(struct pool *pool)
+{
+    struct volume *v;
+    struct bdev now = {0};
+    properties(&now, pool);
+    list_for_each (v, &pool->volumes, link) {
+        v->bdev.write_cache |= now.write_cache;
+        v->bdev.rotational |= now.rotational;
+        v->bdev.discard_zeroes &= now.discard_zeroes;
+    }
+}
+
 int volume_start(struct pool *pool, const struct lvm_lv *lv, bool known_zero, struct err *e)
 {
     struct volume *v = xcalloc(1, sizeof *v);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <unistd.h>
+
 #include "pools.h"
 
 HARNESS_TEST(a_pool_has_the_space_of_its_devices_but_for_a_mib_each)
@@ -222,6 +224,30 @@ HARNESS_TEST(an_extended_pool_has_more_space)
     stop_pool("p");
     remove_device("a");
     remove_device("b");
+}
+
+HARNESS_TEST(volumes_promise_no_more_than_a_new_device_can)
+{
+    char path[] = "/tmp/orion-volumes-XXXXXX", options[60];
+    int fd = mkstemp(path);
+    check(fd >= 0 && !ftruncate(fd, 9 * MIB));
+    close(fd);
+    mem("a", 5);
+    make_pool("p", "a", NULL);
+    make_volume("p", "v", 2);
+    struct bdev_info info, below;
+    snprintf(options, sizeof options, "path=%s", path);
+    device(&file_driver, "f", options);
+    check(bdev_name_info("f", &below) && below.write_cache);
+    check(bdev_name_info("p/v", &info) && !info.write_cache);
+    const char *devices[] = {"f"};
+    struct err e = {0};
+    ok(pool_extend("p", devices, 1, false, &e), &e, "extend");
+    check(bdev_name_info("p/v", &info) && info.write_cache);
+    stop_pool("p");
+    remove_device("f");
+    remove_device("a");
+    unlink(path);
 }
 
 HARNESS_TEST(what_is_in_use_is_neither_stopped_nor_deleted)
@@ -470,6 +496,7 @@ int main(void)
         cmocka_unit_test(wrong_pool_requests_say_what_is_wrong),
         cmocka_unit_test(a_device_with_a_signature_needs_force),
         cmocka_unit_test(an_extended_pool_has_more_space),
+        cmocka_unit_test(volumes_promise_no_more_than_a_new_device_can),
         cmocka_unit_test(what_is_in_use_is_neither_stopped_nor_deleted),
         cmocka_unit_test(a_deleted_pool_leaves_no_label),
         cmocka_unit_test(a_failed_delete_can_be_tried_again),
