@@ -386,6 +386,85 @@ HARNESS_TEST(overlapping_writes_leave_equal_copies)
     remove_members(2);
 }
 
+struct worker {
+    struct bdev_desc *d;
+    bool stop, ended; /* atomic */
+};
+
+static void worker_run(void *arg)
+{
+    struct worker *w = arg;
+    static uint8_t junk[REACTOR_MAX][16384];
+    uint8_t *mine = junk[reactor_self_index()];
+    uint64_t x = 88172645463325252ull + reactor_self_index();
+    while (!__atomic_load_n(&w->stop, __ATOMIC_SEQ_CST)) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        fill_pattern(mine, 16384, (unsigned)x);
+        uint64_t at = x % 700 * 4096;
+        check_int(bdev_write(w->d, at, mine, 4096 * (1 + (x >> 16) % 4), 0), 0);
+        if (x % 16 == 0)
+            check_int(bdev_flush(w->d), 0);
+        if (x % 5 == 0)
+            check_int(bdev_read(w->d, 704 * 4096, mine, 4096), 0); /* where nobody writes */
+    }
+    __atomic_store_n(&w->ended, true, __ATOMIC_SEQ_CST);
+}
+
+static void wait_members(unsigned missing)
+{
+    struct raid_info info;
+    for (unsigned i = 0; i < 4000; i++) {
+        info = info_of("a");
+        if (info.missing == missing && info.sync == RAID_SYNC_IDLE && !info.sync_job)
+            return;
+        task_sleep_us(2000);
+    }
+    check(!"the members did not settle");
+}
+
+HARNESS_TEST(clients_notice_nothing_of_failures_and_rebuilds)
+{
+    make_members(4, "4M");
+    must(create("raid1", 3, true, &e), &e);
+    struct worker w[2] = {0};
+    for (unsigned i = 0; i < 2; i++) {
+        w[i].d = open_device("a", CLAIM_SHARED_WRITE);
+        task_start(reactor_get(i), "worker", worker_run, &w[i]);
+    }
+    for (unsigned round = 0; round < 3; round++) {
+        task_sleep_us(5000);
+        rules(1, "write:error=EIO:offset=1M-4M");
+        wait_members(1);
+        rules(1, "");
+        must(raid_remove_member("a", "d1", false, &e), &e);
+        must(raid_add_member("a", "d3", false, &e), &e);
+        wait_members(0);
+        rules(0, "flush:error=EIO");
+        wait_members(1);
+        rules(0, "");
+        must(raid_remove_member("a", "d0", false, &e), &e);
+        must(raid_add_member("a", "d1", true, &e), &e);
+        wait_members(0);
+        must(raid_fail_member("a", "d3", false, &e), &e);
+        must(raid_remove_member("a", "d3", false, &e), &e);
+        must(raid_add_member("a", "d0", true, &e), &e);
+        wait_members(0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        __atomic_store_n(&w[i].stop, true, __ATOMIC_SEQ_CST);
+        while (!__atomic_load_n(&w[i].ended, __ATOMIC_SEQ_CST))
+            task_sleep_us(1000);
+        bdev_drain_close(&w[i].d);
+    }
+    stop();
+    static uint8_t copy[3][3 << 20];
+    for (unsigned i = 0; i < 3; i++)
+        member_data(i, 0, copy[i], sizeof copy[i]);
+    check(!memcmp(copy[0], copy[1], sizeof copy[0]));
+    check(!memcmp(copy[0], copy[2], sizeof copy[0]));
+    remove_members(4);
+}
+
 /* Rebuilds d0 and d1 as a power cut would have left them, on fresh devices of the same names. */
 static void cut_power(uint64_t at0, uint64_t at1, enum fault_cut cut)
 {
@@ -567,6 +646,7 @@ int main(void)
         cmocka_unit_test(a_spare_takes_over_by_itself),
         cmocka_unit_test(a_device_that_goes_away_is_let_go),
         cmocka_unit_test(overlapping_writes_leave_equal_copies),
+        cmocka_unit_test(clients_notice_nothing_of_failures_and_rebuilds),
         cmocka_unit_test(what_was_flushed_survives_a_power_cut_and_copies_agree_again),
         cmocka_unit_test(a_dirty_array_is_read_from_one_leg_until_it_agrees),
         cmocka_unit_test(a_stopped_resync_goes_on_where_it_was),
