@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# labels: uml
 """Arrays that the kernel and mdadm made (in user-mode-linux) are assembled by us, byte for byte."""
 import struct
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# labels: uml
 """The kernel's md code (in user-mode-linux) assembles our arrays, and reads the bytes that we wrote."""
 from lib import MIB, Lab, call, equal, need, need_uml, run
 
