@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "volumes/lvm_text_private.h"
 
+enum { STRINGS_MAX = 4 * LVM_LVS_MAX };
 enum { DEPTH_MAX = 8 }; /* LVM nests five deep; libdevmapper's parser recurses, on a small stack */
 
 /*
@@ -238,7 +239,7 @@ struct parse {
     struct lvm_vg *vg;
     struct lvm_strs names; /* strings in segments that are not plain */
     struct lvm_strs cows;  /* stores of snapshots */
-    unsigned segs;
+    unsigned segs, strings;
     struct err *e;
 };
 
@@ -359,6 +360,8 @@ static int find_pieces(struct parse *p, const struct dm_config_node *n, struct l
     for (const struct dm_config_value *v = n->v; v; v = v->next) {
         if (v->type != DM_CFG_STRING)
             continue;
+        if (++p->strings > STRINGS_MAX)
+            return bad(p->e, n, "the number of names in segments", "at most 262144");
         int pv = pv_index(p->vg, v->v.str);
         uint64_t pe;
         if (pv < 0) {

@@ -28,6 +28,7 @@ struct scan {
     unsigned pv_count;
     struct scan_vg *vg;
     unsigned vg_count;
+    char trouble[300]; /* why a device's text is of no use: the first such one */
 };
 
 static void scan_free(struct scan *s)
@@ -79,6 +80,8 @@ static void scan_text(struct scan *s, const char *device, const char *text, size
     struct lvm_vg *vg = job.vg;
     if (!vg) {
         log_warn("volumes", "device %s: %s", device, job.e.msg);
+        if (!*s->trouble)
+            snprintf(s->trouble, sizeof s->trouble, "; device %.60s: %.220s", device, job.e.msg);
         return;
     }
     for (unsigned i = 0; i < s->vg_count; i++) {
@@ -251,8 +254,8 @@ static struct scan_vg *choose(struct scan *s, const struct pool_import *i, struc
         hit = &s->vg[k];
     }
     if (!hit)
-        err_set(e, ERR_NOT_FOUND, "pool", "no device that is free carries the pool %s",
-                i->uuid ? uuid_format(i->uuid, text) : i->name);
+        err_set(e, ERR_NOT_FOUND, "pool", "no device that is free carries the pool %.64s%s",
+                i->uuid ? uuid_format(i->uuid, text) : i->name, s->trouble);
     return hit;
 }
 

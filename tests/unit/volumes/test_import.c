@@ -81,6 +81,16 @@ HARNESS_TEST(what_is_not_there_is_not_found)
     remove_device("a");
 }
 
+HARNESS_TEST(a_text_that_is_not_understood_is_told)
+{
+    mem("a", 9);
+    put_group("a", "KspJ2wM3FaKLmGvNg2MftP0oTkh42KOG", "vgx {\nid = 1\n}\n");
+    struct err e;
+    struct pool_import i = {.name = "vgx"};
+    expect(pool_import(&i, &e), &e, ERR_NOT_FOUND, "device a: metadata text: it is not a volume");
+    remove_device("a");
+}
+
 static unsigned backups, backup_bytes;
 static int backup(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg)
 {
@@ -441,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stopped_pool_comes_back_by_uuid_with_all_it_had),
         cmocka_unit_test(what_is_not_there_is_not_found),
+        cmocka_unit_test(a_text_that_is_not_understood_is_told),
         cmocka_unit_test(a_foreign_group_is_marked_as_ours_after_a_backup),
         cmocka_unit_test(a_failed_backup_stops_the_import_before_any_write),
         cmocka_unit_test(a_read_only_import_writes_nothing),
