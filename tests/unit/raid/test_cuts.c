@@ -121,11 +121,12 @@ HARNESS_TEST(what_was_flushed_is_there_after_any_cut)
     must(raid_stop("a", &e), &e);
     /* Held, so that a scan finds only what the cuts left. */
     struct bdev_desc *hold[2] = {open_device("d0", CLAIM_READ), open_device("d1", CLAIM_READ)};
+    uint64_t seeds = getenv("ORION_FULL") ? 25 : 2;
     log_set_level(LOG_LEVEL_WARN);
     for (unsigned i = 0; i < moment_count; i++) {
         cut(&moments[i], FAULT_CUT_NONE, 0);
         restart(&moments[i]);
-        for (uint64_t seed = 1; seed <= 2; seed++) {
+        for (uint64_t seed = 1; seed <= seeds; seed++) {
             cut(&moments[i], FAULT_CUT_CHANCE, 1000 * seed + i);
             restart(&moments[i]);
         }
