@@ -296,7 +296,6 @@ static int reactor_open(struct reactor *r, struct err *e)
     list_init(&r->hooks);
     struct event_config *cfg = event_config_new();
     event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
-    event_config_set_flag(cfg, EVENT_BASE_FLAG_PRECISE_TIMER);
     r->base = event_base_new_with_config(cfg);
     event_config_free(cfg);
     if (!r->base)
