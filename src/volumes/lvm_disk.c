@@ -133,12 +133,11 @@ static int write_header(struct lvm_disk *d, const struct lvm_mda *m, struct err 
 
 int lvm_disk_format(struct lvm_disk *d, struct err *e)
 {
-    uint64_t size = bdev_size(d->desc), tail = size - size % ERASE;
-    if (tail == size)
-        tail -= ERASE;
+    uint64_t size = bdev_size(d->desc);
+    assert(size >= 2 * ERASE);
     autofree uint8_t *zero = xcalloc(1, ERASE);
     if (lvm_disk_write(d->desc, d->device, 0, zero, ERASE, e) ||
-        lvm_disk_write(d->desc, d->device, tail, zero, size - tail, e))
+        lvm_disk_write(d->desc, d->device, size - ERASE, zero, ERASE, e))
         return -1;
     assert(d->label.mda_count == 1);
     d->mda[0] = (struct lvm_mda){.start = d->label.mda[0].offset, .size = d->label.mda[0].size};

@@ -9,6 +9,8 @@
  *   import POOL [own] [force] [ro] [dry]    extend POOL DEVICE...    stop POOL    destroy POOL
  *   volume POOL VOL SIZE    resize POOL VOL SIZE    delete POOL VOL
  *   write VOLUME FILE       read VOLUME FILE     show     mem NAME SIZE    bench DEVICE
+ *   fault NAME DEVICE       record FAULT             cuts FAULT BEFORE FOLDER: an image of each
+ * moment
  */
 #include <assert.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "drivers/drivers.h"
+#include "drivers/fault/fault.h"
 #include "reactor/task.h"
 #include "volumes/volumes.h"
 
@@ -184,6 +187,50 @@ static int cmd_bench(const char *device, struct err *e)
     return 0;
 }
 
+/* ---- power cuts: what a recorded device would hold after each event, as images */
+static int copy_file(const char *from, const char *to, struct err *e)
+{
+    char *buf = xcalloc(1, CHUNK);
+    FILE *in = fopen(from, "r"), *out = fopen(to, "w");
+    bool good = in && out;
+    for (size_t n; good && (n = fread(buf, 1, CHUNK, in)) > 0;)
+        good = fwrite(buf, 1, n, out) == n;
+    if (in)
+        fclose(in);
+    if (out && fclose(out))
+        good = false;
+    free(buf);
+    return good ? 0 : err_set(e, ERR_IO, "", "cannot copy %s to %s", from, to);
+}
+
+static int cut(struct bdev *fault, uint64_t at, unsigned how, const char *before,
+               const char *folder, struct err *e)
+{
+    struct bdev_user user = {.label = "voltool"};
+    enum fault_cut cut = how < 2 ? how : FAULT_CUT_CHANCE;
+    char path[500];
+    snprintf(path, sizeof path, "%s/%03u-%u.img", folder, (unsigned)at, how);
+    if (copy_file(before, path, e) || make_device(&file_driver, "cut", "path", path, e))
+        return -1;
+    struct bdev_desc *d = bdev_open("cut", CLAIM_EXCLUSIVE, &user, e);
+    int rc = fault_replay(fault, at, cut, at * 10 + how + 1, d);
+    if (!rc)
+        rc = bdev_flush(d);
+    bdev_drain_close(&d);
+    bdev_unregister(bdev_find("cut"));
+    return rc ? err_set(e, ERR_IO, "", "replay failed: %d", rc) : 0;
+}
+
+static int cmd_cuts(char **w, struct err *e)
+{
+    struct bdev *fault = bdev_find(w[1]);
+    for (uint64_t at = 0; at <= fault_record_now(fault); at++)
+        for (unsigned how = 0; how < 4; how++)
+            if (cut(fault, at, how, w[2], w[3], e))
+                return -1;
+    return 0;
+}
+
 static int sized(char **w, int (*fn)(const char *, const char *, uint64_t, struct err *),
                  struct err *e)
 {
@@ -218,6 +265,12 @@ static int run(char **w, unsigned n, struct err *e)
         return volume_delete(w[1], w[2], e);
     if ((!strcmp(c, "write") || !strcmp(c, "read")) && n == 3)
         return cmd_copy(w[1], w[2], *c == 'w', e);
+    if (!strcmp(c, "fault") && n == 3)
+        return make_device(&fault_driver, w[1], "on", w[2], e);
+    if (!strcmp(c, "record") && n == 2)
+        return fault_record_start(bdev_find(w[1])), 0;
+    if (!strcmp(c, "cuts") && n == 4)
+        return fault_record_stop(bdev_find(w[1])), cmd_cuts(w, e);
     if (!strcmp(c, "bench") && n == 2)
         return cmd_bench(w[1], e);
     if (strcmp(c, "show"))

@@ -206,6 +206,28 @@ HARNESS_TEST(a_device_with_a_signature_needs_force)
     remove_device("a");
 }
 
+HARNESS_TEST(a_new_part_of_a_pool_has_nothing_old_at_its_ends)
+{
+    static uint8_t buf[1 << 20];
+    device(&mem_driver, "a", "size=9438208"); /* 9 MiB and a sector */
+    struct bdev_desc *d = open_device("a", CLAIM_EXCLUSIVE);
+    uint64_t size = bdev_size(d);
+    memset(buf, 0xee, sizeof buf);
+    for (uint64_t at = 0; at < size - 512; at += MIB)
+        check_int(bdev_write(d, at, buf, MIB, 0), 0);
+    check_int(bdev_write(d, size - 512, buf, 512, 0), 0);
+    bdev_close(&d);
+    make_pool("p", "a", NULL);
+    stop_pool("p");
+    d = open_device("a", CLAIM_READ);
+    check_int(bdev_read(d, size - MIB, buf, MIB), 0);
+    check(is_zero(buf, MIB));
+    check_int(bdev_read(d, 0, buf, MIB), 0);
+    check(is_zero(buf, 512) && is_zero(buf + 1024, 3072) && is_zero(buf + 65536, MIB - 65536));
+    bdev_close(&d);
+    remove_device("a");
+}
+
 HARNESS_TEST(an_extended_pool_has_more_space)
 {
     mem("a", 5);
@@ -495,6 +517,7 @@ int main(void)
         cmocka_unit_test(wrong_volume_requests_say_what_is_wrong),
         cmocka_unit_test(wrong_pool_requests_say_what_is_wrong),
         cmocka_unit_test(a_device_with_a_signature_needs_force),
+        cmocka_unit_test(a_new_part_of_a_pool_has_nothing_old_at_its_ends),
         cmocka_unit_test(an_extended_pool_has_more_space),
         cmocka_unit_test(volumes_promise_no_more_than_a_new_device_can),
         cmocka_unit_test(what_is_in_use_is_neither_stopped_nor_deleted),
