@@ -256,7 +256,7 @@ void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const u
     if (c->cmd.finished)
         c->charge = 0;
     command_admit(c);
-    if (c->want)
+    if (c->want && (c->admitted || pdu->data_len || c->unsolicited))
         find_room(c);
     c->r2t_off = c->write ? pdu->data_len : 0;
     receive(c, pdu->data_len);

@@ -16,6 +16,7 @@ struct iscsi_conn *conn_new(int fd, const char *portal)
     struct iscsi_conn *c = xcalloc(1, sizeof *c);
     c->fd = fd;
     c->max_recv = ISCSI_DEFAULT_SEGMENT;
+    c->batch_len = BATCH_MIN;
     c->tx_tail = &c->tx_head;
     struct net_addr a = {.len = sizeof a.ss};
     if (getpeername(fd, (struct sockaddr *)&a.ss, &a.len))

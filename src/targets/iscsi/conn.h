@@ -88,6 +88,7 @@ struct iscsi_conn {
     uint32_t max_recv; /* data segment limit */
     unsigned hold;     /* CONN_HOLD_* */
     struct conn_rx rx;
+    size_t batch_len; /* bytes to receive at once */
     uint8_t *pending; /* received, not looked at yet */
     size_t pending_len;
     struct rdefer resume;

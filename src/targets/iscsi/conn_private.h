@@ -6,8 +6,8 @@
 
 /* What conn.c, conn_rx.c and conn_tx.c share. */
 enum {
-    BATCH_SIZE = 128 << 10, /* one recv when a header is next */
-    BATCH_TAIL = 16 << 10,  /* what may follow data that is received straight to its place */
+    BATCH_SIZE = 128 << 10, /* one recv at most */
+    BATCH_MIN = 16 << 10,   /* and at first, and behind data that goes straight to its place */
     DIRECT_MIN = 8 << 10,   /* less than this goes by way of the batch */
     TX_PDUS = 128,          /* PDUs and pieces in one sendmsg */
     TX_IOVS = 512,

@@ -225,16 +225,29 @@ void conn_resume(void *arg)
         conn_watch_read(c, true);
 }
 
-/* Large data still to come goes straight to its place; what follows it lands in the batch. */
-static ssize_t receive(struct iscsi_conn *c, uint8_t *batch, size_t *direct_r)
+/* Is large data still to come? It goes straight to its place; what follows it lands in the batch.
+ */
+static size_t direct_len(const struct conn_rx *rx)
 {
-    struct conn_rx *rx = &c->rx;
-    if (rx->state != RX_DATA || !rx->dst || rx->take < DIRECT_MIN)
-        return recv(c->fd, batch, BATCH_SIZE, MSG_DONTWAIT);
-    *direct_r = rx->take;
-    struct iovec iov[] = {{rx->dst, rx->take}, {batch, BATCH_TAIL}};
+    return rx->state == RX_DATA && rx->dst && rx->take >= DIRECT_MIN ? rx->take : 0;
+}
+
+static ssize_t receive(struct iscsi_conn *c, uint8_t *batch, size_t direct)
+{
+    if (!direct)
+        return recv(c->fd, batch, c->batch_len, MSG_DONTWAIT);
+    struct iovec iov[] = {{c->rx.dst, direct}, {batch, BATCH_MIN}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
     return recvmsg(c->fd, &msg, MSG_DONTWAIT);
+}
+
+/* Many small PDUs: more at a time. Large data: little, for what is in the batch is copied. */
+static void adapt(struct iscsi_conn *c, size_t len)
+{
+    if (direct_len(&c->rx))
+        c->batch_len = BATCH_MIN;
+    else if (len == c->batch_len && len < BATCH_SIZE)
+        c->batch_len *= 2;
 }
 
 static void data_arrived(struct iscsi_conn *c, size_t len)
@@ -247,8 +260,8 @@ static void data_arrived(struct iscsi_conn *c, size_t len)
 void conn_readable(struct iscsi_conn *c)
 {
     struct conn_buffers *b = conn_buffers();
-    size_t direct = 0;
-    ssize_t n = receive(c, b->batch, &direct);
+    size_t direct = direct_len(&c->rx);
+    ssize_t n = receive(c, b->batch, direct);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
             conn_lose(c, strerror(errno));
@@ -263,4 +276,6 @@ void conn_readable(struct iscsi_conn *c)
     if (there)
         data_arrived(c, there);
     conn_input(c, b->batch, len - there);
+    if (!c->closed)
+        adapt(c, direct ? 0 : len);
 }
