@@ -209,7 +209,7 @@ HARNESS_TEST(a_device_with_a_signature_needs_force)
 HARNESS_TEST(a_new_part_of_a_pool_has_nothing_old_at_its_ends)
 {
     static uint8_t buf[1 << 20];
-    device(&mem_driver, "a", "size=9438208"); /* 9 MiB and a sector */
+    device(&mem_driver, "a", "size=9437696"); /* 9 MiB and a sector */
     struct bdev_desc *d = open_device("a", CLAIM_EXCLUSIVE);
     uint64_t size = bdev_size(d);
     memset(buf, 0xee, sizeof buf);
