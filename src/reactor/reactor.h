@@ -80,7 +80,7 @@ void reactor_at_turn_end(struct rdefer *d, reactor_fn fn, void *arg);
  * caches. */
 void reactor_at_exit(reactor_fn fn, void *arg);
 
-/* ---- timers */
+/* ---- timers: good to about 5 ms either way (a precise one would cost a system call a turn) */
 struct rtimer {
     void *ev; /* private; zeroed memory is a valid idle timer */
     reactor_fn fn;

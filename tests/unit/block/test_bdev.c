@@ -72,7 +72,7 @@ static unsigned removed_events, resized_events;
 static void close_later(void *arg)
 {
     (void)arg;
-    task_sleep_us(3000);
+    task_sleep_us(30000);
     bdev_drain_close(&held);
 }
 
@@ -104,7 +104,7 @@ HARNESS_TEST(removal_tells_users_refuses_io_and_waits_for_the_last_close)
     uint64_t t0 = clock_ns();
     bdev_unregister(&t->bdev);
     check(destroyed && removed_events == 1 && !held);
-    check(clock_ns() - t0 >= 2900000);
+    check(clock_ns() - t0 >= 24000000);
     check(!bdev_find("x"));
     struct testdev *again = testdev_new("x"); /* the name is free now */
     testdev_add(again);
