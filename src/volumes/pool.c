@@ -176,47 +176,58 @@ static void lose_device(struct pool *pool, unsigned i)
     pool_disk_close(&pool->disk[i]);
 }
 
-static void check_removed(void *arg)
+static bool lose_one(void)
 {
-    struct bdev_desc *desc = arg; /* compared only: it may be closed since */
     struct pool *p;
-    pools_lock();
     list_for_each (p, &pools, link) {
         for (unsigned i = 0; i < POOL_DEVICES_MAX; i++) {
-            if (p->disk[i] && p->disk[i]->d.desc == desc) {
+            if (p->disk[i] && p->disk[i]->removing) {
                 lose_device(p, i);
-                pools_unlock();
-                return;
+                return true;
             }
         }
     }
+    return false;
+}
+
+/* Looks at all: the disk that the event was about may be closed by now, and its pool was perhaps
+ * not in the list yet when the event came. */
+static void check_removed(void *arg)
+{
+    (void)arg;
+    pools_lock();
+    while (lose_one())
+        continue;
     pools_unlock();
 }
 
 static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
 {
-    (void)arg;
-    if (event == BDEV_EVENT_REMOVE)
-        task_start(reactor_main(), "pool device gone", check_removed, desc);
+    struct pool_disk *disk = arg; /* lives as long as desc is open */
+    (void)desc;
+    if (event != BDEV_EVENT_REMOVE)
+        return;
+    disk->removing = true;
+    task_start(reactor_main(), "pool device gone", check_removed, NULL);
 }
 
 struct pool_disk *pool_disk_open(const char *device, const char *pool, struct err *e)
 {
-    struct bdev_user user = {.event = on_event};
     struct bdev_info info;
-    snprintf(user.label, sizeof user.label, "pool %s", pool);
     if (!bdev_name_info(device, &info)) {
         err_set(e, ERR_NOT_FOUND, "devices", "there is no device %s", device);
         return NULL;
     }
-    struct bdev_desc *desc =
-        bdev_open(device, info.read_only ? CLAIM_READ : CLAIM_EXCLUSIVE, &user, e);
-    if (!desc)
-        return NULL;
     struct pool_disk *disk = xcalloc(1, sizeof *disk);
+    struct bdev_user user = {.event = on_event, .arg = disk};
+    snprintf(user.label, sizeof user.label, "pool %s", pool);
     snprintf(disk->device, sizeof disk->device, "%s", device);
-    disk->d.desc = desc;
     disk->d.device = disk->device;
+    disk->d.desc = bdev_open(device, info.read_only ? CLAIM_READ : CLAIM_EXCLUSIVE, &user, e);
+    if (!disk->d.desc) {
+        free(disk);
+        return NULL;
+    }
     return disk;
 }
 

@@ -16,6 +16,7 @@
 struct pool_disk {
     struct lvm_disk d; /* opened CLAIM_EXCLUSIVE */
     char device[BDEV_NAME_MAX + 1];
+    bool removing; /* the device is going: to be closed by a task that waits for the lock */
 };
 
 struct pool {
