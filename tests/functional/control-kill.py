@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from orion import FULL, Orion, run
+from orion import FULL, Orion, need, run, sh, wait_for
 
 SEED = int(os.environ.get('ORION_SEED', '20261122'))
 ROUNDS = 40 if FULL else 8
@@ -105,4 +105,79 @@ def test_every_verb_happens_whole_or_not_at_all():
         assert outcomes >= {'done', 'not done'}, outcomes
 
 
-run(test_every_verb_happens_whole_or_not_at_all)
+def member_states(o):
+    a = o.http('GET', '/v1/arrays/a0').json
+    return a['state'], [(m['device'], m['state']) for m in a['members']]
+
+
+def heal(o):
+    """Brings the array back to two members, whatever stands; its data is what it was."""
+    for m in o.http('GET', '/v1/arrays/a0').json['members']:
+        if m['state'] == 'faulty':
+            r = o.change('POST', '/v1/arrays/a0/actions/remove', {'member': m['device']})
+            assert r.status == 200, r.body
+    have = [m['device'] for m in o.http('GET', '/v1/arrays/a0').json['members'] if m['device']]
+    for n in ('f0', 'f1'):
+        if n not in have:
+            r = o.change('POST', '/v1/arrays/a0/actions/add', {'device': n, 'force': True})
+            assert r.status == 200, r.body
+
+    def whole():
+        return o.http('GET', '/v1/arrays/a0').json['missing'] == 0 and \
+            o.http('GET', '/v1/arrays/a0').json['sync_action'] == 'idle'
+    wait_for(whole, 60, 'the rebuild')
+
+
+def restart(o, answered, what):
+    o.start()
+    problems = [p for p in o.http('GET', '/v1/system').json['problems'] if 'degraded' not in p]
+    assert not problems, (what, answered, problems, o.log()[-3000:])
+
+
+def test_verbs_on_what_runs_leave_it_running_or_done():
+    need('nbdcopy')
+    rng = random.Random(SEED + 1)
+    with Orion() as o:
+        for n in ('f0', 'f1'):
+            o.ctl('device', 'add', n, '--path', o.dir + '/' + n, '--size', '24M')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'f0,f1')
+        o.ctl('pool', 'create', 'p0', '--devices', 'a0')
+        o.ctl('volume', 'create', 'p0/v0', '--size', '4M')
+        data = rng.randbytes(4 << 20)
+        with open(o.dir + '/data', 'wb') as f:
+            f.write(data)
+        uri = o.nbd('e0', 'p0/v0')
+        sh('nbdcopy', '--flush', o.dir + '/data', uri)
+        size = 4 << 20
+        for _ in range(ROUNDS):
+            for what in ('resize', 'fail', 'stop'):
+                delay = rng.choice((0.001, 0.002, 0.004, 0.008)) * rng.uniform(0.5, 2)
+                if what == 'resize':
+                    size += 4 << 20 if size < 16 << 20 else 0
+                    answered = send_and_kill(
+                        o, ('POST', '/v1/pools/p0/volumes/v0/actions/resize', {'size': size}), delay, True)
+                    restart(o, answered, what)
+                    now = o.http('GET', '/v1/pools/p0/volumes/v0').json['size']
+                    assert now == size or (answered != 200 and now == size - (4 << 20)), (now, size)
+                    size = now
+                elif what == 'fail':
+                    answered = send_and_kill(
+                        o, ('POST', '/v1/arrays/a0/actions/fail', {'member': rng.choice(('f0', 'f1'))}),
+                        delay, True)
+                    restart(o, answered, what)
+                    assert (answered != 200) or member_states(o)[0] == 'degraded', member_states(o)
+                    heal(o)
+                else:
+                    o.change('DELETE', '/v1/nbd/exports/e0?disconnect=true')
+                    answered = send_and_kill(o, ('POST', '/v1/pools/p0/actions/stop', {}), delay, True)
+                    restart(o, answered, what)
+                    if not names(o, '/v1/pools'):
+                        assert o.http('POST', '/v1/pools/actions/import', {'pool': 'p0'}).status == 200
+                    r = o.http('PUT', '/v1/nbd/exports/e0', {'device': 'p0/v0'})
+                    assert r.status == 201, r.body
+                sh('nbdcopy', uri, o.dir + '/back')
+                with open(o.dir + '/back', 'rb') as f:
+                    assert f.read(4 << 20) == data, what
+
+
+run(test_every_verb_happens_whole_or_not_at_all, test_verbs_on_what_runs_leave_it_running_or_done)
