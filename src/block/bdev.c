@@ -414,6 +414,12 @@ void bdev_for_each(void (*fn)(struct bdev *bdev, void *arg), void *arg)
         fn(c->bdev, arg);
 }
 
+bool bdev_refresh(struct bdev *bdev)
+{
+    assert(task_in());
+    return !bdev->ops->refresh || bdev->ops->refresh(bdev);
+}
+
 void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                 void *arg)
 {

@@ -84,6 +84,9 @@ void bdev_info_of(const struct bdev *bdev, struct bdev_info *info_r);
 void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                 void *arg);
 
+/* Main, in a task: has the device look at what is below it anew. False: that has gone. */
+bool bdev_refresh(struct bdev *bdev);
+
 /* Main: fn(bdev, true) after each registration, fn(bdev, false) when a removal begins. */
 struct bdev_watch {
     struct list link;

@@ -27,6 +27,10 @@ struct bdev_ops {
      * Frees the memory that holds the bdev. */
     void (*destroy)(struct bdev *bdev);
 
+    /* Optional, main, in a task: what is below may have grown, shrunk or gone. Looks, and acts by
+     * bdev_set_size. False: it has gone. */
+    bool (*refresh)(struct bdev *bdev);
+
     /* Optional, main: facts for `show`. */
     void (*attrs)(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                   void *arg);

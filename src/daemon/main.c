@@ -16,6 +16,7 @@
 #include "daemon/modules.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
+#include "daemon/uevent.h"
 #include "net/net.h"
 #include "reactor/task.h"
 
@@ -88,6 +89,7 @@ static void stop_task(void *arg)
     notify_send("STOPPING=1\nSTATUS=stopping");
     if (!exit_status) /* else the one line that tells why is the last */
         log_info("daemon", "stopping");
+    uevent_stop();
     control_stop();
     api_stop();
     control_close();
@@ -174,6 +176,8 @@ static void start_task(void *arg)
         stop();
         return;
     }
+    if (uevent_start(&e)) /* a container may not let us; failing I/O tells then */
+        log_warn("daemon", "%s", e.msg);
     control_start();
     net_inherit_close_rest();
     started = true;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The file driver: regular files and block nodes. open.c opens and claims, io.c does the requests.
  */
+#include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "base/mem.h"
+#include "block/event.h"
 #include "drivers/drivers.h"
 #include "drivers/file/file_private.h"
 #include "reactor/task.h"
@@ -50,15 +53,49 @@ static void file_attrs(struct bdev *bdev, void (*fn)(const char *key, const char
         fn("serial", dev->id.serial, arg);
     if (*dev->id.partuuid)
         fn("partuuid", dev->id.partuuid, arg);
+    if (dev->is_node) {
+        char number[32];
+        snprintf(number, sizeof number, "%u:%u", major(dev->node), minor(dev->node));
+        fn("device_number", number, arg);
+    }
     fn("node", dev->is_node ? "true" : "false", arg);
     fn("direct", dev->direct ? "true" : "false", arg);
     fn("io", dev->rw_way == WAY_INLINE ? "inline" : "ring", arg);
+}
+
+struct look {
+    struct file_dev *dev;
+    uint64_t size;
+};
+
+static void look_helper(void *arg)
+{
+    struct look *l = arg;
+    l->size = file_size_now(l->dev);
+}
+
+static bool file_refresh(struct bdev *bdev)
+{
+    struct look l = {.dev = file_of(bdev)};
+    task_help(look_helper, &l);
+    uint64_t size = l.size / bdev->block_size * bdev->block_size;
+    if (!size)
+        return false;
+    if (size != bdev->size) {
+        char object[96];
+        snprintf(object, sizeof object, "device %s", bdev->name);
+        event_raise(object, "device-resized", "from %llu to %llu bytes",
+                    (unsigned long long)bdev->size, (unsigned long long)size);
+        bdev_set_size(bdev, size);
+    }
+    return true;
 }
 
 static const struct bdev_ops file_ops = {
     .type = "file",
     .submit = file_submit,
     .destroy = file_destroy,
+    .refresh = file_refresh,
     .attrs = file_attrs,
 };
 

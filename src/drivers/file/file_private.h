@@ -15,6 +15,7 @@ struct file_dev {
     struct bdev bdev; /* read_only is in it */
     char *path;       /* absolute, as the user gave it */
     int fd;
+    dev_t node; /* device number of a node */
     bool is_node, direct, created;
     bool in_memory;       /* tmpfs, ramfs: nothing to make durable */
     enum file_way rw_way; /* READ and WRITE */
@@ -31,6 +32,8 @@ struct file_dev {
  * with *e filled; then nothing is left open, and a file that it made is gone.
  */
 int file_open(struct file_dev *dev, uint64_t size, bool buffered, struct err *e);
+/* Present size in bytes, 0 when a node has gone. Blocks. */
+uint64_t file_size_now(const struct file_dev *dev);
 /* Closes; `undo` also removes the file if file_open made it. Blocks. */
 void file_close(struct file_dev *dev, bool undo);
 

@@ -317,6 +317,7 @@ int file_open(struct file_dev *dev, uint64_t size, bool buffered, struct err *e)
         }
     }
     dev->is_node = S_ISBLK(st.st_mode);
+    dev->node = st.st_rdev;
     if (!dev->is_node && !S_ISREG(st.st_mode))
         return err_set(e, ERR_INVALID, "path", "%s is neither a regular file nor a block device",
                        dev->path);
@@ -335,4 +336,13 @@ void file_close(struct file_dev *dev, bool undo)
     dev->fd = -1;
     if (undo && dev->created)
         unlink(dev->path);
+}
+
+uint64_t file_size_now(const struct file_dev *dev)
+{
+    uint64_t size = 0;
+    struct stat st;
+    if (dev->is_node)
+        return ioctl(dev->fd, BLKGETSIZE64, &size) ? 0 : size;
+    return fstat(dev->fd, &st) ? 0 : (uint64_t)st.st_size;
 }

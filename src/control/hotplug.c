@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Block devices of the machine that change or go while we have them. */
+#include <stdio.h>
+#include <string.h>
+
+#include "block/bdev.h"
+#include "block/event.h"
+#include "control/control.h"
+#include "control/private.h"
+
+struct search {
+    char number[32];
+    bool match;
+    char name[BDEV_NAME_MAX + 1]; /* of the first device found */
+};
+
+static void look_at_attr(const char *key, const char *value, void *arg)
+{
+    struct search *s = arg;
+    if (!strcmp(key, "device_number") && !strcmp(value, s->number))
+        s->match = true;
+}
+
+static void look_at_device(struct bdev *bdev, void *arg)
+{
+    struct search *s = arg;
+    if (*s->name)
+        return;
+    bdev_attrs(bdev, look_at_attr, s);
+    if (s->match)
+        snprintf(s->name, sizeof s->name, "%s", bdev_name(bdev));
+}
+
+void control_node_changed(unsigned node_major, unsigned node_minor)
+{
+    struct search s = {.match = false};
+    snprintf(s.number, sizeof s.number, "%u:%u", node_major, node_minor);
+    bdev_for_each(look_at_device, &s);
+    if (!*s.name || bdev_refresh(bdev_find(s.name)))
+        return;
+    char object[96];
+    snprintf(object, sizeof object, "device %s", s.name);
+    event_raise(object, "device-gone", "the machine has no block device %s any more", s.number);
+    reason_set("device", s.name, "its block device has gone from the machine");
+    struct bdev *bdev = bdev_find(s.name); /* the look took time */
+    if (bdev)
+        bdev_unregister(bdev);
+}
