@@ -9,14 +9,14 @@
 
 /* What the targets have in common: sessions, listed and killed through one door. Main. */
 struct session_info {
-    uint64_t id; /* > 0, unique over all targets while the daemon runs */
-    char protocol[8];  /* "nbd", "iscsi" */
-    char peer[128];    /* address of the client */
-    char client[256];  /* initiator name, or "" */
-    char object[256];  /* export name or target IQN */
-    char portal[128];  /* the listener's address */
+    uint64_t id;      /* > 0, unique over all targets while the daemon runs */
+    char protocol[8]; /* "nbd", "iscsi" */
+    char peer[128];   /* address of the client */
+    char client[256]; /* initiator name, or "" */
+    char object[256]; /* export name or target IQN */
+    char portal[128]; /* the listener's address */
     unsigned reactor;
-    uint64_t since_ms;   /* wall clock */
+    uint64_t since_ms; /* wall clock */
     uint64_t inflight, reads, writes, read_bytes, written_bytes;
 };
 
@@ -32,8 +32,8 @@ void target_sessions(void (*fn)(const struct session_info *info, void *arg), voi
 bool target_kill(uint64_t id);
 
 /*
- * A device as targets hold it: opened when it is there, watched while it is not. Main owns it; reactors
- * read `desc` through the published pointer of the target that embeds it.
+ * A device as targets hold it: opened when it is there, watched while it is not. Main owns it;
+ * reactors read `desc` through the published pointer of the target that embeds it.
  */
 
 #endif
