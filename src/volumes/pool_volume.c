@@ -160,6 +160,10 @@ static int find_lv(struct pool *pool, const char *volume, struct lvm_lv **lv_r, 
     struct lvm_lv *lv = lvm_vg_lv(pool->vg, volume);
     if (!lv || !lvm_lv_visible(lv))
         return err_set(e, ERR_NOT_FOUND, "name", "pool %s has no volume %s", pool->name, volume);
+    if (lv->cow)
+        return err_set(e, ERR_UNSUPPORTED, "name",
+                       "volume %s/%s is a snapshot: LVM made it, and LVM's own tools change it",
+                       pool->name, volume);
     if (lv->referenced)
         return err_set(e, ERR_IN_USE, "name", "another volume of pool %s stands on %s", pool->name,
                        volume);
