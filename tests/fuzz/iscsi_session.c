@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,15 +65,29 @@ static void remove_socket(void)
     unlink(sun.sun_path);
 }
 
+static void await(void)
+{
+    char byte;
+    if (TEMP_FAILURE_RETRY(read(ready[0], &byte, 1)) != 1)
+        abort();
+}
+
 static void start(void)
 {
     static pthread_t thread;
-    char byte;
     log_set_level(LOG_LEVEL_ERROR);
     snprintf(sun.sun_path, sizeof sun.sun_path, "/tmp/orion-fuzz-%d.sock", getpid());
     atexit(remove_socket);
-    if (pipe(ready) || pthread_create(&thread, NULL, serve, NULL) || read(ready[0], &byte, 1) != 1)
+    if (pipe(ready) || pthread_create(&thread, NULL, serve, NULL))
         abort();
+    await();
+}
+
+/* libFuzzer's timer interrupts calls. */
+static void put(int fd, const void *p, size_t len)
+{
+    ssize_t n = TEMP_FAILURE_RETRY(send(fd, p, len, MSG_NOSIGNAL));
+    (void)n; /* the target may have closed */
 }
 
 static bool exchange(int fd, uint8_t flags, const struct text *t)
@@ -81,10 +96,10 @@ static bool exchange(int fd, uint8_t flags, const struct text *t)
     p.data_len = (uint32_t)t->len;
     uint8_t head[ISCSI_BHS], pad[4] = {0}, in[8192];
     iscsi_pdu_build(&p, head);
-    unsigned n = iscsi_pad(p.data_len);
-    return send(fd, head, sizeof head, MSG_NOSIGNAL) > 0 &&
-           send(fd, t->p, t->len, MSG_NOSIGNAL) >= 0 && send(fd, pad, n, MSG_NOSIGNAL) >= 0 &&
-           recv(fd, in, sizeof in, 0) >= ISCSI_BHS;
+    put(fd, head, sizeof head);
+    put(fd, t->p, t->len);
+    put(fd, pad, iscsi_pad(p.data_len));
+    return TEMP_FAILURE_RETRY(recv(fd, in, sizeof in, 0)) >= ISCSI_BHS;
 }
 
 /* mode: bit 0 full feature phase, bit 1 discovery, bit 2 InitialR2T=No */
@@ -100,6 +115,28 @@ static void log_in(int fd, unsigned mode)
     text_free(&t);
 }
 
+static void count(const struct session_info *info, void *arg)
+{
+    (void)info;
+    ++*(unsigned *)arg;
+}
+
+/* Every session must end when its client has gone. */
+static void wait_end(void *arg)
+{
+    (void)arg;
+    unsigned n = 1;
+    for (unsigned ms = 0; n; ms++) {
+        assert(ms < 5000);
+        n = 0;
+        target_sessions(count, &n);
+        if (n)
+            task_sleep_us(1000);
+    }
+    if (write(ready[1], "", 1) != 1)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!ready[1])
@@ -107,15 +144,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&sun, sizeof sun))
+    if (fd < 0 || TEMP_FAILURE_RETRY(connect(fd, (struct sockaddr *)&sun, sizeof sun)))
         abort();
     if (data[0] & 1)
         log_in(fd, data[0]);
-    send(fd, data + 1, size - 1, MSG_NOSIGNAL);
+    put(fd, data + 1, size - 1);
     shutdown(fd, SHUT_WR);
     char in[4096];
-    while (recv(fd, in, sizeof in, 0) > 0)
+    while (TEMP_FAILURE_RETRY(recv(fd, in, sizeof in, 0)) > 0)
         ;
     close(fd);
+    task_start(reactor_main(), "end", wait_end, NULL);
+    await();
     return 0;
 }
