@@ -105,6 +105,21 @@ def test_a_bitmap_stays_and_misleads_nobody():
         assert 'out of date' in out, out
 
 
+def test_a_new_member_of_a_bitmapped_array_has_the_bitmap():
+    with Lab(40, 40, 40) as lab:
+        lab.junk('data', 8 * MIB)
+        lab.uml(MAKE + '-l1 -n2 --bitmap=internal --assume-clean /dev/ubda /dev/ubdb' + FILL + WAIT +
+                STOP, images=lab.images[:2])
+        lab.tool('assemble x', 'fail x d0', 'remove x d0', 'add x d2', 'wait x')
+        equal(lab.peek(2, 8192, 4), b'bitm', 'the bitmap of the new member')
+        out = lab.uml('set -e; mdadm --assemble /dev/md0 /dev/ubda /dev/ubdb 2>&1; cat /proc/mdstat\n'
+                      'head -c 8M /dev/md0 | sha256sum; echo check > /sys/block/md0/md/sync_action' +
+                      WAIT + 'echo mismatch $(cat /sys/block/md0/md/mismatch_cnt)' + STOP,
+                      images=[lab.images[2], lab.images[1]])
+        assert '[2/2] [UU]' in out and 'bitmap:' in out and 'mismatch 0' in out, out
+        assert lab.sha('data') in out, out
+
+
 def test_a_stale_member_is_left_out():
     with Lab(40, 40) as lab:
         lab.junk('data', 8 * MIB)
@@ -113,6 +128,18 @@ def test_a_stale_member_is_left_out():
                 images=lab.images[:1])
         assert 'it raid1 1/2 complete=0 startable=1' in lab.tool('scan')
         check_reads(lab, 8 * MIB, 'degraded')
+
+
+def test_a_spare_of_mdadm_steps_in():
+    with Lab(40, 40, 40) as lab:
+        lab.junk('data', 8 * MIB)
+        lab.uml(MAKE + '-l1 -n2 -x1 --assume-clean /dev/ubda /dev/ubdb /dev/ubdc' + FILL + STOP)
+        said = lab.tool('assemble x', 'info x', 'fail x d0', 'wait x', 'info x')
+        assert '-1 d2 spare' in said and '0 d2 in-sync' in said, said
+        out = lab.uml('set -e; mdadm --assemble /dev/md0 /dev/ubda /dev/ubdb /dev/ubdc 2>&1\n'
+                      'cat /proc/mdstat; head -c 8M /dev/md0 | sha256sum' + STOP)
+        assert '[2/2] [UU]' in out and 'ubda' not in out.split('md0 : ')[1], out
+        assert lab.sha('data') in out, out
 
 
 def test_what_we_cannot_run_is_refused_untouched():
@@ -141,5 +168,7 @@ def test_padding_in_use_is_refused_as_the_kernel_does():
 
 run(test_raid0_with_equal_and_unequal_members, test_raid1_with_two_and_three_copies,
     test_degraded_in_each_way, test_dirty_by_a_power_cut_is_resynced,
-    test_a_bitmap_stays_and_misleads_nobody, test_a_stale_member_is_left_out,
+    test_a_bitmap_stays_and_misleads_nobody,
+    test_a_new_member_of_a_bitmapped_array_has_the_bitmap, test_a_stale_member_is_left_out,
+    test_a_spare_of_mdadm_steps_in,
     test_what_we_cannot_run_is_refused_untouched, test_padding_in_use_is_refused_as_the_kernel_does)
