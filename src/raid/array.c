@@ -117,7 +117,7 @@ static void gone_home(void *arg)
     struct raid_member *m = arg;
     struct raid_array *a = m->array;
     tlock_lock(&a->meta_lock);
-    if (raid_kick(a, m, -ENODEV, true) && !a->read_only && raid_in_sync_count(a) &&
+    if (raid_kick(a, m, -ENODEV, true) && !a->read_only && raid_alive(a, NULL) &&
         a->level->redundant)
         raid_meta_write(a);
     tlock_unlock(&a->meta_lock);

@@ -30,6 +30,37 @@ unsigned raid_in_sync_count(const struct raid_array *a)
     return n;
 }
 
+bool raid_alive(const struct raid_array *a, const struct raid_member *without)
+{
+    uint64_t in_sync = 0;
+    for (unsigned i = 0; i < a->slots; i++) {
+        const struct raid_member *m = raid_load(&a->slot[i]);
+        if (m && m != without && raid_in_sync(m))
+            in_sync |= 1ull << i;
+    }
+    return a->level->can_run(&a->sb, in_sync);
+}
+
+bool raid_has_redundancy(const struct raid_array *a)
+{
+    for (unsigned i = 0; i < a->slots; i++) {
+        const struct raid_member *m = raid_load(&a->slot[i]);
+        if (m && raid_in_sync(m) && raid_alive(a, m))
+            return true;
+    }
+    return false;
+}
+
+/* What it wrote last may have damaged what it did not write: nothing more is served. */
+static void give_up(struct raid_array *a, const char *object)
+{
+    if (raid_load(&a->failed))
+        return;
+    raid_store(&a->failed, true);
+    event_raise(object, "array-failed", "more members failed than its parity stands for");
+    raid_publish(a);
+}
+
 bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced)
 {
     char object[80];
@@ -37,17 +68,18 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     if (m->state == RAID_MEMBER_FAULTY)
         return true;
     raid_count(&m->errors);
-    if (m->state == RAID_MEMBER_IN_SYNC && !forced &&
-        (!a->level->redundant || raid_in_sync_count(a) == 1)) {
-        log_every(10, LOG_LEVEL_ERROR, "raid", "%s: %s failed (%s), and is the last copy", object,
+    if (m->state == RAID_MEMBER_IN_SYNC && !forced && !raid_alive(a, m)) {
+        log_every(10, LOG_LEVEL_ERROR, "raid", "%s: %s failed (%s), and has the last copy", object,
                   m->device, strerror(-error));
+        if (a->level->parity)
+            give_up(a, object);
         return false;
     }
     __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
     m->recorded = false;
     raid_store(&m->state, RAID_MEMBER_FAULTY);
     a->bump = true;
-    bool all = !raid_in_sync_count(a) || !a->level->redundant;
+    bool all = !raid_alive(a, NULL);
     raid_store(&a->failed, raid_load(&a->failed) || all);
     event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
                 error ? strerror(-error) : "by request", raid_in_sync_count(a), a->slots);
@@ -61,6 +93,8 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
 static int verdict(const struct raid_array *a, const struct raid_io *io)
 {
     int error = 0;
+    if (a->level->parity && !raid_load(&a->failed))
+        return 0; /* who failed is out, and the others stand for it */
     for (unsigned i = 0; i < io->legs; i++) {
         if (!io->leg[i].error && raid_in_sync(io->leg[i].m) && !raid_load(&a->failed))
             return 0;
@@ -73,7 +107,10 @@ static int verdict(const struct raid_array *a, const struct raid_io *io)
 static void io_back(void *arg)
 {
     struct raid_io *io = arg;
-    raid_io_finish(io, io->error);
+    if (io->ended)
+        io->ended(io, io->error);
+    else
+        raid_io_finish(io, io->error);
 }
 
 static void kick_failed_legs(struct raid_array *a, struct list *batch)
@@ -107,7 +144,7 @@ static void fault_task(void *arg)
         struct list batch = LIST_INIT(batch);
         list_splice_tail(&batch, &a->faults);
         kick_failed_legs(a, &batch);
-        if (a->unrecorded && !a->read_only && raid_in_sync_count(a))
+        if (a->unrecorded && !a->read_only && raid_alive(a, NULL))
             raid_meta_write(a);
         struct list *e;
         while ((e = list_pop(&batch))) {

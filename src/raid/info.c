@@ -32,7 +32,7 @@ bool raid_level_known(const char *level)
 
 static enum raid_state state_of(const struct raid_array *a, unsigned in_sync)
 {
-    if (raid_load(&a->failed) || !in_sync || (!a->level->redundant && in_sync < a->slots))
+    if (raid_load(&a->failed) || !raid_alive(a, NULL))
         return RAID_FAILED;
     if (a->read_only)
         return RAID_READ_ONLY;

@@ -149,6 +149,7 @@ struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio)
     }
     io->array = a;
     io->bio = bio;
+    io->ended = NULL;
     io->ranged = false;
     io->error = 0;
     io->legs = io->pending = 0;
@@ -240,10 +241,22 @@ void raid_flush_all(struct raid_array *a, struct bio *bio)
 
 /* ---- the device */
 
+static void write_here(struct bdev *bdev, struct bio *bio)
+{
+    struct raid_array *a = array_of(bdev);
+    struct raid_chan *ch = chan_here(a);
+    __atomic_store_n(&ch->ops, ch->ops + 1, __ATOMIC_RELAXED);
+    write_submit(a, bio);
+}
+
 static void raid_submit(struct bdev *bdev, struct bio *bio)
 {
     struct raid_array *a = array_of(bdev);
     struct raid_chan *ch = chan_here(a);
+    if (a->level->owner && bio_is_write((enum bio_op)bio->op)) {
+        bio_forward(bio, a->level->owner(a, bio), write_here);
+        return;
+    }
     __atomic_store_n(&ch->ops, ch->ops + 1, __ATOMIC_RELAXED);
     switch (bio->op) {
     case BIO_READ:

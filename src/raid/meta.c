@@ -142,7 +142,7 @@ static bool write_round(struct raid_array *a, bool *lost_r)
             *lost_r = true;
     }
     free(w);
-    return good > 0;
+    return good > 0 && !(a->level->parity && raid_load(&a->failed));
 }
 
 static void all_recorded(struct raid_array *a)
@@ -198,7 +198,7 @@ int raid_meta_flush(struct raid_array *a)
     }
     if (kicked && left && raid_meta_write(a))
         return -1;
-    return left ? 0 : -1;
+    return left && !(a->level->parity && raid_load(&a->failed)) ? 0 : -1;
 }
 
 /* ---- the mark */

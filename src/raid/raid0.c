@@ -155,10 +155,16 @@ static void raid0_flush(struct raid_array *a, struct bio *bio)
         bio_submit(bio_child(bio, all[i]->desc));
 }
 
+static bool raid0_can_run(const struct md_super *sb, uint64_t in_sync)
+{
+    return (unsigned)__builtin_popcountll(in_sync) == sb->raid_disks;
+}
+
 const struct raid_level raid0_level = {
     .level = 0,
     .name = "raid0",
     .min_slots = 1,
+    .can_run = raid0_can_run,
     .setup = raid0_setup,
     .teardown = raid0_teardown,
     .read = raid0_io,

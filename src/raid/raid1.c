@@ -295,11 +295,18 @@ static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, 
     iobuf_put(&buf);
 }
 
+static bool raid1_can_run(const struct md_super *sb, uint64_t in_sync)
+{
+    (void)sb;
+    return in_sync != 0;
+}
+
 const struct raid_level raid1_level = {
     .level = 1,
     .name = "raid1",
     .redundant = true,
     .min_slots = 2,
+    .can_run = raid1_can_run,
     .setup = raid1_setup,
     .teardown = raid1_teardown,
     .read = raid1_read,

@@ -5,8 +5,10 @@
 #include "base/err.h"
 #include "block/bdev_driver.h"
 
+struct md_super;
 struct raid_array;
 struct raid_member;
+struct reactor;
 
 /*
  * What a RAID level gives. Redundant levels get writes only while the array is marked active on
@@ -16,13 +18,19 @@ struct raid_level {
     int32_t level;
     const char *name;
     bool redundant;
+    bool parity; /* a write that goes beyond the redundancy damages data that it did not name */
     unsigned min_slots;
+
+    /* Any reactor: are the slots in `in_sync` (a bit each) enough to serve all data? */
+    bool (*can_run)(const struct md_super *sb, uint64_t in_sync);
 
     /* Main. Members and the superblock are known: fills the geometry of a->bdev (size, boundary,
      * fanout, native, ...) and what `teardown` frees. */
     int (*setup)(struct raid_array *a, struct err *e);
     void (*teardown)(struct raid_array *a);
 
+    /* Optional: the reactor on which a write is to be processed; `write` runs there. */
+    struct reactor *(*owner)(struct raid_array *a, const struct bio *bio);
     void (*read)(struct raid_array *a, struct bio *bio);  /* READ, EXTENTS */
     void (*write)(struct raid_array *a, struct bio *bio); /* WRITE, WRITE_ZEROES, DISCARD */
     void (*flush)(struct raid_array *a, struct bio *bio);

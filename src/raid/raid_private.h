@@ -71,6 +71,7 @@ struct raid_io {
     struct raid_io *next;
     struct raid_array *array;
     struct bio *bio;
+    void (*ended)(struct raid_io *io, int error); /* NULL: raid_io_finish */
     struct range_req range;
     bool ranged;
     struct reactor *origin;
@@ -203,6 +204,9 @@ void raid_report(struct raid_member *m, int error);
 void raid_want_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length);
 void raid_io_faulty(struct raid_io *io); /* to home: legs failed, or were left out unrecorded */
 unsigned raid_in_sync_count(const struct raid_array *a);
+/* Can it serve all data, now or without this member (NULL: now)? */
+bool raid_alive(const struct raid_array *a, const struct raid_member *without);
+bool raid_has_redundancy(const struct raid_array *a); /* could it lose one? */
 
 /* ---- sync.c: resync and rebuild. Home. */
 void raid_sync_next(struct raid_array *a); /* starts what is to be done, if anything is */

@@ -169,7 +169,11 @@ static void judge(struct raid_choice *ch)
     if (!ch->complete)
         blame(ch, "%u of %u members are missing or out of date", top->raid_disks - have,
               top->raid_disks);
-    if (top->level == 0 ? ch->in_sync < top->raid_disks : !ch->in_sync) {
+    uint64_t in_sync = 0;
+    for (unsigned i = 0; i < top->raid_disks; i++)
+        if (ch->slot[i] && !rebuilding(&ch->slot[i]->sb))
+            in_sync |= 1ull << i;
+    if (!raid_level_find(top->level)->can_run(top, in_sync)) {
         ch->startable = false;
         blame(ch, "no member is in sync");
     }

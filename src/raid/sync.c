@@ -85,7 +85,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
             return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
         if (raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "the array has failed");
-        if (raid_in_sync_count(a) < 2)
+        if (!raid_has_redundancy(a))
             break; /* the only copy is right by definition */
         uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
         int rc = a->level->sync_window(a, NULL, pos, len);
@@ -171,7 +171,7 @@ static bool take_spare(struct raid_array *a)
     for (unsigned i = 0; i < a->slots && slot < 0; i++)
         if (!raid_load(&a->slot[i]))
             slot = (int)i;
-    if (!spare || slot < 0 || !raid_in_sync_count(a))
+    if (!spare || slot < 0 || !raid_alive(a, NULL))
         return false;
     spare->slot = slot;
     raid_store(&spare->rebuilt, 0);

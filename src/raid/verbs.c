@@ -159,14 +159,13 @@ static int fail_locked(struct change *c)
         return err_set(c->e, ERR_UNSUPPORTED, "", "array %s is read-only", a->bdev.name);
     if (m->state == RAID_MEMBER_FAULTY)
         return 0;
-    bool last =
-        m->state == RAID_MEMBER_IN_SYNC && (!a->level->redundant || raid_in_sync_count(a) == 1);
+    bool last = m->state == RAID_MEMBER_IN_SYNC && !raid_alive(a, m);
     if (last && !c->force)
         return err_set(c->e, ERR_NEEDS_FORCE, "force",
                        "without %s array %s has failed: its data cannot be reached", c->device,
                        a->bdev.name);
     raid_kick(a, m, 0, true);
-    if (a->level->redundant && raid_in_sync_count(a) && raid_meta_write(a))
+    if (a->level->redundant && raid_alive(a, NULL) && raid_meta_write(a))
         return err_set(c->e, ERR_IO, "", "no other member could store the change");
     return 0;
 }
