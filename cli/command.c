@@ -17,6 +17,7 @@ const struct opt command_globals[] = {
     {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
     {"wait", OPT_BOOL, .help = "wait for the job that a verb started (the default)"},
     {"no_wait", OPT_BOOL, .help = "print the job's id instead of waiting for it"},
+    {"yes", OPT_BOOL, .help = "consent; every verb takes it, those that destroy data need it"},
     {"help", OPT_BOOL, .help = "help for what stands before it"},
     {.name = NULL},
 };
@@ -108,6 +109,8 @@ static int put_global(struct parser *p, const struct opt *opt, const char *value
         c->no_wait = on;
     else if (!strcmp(opt->name, "help"))
         c->help = on;
+    else if (!strcmp(opt->name, "yes")) /* a verb that needs it has it in its own table */
+        return 0;
     else if (strlen(value) == 1 && strchr("hbkmgt", tolower((unsigned char)*value)))
         c->units = (char)tolower((unsigned char)*value);
     else
