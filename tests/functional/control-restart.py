@@ -129,6 +129,24 @@ def test_what_was_stopped_or_deleted_stays_away():
         assert o.http('GET', '/v1/system').json['problems'] == []
 
 
+def test_a_stack_on_volumes_comes_back():
+    with Orion() as o:
+        for n in ('0', '1'):
+            o.ctl('device', 'add', 'f' + n, '--path', o.dir + '/f' + n, '--size', '64M')
+            o.ctl('pool', 'create', 'low' + n, '--devices', 'f' + n)
+            o.ctl('volume', 'create', 'low%s/v' % n, '--size', '48M')
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'low0/v,low1/v')
+        o.ctl('pool', 'create', 'high', '--devices', 'a')
+        o.ctl('volume', 'create', 'high/v', '--size', '16M')
+        o.nbd('e', 'high/v')
+        before = shown(o)
+        for kill in (False, True):
+            o.restart(kill=kill)
+            assert o.http('GET', '/v1/system').json['problems'] == []
+            assert shown(o) == before
+            assert o.ctl('nbd', 'show', 'e')['state'] == 'ready'
+
+
 def test_an_absent_device_can_be_added_again():
     with Orion() as o:
         o.ctl('device', 'add', 'f', '--path', o.dir + '/f', '--size', '16M')
@@ -260,7 +278,7 @@ run(test_everything_is_there_again, test_a_clean_stop_leaves_arrays_clean,
     test_an_absent_file_does_not_stop_the_others,
     test_a_mirror_with_one_leg_missing_starts_degraded,
     test_another_file_under_the_path_is_refused, test_what_was_stopped_or_deleted_stays_away,
-    test_an_absent_device_can_be_added_again,
+    test_a_stack_on_volumes_comes_back, test_an_absent_device_can_be_added_again,
     test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent,
     test_an_inactive_array_can_be_deleted,
     test_a_torn_last_line_is_dropped, test_damage_in_the_middle_is_set_aside_and_told,
