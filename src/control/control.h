@@ -42,8 +42,8 @@ void control_close(void);
 enum control_phase control_phase(void);
 const char *control_phase_name(enum control_phase p); /* "starting", "ready", "stopping" */
 
-/* T: the kernel said that the block device MAJOR:MINOR changed or went: devices on it look anew; one
- * that has gone is unregistered (its users are told) and stays listed with the reason. */
+/* T: the kernel said that the block device MAJOR:MINOR changed or went: devices on it look anew;
+ * one that has gone is unregistered (its users are told) and stays listed with the reason. */
 void control_node_changed(unsigned node_major, unsigned node_minor);
 
 /* ---- verbs */
