@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* COMPARE AND WRITE: SBC-3 5.3. Data-out is the blocks to compare, then the blocks to write. */
+/* SBC-3, COMPARE AND WRITE. Data-out is the blocks to compare, then the blocks to write. */
 #include <errno.h>
 
 #include "targets/scsi/scsi_private.h"

@@ -208,8 +208,8 @@ static void run(struct scsi_cmd *cmd)
     cmd->op->run(cmd);
 }
 
-/* SAM-5 8.6: HEAD OF QUEUE goes at once; ORDERED waits for all earlier commands; SIMPLE waits for
- * earlier ones that are not SIMPLE. */
+/* SAM-5, task attributes: HEAD OF QUEUE goes at once; ORDERED waits for all earlier commands;
+ * SIMPLE waits for earlier ones that are not SIMPLE. */
 static bool held_back(const struct scsi_cmd *cmd)
 {
     const struct scsi_itl *itl = cmd->itl;

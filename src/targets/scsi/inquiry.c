@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* INQUIRY and REQUEST SENSE: SPC-4 6.6, 6.39. Both answer whatever state the LUN is in. */
+/* INQUIRY and REQUEST SENSE (SPC-4). Both answer whatever state the LUN is in. */
 #include <stdio.h>
 
 #include "targets/scsi/scsi_private.h"
@@ -25,7 +25,7 @@ static void padded(struct wr *w, const char *text, size_t len)
         wr_u8(w, i < n ? text[i] : ' ');
 }
 
-/* SPC-4 6.6.2. */
+/* Standard INQUIRY data. */
 static void standard(const struct scsi_cmd *cmd, struct wr *w)
 {
     static const uint16_t versions[] = {0x00a0, 0x0460, 0x04c0,

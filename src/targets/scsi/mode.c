@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * MODE SENSE and MODE SELECT: SPC-4 6.11-6.14, 7.5; the caching page SBC-3 6.4. What can be
+ * MODE SENSE and MODE SELECT: SPC-4, mode parameters; the caching page SBC-3. What can be
  * changed: WCE (where the device has a volatile cache), D_SENSE, SWP. Nothing is saved yet, so the
  * PS bits are 0 and SP is refused.
  */

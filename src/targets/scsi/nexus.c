@@ -6,7 +6,7 @@
 #include "block/gate.h"
 #include "targets/scsi/scsi_private.h"
 
-/* ---- addresses: SAM-5 4.7; peripheral device (00b) and flat space (01b) addressing, one level */
+/* ---- addresses (SAM-5): peripheral device (00b) and flat space (01b) addressing, one level */
 
 static bool lun_number(const uint8_t lun[8], unsigned *number_r)
 {

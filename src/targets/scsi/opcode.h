@@ -13,7 +13,7 @@
  */
 enum scsi_op_flags {
     OP_NO_MEDIUM = 1 << 0,  /* works while the device is absent */
-    OP_NO_UA = 1 << 1,      /* a pending unit attention does not stop it (SAM-5 5.14.5) */
+    OP_NO_UA = 1 << 1,      /* a pending unit attention does not stop it (SAM-5, unit attention) */
     OP_NO_LUN = 1 << 2,     /* answers where there is no LUN */
     OP_WELL_KNOWN = 1 << 3, /* the REPORT LUNS well-known LUN has it */
     OP_WRITES = 1 << 4,     /* changes the medium: refused when write-protected */
@@ -41,7 +41,7 @@ struct scsi_opcode {
      * command is finished (scsi_refuse). */
     bool (*prepare)(struct scsi_cmd *cmd);
     void (*run)(struct scsi_cmd *cmd);
-    uint8_t usage[16]; /* SPC-4 6.35.3: bits evaluated; byte 0 the opcode */
+    uint8_t usage[16]; /* CDB usage data: bits evaluated; byte 0 the opcode */
     const char *name;
 };
 

@@ -37,8 +37,9 @@
 enum { NOWHERE = SCSI_DIR_NONE, IN = SCSI_DIR_IN, OUT = SCSI_DIR_OUT };
 
 /*
- * Sorted by opcode, then service action. CDB layouts: SPC-4 6, SBC-3 5. The usage masks leave out
- * what is reserved, obsolete or not supported here: protection fields, ANCHOR, NACA.
+ * Sorted by opcode, then service action. CDB layouts: SPC-4 and SBC-3, clause "commands". The usage
+ * masks leave out what is reserved, obsolete or not supported here: protection fields, ANCHOR,
+ * NACA.
  */
 /* clang-format off */
 static const struct scsi_opcode table[] = {

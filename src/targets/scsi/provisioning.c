@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* UNMAP, WRITE SAME, GET LBA STATUS: SBC-3 5.30, 5.44, 5.6; provisioning in 4.7. */
+/* UNMAP, WRITE SAME, GET LBA STATUS: SBC-3, logical block provisioning. */
 #include <errno.h>
 
 #include "targets/scsi/scsi_private.h"
@@ -71,7 +71,7 @@ void scsi_run_unmap(struct scsi_cmd *cmd)
         scsi_fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return;
     }
-    if (length > cmd->length - UNMAP_HEADER) /* a cut list: what is whole counts (SBC-3 5.30.2) */
+    if (length > cmd->length - UNMAP_HEADER) /* a cut list: what is whole counts (SBC-3, UNMAP) */
         length = (unsigned)cmd->length - UNMAP_HEADER;
     cmd->blocks = length / UNMAP_DESCRIPTOR;
     if (cmd->blocks > SCSI_MAX_UNMAP_DESCRIPTORS)

@@ -22,7 +22,7 @@ void scsi_run_start_stop(struct scsi_cmd *cmd)
     scsi_submit(cmd, scsi_good);
 }
 
-/* ---- READ CAPACITY: SBC-3 5.12, 5.13 */
+/* ---- READ CAPACITY (SBC-3) */
 
 void scsi_run_read_capacity10(struct scsi_cmd *cmd)
 {
@@ -55,7 +55,7 @@ void scsi_run_read_capacity16(struct scsi_cmd *cmd)
     scsi_reply(cmd, w.pos);
 }
 
-/* ---- REPORT LUNS: SPC-4 6.33 */
+/* ---- REPORT LUNS (SPC-4) */
 
 enum { REPORT_LUNS_HEADER = 8, LUN_LEN = 8 };
 enum { SELECT_ADDRESSED = 0, SELECT_WELL_KNOWN = 1, SELECT_ALL = 2 };
@@ -92,7 +92,7 @@ void scsi_run_report_luns(struct scsi_cmd *cmd)
     scsi_reply(cmd, w.pos);
 }
 
-/* ---- REPORT SUPPORTED OPERATION CODES: SPC-4 6.35 */
+/* ---- REPORT SUPPORTED OPERATION CODES (SPC-4) */
 
 enum { OPCODES_ROOM = 4096, RCTD = 0x80 };
 
@@ -169,7 +169,7 @@ void scsi_run_report_opcodes(struct scsi_cmd *cmd)
     scsi_reply(cmd, w.pos);
 }
 
-/* SPC-4 6.36: abort task, abort task set, clear task set, LUN reset, target reset. REPD asks for
+/* Byte 0: abort task, abort task set, clear task set, LUN reset, target reset. REPD asks for
  * the long form, whose time-outs are not given (TMFTMOV 0). */
 void scsi_run_report_tmf(struct scsi_cmd *cmd)
 {

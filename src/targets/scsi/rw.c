@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* READ, WRITE, SYNCHRONIZE CACHE, PRE-FETCH: SBC-3 5. The hot path: no memory but the data's. */
+/* READ, WRITE, SYNCHRONIZE CACHE, PRE-FETCH (SBC-3). The hot path: no memory but the data's. */
 #include <assert.h>
 #include <errno.h>
 
 #include "targets/scsi/scsi_private.h"
 
-/* 21 bits of LBA share byte 1 with reserved bits; 0 blocks mean 256 (SBC-3 5.9). */
+/* 21 bits of LBA share byte 1 with reserved bits; 0 blocks mean 256 (SBC-3, READ (6)). */
 bool scsi_prepare_rw6(struct scsi_cmd *cmd)
 {
     cmd->lba &= 0x1fffff;
@@ -59,7 +59,7 @@ void scsi_run_read(struct scsi_cmd *cmd)
         return;
     }
     if (cmd->fua && cmd->view->now.write_cache) {
-        /* FUA on a read: what a volatile cache holds goes to the medium first (SBC-3 4.15). */
+        /* FUA on a read: what a volatile cache holds goes to the medium first (SBC-3, caches). */
         scsi_bio(cmd, BIO_FLUSH, 0, 0);
         scsi_submit(cmd, read_data);
         return;

@@ -149,7 +149,7 @@ uint8_t *scsi_cmd_buffer(struct scsi_cmd *cmd);
 void scsi_cmd_execute(struct scsi_cmd *cmd, uint64_t received);
 void scsi_cmd_end(struct scsi_cmd *cmd);
 
-/* Task management (SAM-5 7): `done` on this reactor when the function has taken effect, i.e. the
+/* Task management (SAM-5): `done` on this reactor when the function has taken effect, i.e. the
  * aborted commands' bios have drained; never from within scsi_tmf. Commands it aborts get `done`
  * with cmd->aborted set before: no response is sent for them, on whichever nexus (TAS is 0: other
  * nexuses learn it by a unit attention). The nexus stays until `done` has run. */

@@ -42,7 +42,7 @@ static void wait_running(void *arg)
 
 /* ---- identity */
 
-/* NAA 3h, locally assigned (SPC-4 7.8.6.6.4): 60 bits of the identity. The halves are folded
+/* NAA 3h, locally assigned (SPC-4, NAA designators): 60 bits of the identity. The halves are folded
  * together because a uuid has constant bits in each. */
 void scsi_lun_identify(struct scsi_lun *lun, const struct uuid *identity)
 {

@@ -20,7 +20,7 @@ enum {
     SCSI_MAX_UNMAP_BLOCKS = 1 << 20, /* logical blocks, over all descriptors of one UNMAP */
     SCSI_MAX_UNMAP_DESCRIPTORS = 256,
     SCSI_MAX_COMPARE_BLOCKS = 255, /* the field of COMPARE AND WRITE has 8 bits */
-    SCSI_LUN_MAX = 16383,          /* flat space addressing, SAM-5 4.7.3 */
+    SCSI_LUN_MAX = 16383,          /* flat space addressing, SAM-5 */
 };
 
 /*
@@ -104,7 +104,7 @@ struct scsi_target {
     unsigned refs;
 };
 
-/* Unit attention conditions (SAM-5 5.14), one bit each; the lowest bit is reported first. */
+/* Unit attention conditions (SAM-5), one bit each; the lowest bit is reported first. */
 enum scsi_ua {
     UA_POWER_ON = 1 << 0,
     UA_LUN_RESET = 1 << 1,

@@ -37,7 +37,7 @@ uint8_t sense_of_errno(int error, bool write, enum sense_code *code_r)
     return SCSI_CHECK_CONDITION;
 }
 
-/* SPC-4 4.5.2.4.2: SKSV, C/D, BPV and bit pointer, then the byte. */
+/* Field pointer: SKSV, C/D, BPV and bit pointer, then the byte. */
 static void put_field_pointer(struct wr *w, const struct sense *s)
 {
     unsigned flags = 0x80 | (s->field_in_cdb ? 0x40 : 0);
@@ -47,7 +47,7 @@ static void put_field_pointer(struct wr *w, const struct sense *s)
     wr_be16(w, s->field);
 }
 
-/* SPC-4 4.5.3. */
+/* Fixed format. */
 static void format_fixed(const struct sense *s, struct wr *w)
 {
     bool info = s->has_info && s->info <= UINT32_MAX;
@@ -65,7 +65,7 @@ static void format_fixed(const struct sense *s, struct wr *w)
         wr_zero(w, 3);
 }
 
-/* SPC-4 4.5.2: the header, then descriptor 00h (information) and 02h (sense key specific). */
+/* Descriptor format: the header, then descriptor 00h (information) and 02h (sense key specific). */
 static void format_descriptor(const struct sense *s, struct wr *w)
 {
     wr_u8(w, 0x72);

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /*
- * Sense data (SPC-4 4.5): what went wrong, as a sense key, additional sense code and qualifier, in
+ * Sense data (SPC-4): what went wrong, as a sense key, additional sense code and qualifier, in
  * fixed (70h) or descriptor (72h) format. Codes are kept as one number, 0xKKAAQQ.
  */
 enum sense_code {

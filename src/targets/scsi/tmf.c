@@ -4,7 +4,7 @@
 
 /*
  * Task management runs as a task on the nexus's reactor. With TST 001b every nexus has its own task
- * set, so CLEAR TASK SET is ABORT TASK SET (SAM-5 7.5). Resets reach the nexuses of all reactors.
+ * set, so CLEAR TASK SET is ABORT TASK SET (SAM-5). Resets reach the nexuses of all reactors.
  */
 struct tmf {
     struct scsi_nexus *nexus;

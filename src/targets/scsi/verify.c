@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* VERIFY, WRITE AND VERIFY: SBC-3 5.31, 5.42. The medium is read in steps and compared if asked. */
+/* VERIFY, WRITE AND VERIFY (SBC-3). The medium is read in steps and compared if asked. */
 #include <errno.h>
 
 #include "targets/scsi/scsi_private.h"
@@ -28,7 +28,7 @@ bool scsi_prepare_write_verify(struct scsi_cmd *cmd)
     return bytchk(cmd) <= 1 || scsi_refuse_field(cmd, 1, 2);
 }
 
-/* SBC-3 4.36: the sense data of a miscompare tells the block, and not more. */
+/* The sense data of a miscompare tells the block. */
 static void miscompare(struct scsi_cmd *cmd, uint64_t at)
 {
     struct sense s = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Vital product data: SPC-4 7.8, SBC-3 6.5. */
+/* Vital product data: SPC-4, SBC-3. */
 #include <stdio.h>
 
 #include "targets/scsi/scsi_private.h"
@@ -16,7 +16,7 @@ static void page_serial(const struct scsi_cmd *cmd, struct wr *w)
     wr_copy(w, cmd->unit->serial, strlen(cmd->unit->serial));
 }
 
-/* ---- 83h, device identification: SPC-4 7.8.6 */
+/* ---- 83h, device identification (SPC-4) */
 
 enum {
     CODE_BINARY = 1,
@@ -68,7 +68,7 @@ static void page_identification(const struct scsi_cmd *cmd, struct wr *w)
     name_string(w, OF_DEVICE, n->target->name);
 }
 
-/* ---- B0h, block limits: SBC-3 6.5.3 */
+/* ---- B0h, block limits (SBC-3) */
 
 static void page_limits(const struct scsi_cmd *cmd, struct wr *w)
 {
@@ -90,14 +90,14 @@ static void page_limits(const struct scsi_cmd *cmd, struct wr *w)
     wr_zero(w, 20); /* no atomic writes */
 }
 
-/* B1h, SBC-3 6.5.2: medium rotation rate 1 = does not rotate, 0 = not reported. */
+/* B1h: medium rotation rate 1 = does not rotate, 0 = not reported. */
 static void page_characteristics(const struct scsi_cmd *cmd, struct wr *w)
 {
     wr_be16(w, facts_of(cmd)->rotational ? 0 : 1);
     wr_zero(w, 58);
 }
 
-/* B2h, SBC-3 6.5.4: LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2 = thin. */
+/* B2h: LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2 = thin. */
 static void page_provisioning(const struct scsi_cmd *cmd, struct wr *w)
 {
     const struct scsi_facts *f = facts_of(cmd);
