@@ -207,7 +207,11 @@ def test_a_second_login_of_the_same_port_takes_over():
             raise AssertionError('a second connection was let in')
         except LoginError as e:
             assert e.status == 0x0206
-        b.logout()
+        e = Initiator(o.addr, IQN, login=False)
+        e.tsih = b.tsih  # the same connection again: the session goes on under its TSIH
+        e.login()
+        assert b.closed() and e.tsih == b.tsih
+        e.ready().logout()
         c.logout()
 
 

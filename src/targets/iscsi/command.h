@@ -52,8 +52,7 @@ struct command {
     struct iobuf *early;         /* stands in for the command's buffer until there is memory */
     uint32_t r2t_off;            /* bytes solicited, or sent without being asked */
     uint32_t r2t_next, r2t_head; /* R2TSN of the next one, of the oldest one outstanding */
-    uint32_t r2t_sent;
-    struct r2t r2t[R2T_MAX]; /* by R2TSN modulo R2T_MAX */
+    struct r2t r2t[R2T_MAX];     /* by R2TSN modulo R2T_MAX */
 
     /* reply */
     uint32_t statsn;
