@@ -211,6 +211,22 @@ def test_removal_under_load():
         o.ctl('device', 'remove', 'm0', json_out=False)
 
 
+def test_the_daemon_stops_with_sessions_open():
+    with start() as o:
+        idle, busy = Initiator(o.addr, IQN).ready(), Initiator(o.addr, IQN, name='iqn.2026-11.test:busy').ready()
+        discovery, halfway = Initiator(o.addr), dial(o)
+        busy.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(60):
+            busy.command(read10(0, 1024), read=524288)  # and never reads
+        o.marked = None
+        begin = time.monotonic()
+        o.stop(30)
+        assert time.monotonic() - begin < 15
+        assert idle.closed() and discovery.closed()
+        for s in (idle, busy, discovery, halfway):
+            s.close()
+
+
 def test_text_without_end():
     with start() as o:
         w = Witness(o)
@@ -227,4 +243,5 @@ def test_text_without_end():
 
 
 run(test_disconnects_in_mid_command, test_half_pdus, test_garbage, test_a_client_that_never_reads,
-    test_data_that_never_comes, test_logins_that_stay_away, test_removal_under_load, test_text_without_end)
+    test_data_that_never_comes, test_logins_that_stay_away, test_removal_under_load,
+    test_the_daemon_stops_with_sessions_open, test_text_without_end)
