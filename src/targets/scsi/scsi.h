@@ -84,20 +84,26 @@ enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
 /*
  * One command. The transport embeds it in its own task structure, zeroes it, fills the first group
  * and goes:
- *   1. scsi_cmd_begin(cmd): decodes the CDB. Afterwards dir and length say what the *command* wants
- * to move (which may differ from what the initiator expected: residuals are the transport's). If
- *      `finished` is set, status and sense stand already (bad LUN, bad CDB, unit attention,
- * conflict): the transport still swallows what data-out the initiator sends, then responds.
- *   2. For SCSI_DIR_OUT: the transport asks scsi_cmd_buffer for room and puts the first
- *      min(length, expected) bytes of data-out there.
- *   3. scsi_cmd_execute(cmd, received): runs it (received: bytes of data-out, 0 for other
- *      directions). Where fewer than `length` bytes came, a WRITE writes them if they are whole
- *      blocks; anything else ends in CHECK CONDITION and changes nothing; `length` stays as it was,
- * for the residual. `done` comes later on the same reactor, never from within execute. For
- * SCSI_DIR_IN with GOOD, data[0..datacnt) holds `length` bytes (length may have shrunk: INQUIRY and
- * friends move min(allocation length, available)). `done` with `aborted` set (task management): no
- * response goes out, whatever status says.
- *   4. scsi_cmd_end(cmd), after the response is out: gives data and references back.
+ *
+ * - scsi_cmd_begin(cmd) decodes the CDB. Afterwards dir and length say what the *command* wants to
+ *   move (which may differ from what the initiator expected: residuals are the transport's). If
+ *   `finished` is set, status and sense stand already (bad LUN, bad CDB, unit attention, conflict):
+ *   the transport still swallows what data-out the initiator sends, then responds.
+ *
+ * - For SCSI_DIR_OUT the transport asks scsi_cmd_buffer for room and puts the first
+ *   min(length, expected) bytes of data-out there.
+ *
+ * - scsi_cmd_execute(cmd, received) runs it (received: bytes of data-out, 0 for other directions).
+ *   Where fewer than `length` bytes came, a WRITE writes them if they are whole blocks; anything
+ *   else ends in CHECK CONDITION and changes nothing; `length` stays as it was, for the residual.
+ *
+ * - `done` comes later on the same reactor, never from within execute. For SCSI_DIR_IN with GOOD,
+ *   data[0..datacnt) holds `length` bytes (length may have shrunk: INQUIRY and friends move
+ *   min(allocation length, available)). With `aborted` set (task management) no response goes out,
+ *   whatever status says.
+ *
+ * - scsi_cmd_end(cmd), after the response is out, gives data and references back.
+ *
  * A command given up before execute goes straight to scsi_cmd_end. A command that task management
  * aborts between begin and execute gets `done` too: it must not be executed afterwards. Every
  * command that was begun is ended exactly once.
