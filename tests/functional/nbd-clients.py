@@ -60,7 +60,7 @@ def test_nbdinfo_tells_what_the_export_can():
         assert info['description'] == 'some words', info
         for able in ('flush', 'fua', 'multi_conn', 'trim', 'zero', 'fast_zero', 'cache'):
             assert info['can_' + able], able
-        assert not info['is_read_only'] and info['block_size_minimum'] == 512, info
+        assert not info['is_read_only'] and info['block_size_minimum'] == 1, info
         assert info['block_size_maximum'] == 32 * M, info
         names = [x['export-name'] for x in json.loads(sh('nbdinfo', '--json', '--list', uri))['exports']]
         assert names == ['vol', 'ro'], names
@@ -172,11 +172,11 @@ def test_every_mistake_gets_its_error_and_the_connection_goes_on():
         fails('ENOSPC', h.pwrite, bytes(4096), size - 2048)
         fails('ENOSPC', h.zero, 4096, size)
         fails('EINVAL', h.trim, 4096, size)
-        fails('EINVAL', h.pread, 512, 1)
-        fails('EINVAL', h.pwrite, bytes(100), 0)
         fails('EINVAL', h.pread, 512, 0, 1 << 9)
         fails('EINVAL', h.pwrite, bytes(512), 0, nbd.CMD_FLAG_FAST_ZERO)
         fails('EINVAL', h.pwrite, bytes(512), 0, nbd.CMD_FLAG_DF)
+        fails('EINVAL', h.pread, 512, 0, nbd.CMD_FLAG_REQ_ONE)
+        fails('EOVERFLOW', h.pread, 33 * M, 0)
         fails('EINVAL', h.trim, 512, 0, nbd.CMD_FLAG_NO_HOLE)
         fails('EINVAL', h.pwrite, bytes(33 * M), 0)
         h.pwrite(b'y' * 512, 0)

@@ -32,7 +32,7 @@ static enum nbd_verdict talk(const uint8_t *data, size_t size, size_t piece, str
 {
     static const struct nbd_handshake_ops ops = {.find = find, .list = list};
     struct nbd_handshake h;
-    nbd_handshake_begin(&h, &ops, NULL, out);
+    nbd_handshake_begin(&h, &ops, NULL, NBD_TLS_ALLOWED, out);
     enum nbd_verdict v = NBD_HANDSHAKE_NEED;
     size_t pos = 0;
     for (size_t have = 0; v == NBD_HANDSHAKE_NEED && have < size;) {

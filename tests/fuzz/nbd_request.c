@@ -11,19 +11,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rd r = rd_make(data, size);
     struct nbd_limits limits = {
         .size = rd_be32(&r) & ~4095u,
-        .block_size = 512u << (rd_u8(&r) & 3),
         .max_payload = 1u << 20,
         .flags = rd_be16(&r),
     };
+    uint8_t how = rd_u8(&r);
+    limits.mode = how % 3;
+    limits.allocation = how & 4;
     struct nbd_request q;
-    while (rd_left(&r) && nbd_parse_request(&r, &q)) {
+    while (rd_left(&r) && nbd_parse_request(&r, (enum nbd_mode)limits.mode, &q)) {
         enum nbd_error error = nbd_check_request(&limits, &q);
         assert(nbd_error_name(error)[0] != '?');
         if (error || q.type == NBD_CMD_DISC)
             continue;
+        if (q.type == NBD_CMD_BLOCK_STATUS && q.payload) {
+            struct rd payload = r;
+            if (nbd_parse_status_payload(&payload, &q) || nbd_check_range(&limits, &q))
+                continue;
+        }
         assert(q.type == NBD_CMD_FLUSH ? !q.length && !q.offset
                                        : q.length && q.offset + q.length <= limits.size);
-        assert(!(q.offset % limits.block_size) && !(q.length % limits.block_size));
         bool data_follows = q.type == NBD_CMD_READ || q.type == NBD_CMD_WRITE;
         assert(!data_follows || q.length <= limits.max_payload);
         bool changes =

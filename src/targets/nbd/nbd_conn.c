@@ -84,12 +84,72 @@ static void count_done(struct nbd_conn *c, const struct nbd_request *q)
     }
 }
 
+/* What a bio has ended for: false when nobody waits for it any more. */
+static bool bio_ended(struct nbd_req *req)
+{
+    struct nbd_conn *c = req->conn;
+    relaxed_inc(&c->inflight, -1u);
+    if (c->state != NBD_CONN_CLOSED)
+        return true;
+    nbd_req_free(req);
+    nbd_conn_settle(c);
+    return false;
+}
+
+static void on_map_done(struct bio *bio)
+{
+    struct nbd_req *req = bio->arg;
+    if (!bio_ended(req))
+        return;
+    if (!nbd_map_read(req, bio->error)) {
+        submit(req);
+        return;
+    }
+    nbd_req_unhold(req);
+    iobuf_put(&req->buf);
+    count_done(req->conn, &req->wire);
+    nbd_reply_queue(req, NBD_OK);
+}
+
+static void on_status_done(struct bio *bio)
+{
+    struct nbd_req *req = bio->arg;
+    enum nbd_error error = nbd_error_of(bio->error, &req->wire);
+    req->bad_offset = bio->bad_offset;
+    if (!bio_ended(req))
+        return;
+    if (!error)
+        nbd_map_status(req);
+    nbd_reply_queue(req, error);
+}
+
+/* A READ or BLOCK_STATUS that wants to know where holes are. */
+static void ask(struct nbd_req *req)
+{
+    if (!nbd_map_ask(req, req->wire.type == NBD_CMD_READ ? on_map_done : on_status_done))
+        return;
+    if (req->wire.type == NBD_CMD_READ)
+        submit(req);
+    else
+        nbd_reply_queue(req, NBD_ENOMEM);
+}
+
+static void start(struct nbd_req *req)
+{
+    if (req->wire.type == NBD_CMD_BLOCK_STATUS ||
+        (req->wire.type == NBD_CMD_READ && nbd_map_wanted(req)))
+        ask(req);
+    else
+        submit(req);
+}
+
 static void on_bio_done(struct bio *bio)
 {
     struct nbd_req *req = bio->arg;
     struct nbd_conn *c = req->conn;
     relaxed_inc(&c->inflight, -1u);
     enum nbd_error error = nbd_error_of(bio->error, &req->wire);
+    req->bad_offset = bio->bad_offset;
     if (bio->op == BIO_DISCARD && !error && req->wire.flags & NBD_CMD_FLAG_FUA) {
         /* A discard has no FUA of its own: a flush behind it makes it durable. */
         bio_init(bio, c->desc, BIO_FLUSH, 0, 0, on_bio_done, req);
@@ -112,39 +172,51 @@ static void on_bio_done(struct bio *bio)
 
 /* ---- bytes to requests */
 
+/* The payload of a BLOCK_STATUS is the range, and what is asked for. */
+static enum nbd_error take_status_payload(struct nbd_req *req)
+{
+    struct rd r = rd_make(req->buf->data, req->wire.payload);
+    enum nbd_error error = nbd_parse_status_payload(&r, &req->wire);
+    iobuf_put(&req->buf);
+    return error ? error : nbd_check_range(&req->conn->limits, &req->wire);
+}
+
 static void load_finished(struct nbd_conn *c)
 {
     struct nbd_req *req = c->load;
     c->load = NULL;
-    if (c->load_skip)
+    if (!c->load_skip && req->wire.type == NBD_CMD_BLOCK_STATUS)
+        req->error = take_status_payload(req);
+    if (req->error)
         nbd_reply_queue(req, (enum nbd_error)req->error);
     else
-        submit(req);
+        start(req);
 }
 
-/* The payload's first `n` bytes lie at p. Where no buffer can be had, it is skipped. */
-static void begin_write(struct nbd_conn *c, struct nbd_req *req)
+/* Waits for the payload. Where no buffer can be had, it is skipped. */
+static void begin_load(struct nbd_conn *c, struct nbd_req *req)
 {
     c->load = req;
-    c->load_left = req->wire.length;
+    c->load_left = req->wire.payload;
     c->load_skip = req->error != NBD_OK;
-    c->large = !c->load_skip && req->wire.length > NBD_SMALL;
+    c->large = !c->load_skip && req->wire.payload > NBD_SMALL;
     if (c->load_skip)
         return;
-    req->buf = iobuf_get(req->wire.length);
+    req->buf = iobuf_get(req->wire.payload);
     if (!req->buf) {
         req->error = NBD_ENOMEM;
         c->load_skip = true;
         return;
     }
-    req->iov = (struct iovec){req->buf->data, req->wire.length};
+    req->iov = (struct iovec){req->buf->data, req->wire.payload};
 }
 
 /* A WRITE whose payload is all there, in a batch buffer that may be lent. */
 static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size_t len,
                  struct iobuf *batch)
 {
-    if (!batch || !c->lend || req->error || len < req->wire.length)
+    if (!batch || !c->lend || req->error || len < req->wire.payload ||
+        req->wire.type != NBD_CMD_WRITE)
         return false;
     req->buf = iobuf_ref(batch);
     /* The bio only reads it; iovec has no const. */
@@ -157,10 +229,10 @@ static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size
 /* Takes from the `len` bytes at p what belongs to the payload under way. */
 static size_t take_payload(struct nbd_conn *c, const uint8_t *p, size_t len)
 {
-    size_t n = len < c->load_left ? len : c->load_left;
+    size_t n = len < c->load_left ? len : (size_t)c->load_left;
     if (!c->load_skip)
-        memcpy(c->load->buf->data + (c->load->wire.length - c->load_left), p, n);
-    c->load_left -= (uint32_t)n;
+        memcpy(c->load->buf->data + (c->load->wire.payload - c->load_left), p, n);
+    c->load_left -= n;
     if (!c->load_left)
         load_finished(c);
     return n;
@@ -176,6 +248,16 @@ static enum nbd_error check(struct nbd_conn *c, const struct nbd_request *q)
     return error;
 }
 
+/* Memory that a request takes while it is served. */
+static uint32_t data_held(const struct nbd_request *q, enum nbd_error error)
+{
+    if (error)
+        return 0;
+    if (q->type == NBD_CMD_READ || q->type == NBD_CMD_WRITE)
+        return (uint32_t)q->length;
+    return q->type == NBD_CMD_BLOCK_STATUS ? NBD_STATUS_EXTENTS * sizeof(struct extent) : 0;
+}
+
 /* Begins the request q, whose header was taken. `p` and `len`: what follows it. Returns how much of
  * that was taken. */
 static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error,
@@ -186,27 +268,26 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
         return 0;
     req->wire = *q;
     req->error = error;
-    if (q->type == NBD_CMD_WRITE && q->length) {
-        if (!error)
-            nbd_req_hold(req, q->length);
+    uint32_t data = data_held(q, error);
+    if (data)
+        nbd_req_hold(req, data);
+    if (q->payload) {
         if (lend(c, req, p, len, batch))
-            return q->length;
-        begin_write(c, req);
+            return (size_t)q->payload;
+        begin_load(c, req);
         return 0;
     }
     if (q->type == NBD_CMD_READ && !error) {
         req->buf = iobuf_get(q->length);
         error = req->buf ? NBD_OK : NBD_ENOMEM;
-        if (req->buf) {
-            nbd_req_hold(req, q->length);
+        if (req->buf)
             req->iov = (struct iovec){req->buf->data, q->length};
-        }
     }
     c->large = false;
     if (error)
         nbd_reply_queue(req, error);
     else
-        submit(req);
+        start(req);
     return 0;
 }
 
@@ -215,20 +296,21 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
  */
 static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, struct iobuf *batch)
 {
-    size_t used = NBD_REQUEST_SIZE;
+    const unsigned size = c->head_size;
+    size_t used = size;
     const uint8_t *head = p;
-    if (c->head_len || len < NBD_REQUEST_SIZE) {
-        used = NBD_REQUEST_SIZE - c->head_len;
+    if (c->head_len || len < size) {
+        used = size - c->head_len;
         used = len < used ? len : used;
         memcpy(c->head + c->head_len, p, used);
         c->head_len += (unsigned)used;
-        if (c->head_len < NBD_REQUEST_SIZE)
+        if (c->head_len < size)
             return used;
         head = c->head;
     }
     struct nbd_request q;
-    struct rd r = rd_make(head, NBD_REQUEST_SIZE);
-    if (!nbd_parse_request(&r, &q)) {
+    struct rd r = rd_make(head, size);
+    if (!nbd_parse_request(&r, (enum nbd_mode)c->limits.mode, &q)) {
         nbd_conn_close(c, "sent something that is not a request");
         return len;
     }
@@ -237,11 +319,10 @@ static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, str
         return len;
     }
     enum nbd_error error = check(c, &q);
-    bool data = !error && (q.type == NBD_CMD_READ || q.type == NBD_CMD_WRITE);
-    if (!admit(c, data ? q.length : 0)) {
+    if (!admit(c, data_held(&q, error))) {
         if (head == p)
-            memcpy(c->head, p, NBD_REQUEST_SIZE);
-        c->head_len = NBD_REQUEST_SIZE;
+            memcpy(c->head, p, size);
+        c->head_len = size;
         c->blocked = true;
         return used;
     }
@@ -254,7 +335,7 @@ static size_t consume(struct nbd_conn *c, const uint8_t *p, size_t len, struct i
 {
     size_t pos = 0;
     /* A header that waited in c->head is tried again even when no byte follows it. */
-    bool retry = c->head_len == NBD_REQUEST_SIZE;
+    bool retry = c->head_len == c->head_size;
     while ((pos < len || retry) && !c->blocked && c->state == NBD_CONN_OPEN) {
         if (c->load)
             pos += take_payload(c, p + pos, len - pos);
@@ -307,7 +388,7 @@ static ssize_t receive_into(struct nbd_conn *c, uint8_t *batch, size_t want)
     struct iovec iov[2];
     int n = 0;
     if (c->load && !c->load_skip)
-        iov[n++] = (struct iovec){c->load->buf->data + (c->load->wire.length - c->load_left),
+        iov[n++] = (struct iovec){c->load->buf->data + (c->load->wire.payload - c->load_left),
                                   c->load_left};
     iov[n++] = (struct iovec){batch, want};
     ssize_t got = readv(c->fd, iov, n);
@@ -343,8 +424,8 @@ static void receive(struct nbd_conn *c)
     c->progress_ns = reactor_now();
     size_t len = (size_t)got;
     if (c->load && !c->load_skip) {
-        size_t direct = len < c->load_left ? len : c->load_left;
-        c->load_left -= (uint32_t)direct;
+        size_t direct = len < c->load_left ? len : (size_t)c->load_left;
+        c->load_left -= direct;
         len -= direct;
         if (!c->load_left)
             load_finished(c);
@@ -420,6 +501,7 @@ void nbd_conn_start(void *conn)
     struct nbd_conn *c = conn;
     c->lane = nbd_lane_get(c->reactor);
     c->replies_end = &c->replies;
+    c->head_size = nbd_request_size((enum nbd_mode)c->limits.mode);
     c->want = NBD_RECV_MIN;
     c->progress_ns = reactor_now();
     list_init(&c->flush_link);

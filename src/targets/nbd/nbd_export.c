@@ -165,15 +165,22 @@ static void fill_view(struct nbd_export *x, struct nbd_view *view_r)
     bdev_get_info(x->desc, &info);
     x->size = info.size;
     uint32_t preferred = info.opt_io;
-    if (preferred < 4096 || preferred > NBD_MAX_PAYLOAD || preferred & (preferred - 1))
+    if (preferred > NBD_MAX_PAYLOAD || preferred & (preferred - 1))
+        preferred = 0;
+    if (preferred < info.phys_block)
+        preferred = info.phys_block;
+    if (preferred < 4096)
         preferred = 4096;
     *view_r = (struct nbd_view){
         .name = x->name,
         .description = x->description,
         .limits = {.size = info.size,
-                   .block_size = info.block_size,
                    .max_payload = NBD_MAX_PAYLOAD,
                    .flags = transmission_flags(x, &info)},
+        /* The block core reads, modifies and writes what is not whole blocks. "The minimum block
+         * size represents the smallest addressable length and alignment ..., although writing to an
+         * area that small may require the server to use a less-efficient read-modify-write". */
+        .min_block = 1,
         .preferred_block = preferred,
         .export = x,
     };

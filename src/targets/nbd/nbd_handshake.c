@@ -40,13 +40,38 @@ static void reply_text(struct nbd_out *out, uint32_t option, uint32_t type, cons
 }
 
 void nbd_handshake_begin(struct nbd_handshake *h, const struct nbd_handshake_ops *ops, void *arg,
-                         struct nbd_out *out)
+                         enum nbd_tls_mode tls_mode, struct nbd_out *out)
 {
-    *h = (struct nbd_handshake){.ops = ops, .arg = arg};
+    *h = (struct nbd_handshake){.ops = ops, .arg = arg, .tls_mode = tls_mode};
     struct wr w = out_room(out, NBD_HELLO_SIZE);
     wr_be64(&w, NBD_MAGIC);
     wr_be64(&w, NBD_OPTION_MAGIC);
     wr_be16(&w, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+}
+
+void nbd_handshake_encrypted(struct nbd_handshake *h)
+{
+    h->tls = true;
+    h->mode = NBD_MODE_SIMPLE;
+    h->meta_set = false;
+}
+
+/* Finds an export, and says of it what holds for this client. */
+static uint32_t find(struct nbd_handshake *h, const char *name, size_t len, char why[160])
+{
+    uint32_t error = h->ops->find(h->arg, name, len, &h->chosen, why);
+    if (error)
+        return error;
+    struct nbd_limits *l = &h->chosen.limits;
+    l->mode = (uint8_t)h->mode;
+    if (h->mode >= NBD_MODE_STRUCTURED)
+        l->flags |= NBD_FLAG_SEND_DF;
+    if (h->mode >= NBD_MODE_EXTENDED)
+        l->flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+    /* Contexts hold for the export they were set for, under the name it had there. */
+    l->allocation =
+        h->meta_set && h->meta_name_len == len && (!len || !memcmp(h->meta_name, name, len));
+    return 0;
 }
 
 /* EXPORT_NAME has no way to say no but to close. */
@@ -57,7 +82,7 @@ static enum nbd_verdict do_export_name(struct nbd_handshake *h, struct rd *data,
     char why[160];
     size_t len = rd_left(data);
     const char *name = (const char *)rd_bytes(data, len);
-    if (len > NBD_STRING_MAX || h->ops->find(h->arg, name, len, &h->chosen, why))
+    if (len > NBD_STRING_MAX || h->mode == NBD_MODE_EXTENDED || find(h, name, len, why))
         return NBD_HANDSHAKE_CLOSE;
     size_t zeroes = h->no_zeroes ? 0 : 124;
     struct wr w = out_room(out, 10 + zeroes);
@@ -119,7 +144,7 @@ static void info_items(struct nbd_out *out, uint32_t option, const struct nbd_vi
     if (wanted & 1u << NBD_INFO_BLOCK_SIZE) {
         w = reply(out, option, NBD_REP_INFO, 14);
         wr_be16(&w, NBD_INFO_BLOCK_SIZE);
-        wr_be32(&w, v->limits.block_size);
+        wr_be32(&w, v->min_block);
         wr_be32(&w, v->preferred_block);
         wr_be32(&w, v->limits.max_payload);
     }
@@ -135,7 +160,7 @@ static enum nbd_verdict do_info(struct nbd_handshake *h, struct rd *data, uint32
         return NBD_HANDSHAKE_TAKEN;
     }
     char why[160] = "";
-    uint32_t error = h->ops->find(h->arg, request.name, request.name_len, &h->chosen, why);
+    uint32_t error = find(h, request.name, request.name_len, why);
     if (error) {
         reply_text(out, option, error, why);
         return NBD_HANDSHAKE_TAKEN;
@@ -143,6 +168,113 @@ static enum nbd_verdict do_info(struct nbd_handshake *h, struct rd *data, uint32
     info_items(out, option, &h->chosen, request.wanted);
     reply(out, option, NBD_REP_ACK, 0);
     return option == NBD_OPT_GO ? NBD_HANDSHAKE_GO : NBD_HANDSHAKE_TAKEN;
+}
+
+/* Answers an option that takes no data but was sent some; false: there is none. */
+static bool refuse_data(struct rd *data, uint32_t option, struct nbd_out *out)
+{
+    if (!rd_left(data))
+        return false;
+    reply_text(out, option, NBD_REP_ERR_INVALID, "this option takes no data");
+    return true;
+}
+
+static enum nbd_verdict do_starttls(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                    struct nbd_out *out)
+{
+    if (refuse_data(data, option, out))
+        return NBD_HANDSHAKE_TAKEN;
+    if (h->tls || h->tls_mode == NBD_TLS_OFF) {
+        reply_text(out, option, h->tls ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY,
+                   h->tls ? "TLS is spoken already" : "TLS is off here");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    reply(out, option, NBD_REP_ACK, 0);
+    return NBD_HANDSHAKE_TLS;
+}
+
+/* A mode is entered once, and left no more but by STARTTLS. */
+static void enter(struct nbd_handshake *h, enum nbd_mode mode, uint32_t option, struct nbd_out *out)
+{
+    if (h->mode == NBD_MODE_EXTENDED && mode < h->mode) {
+        reply_text(out, option, NBD_REP_ERR_EXT_HEADER_REQD,
+                   "extended headers were negotiated already");
+        return;
+    }
+    if (h->mode == mode) {
+        reply_text(out, option, NBD_REP_ERR_INVALID, "this was negotiated already");
+        return;
+    }
+    h->mode = mode;
+    reply(out, option, NBD_REP_ACK, 0);
+}
+
+static enum nbd_verdict do_structured(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                      struct nbd_out *out)
+{
+    if (!refuse_data(data, option, out))
+        enter(h, NBD_MODE_STRUCTURED, option, out);
+    return NBD_HANDSHAKE_TAKEN;
+}
+
+static enum nbd_verdict do_extended(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                    struct nbd_out *out)
+{
+    if (!refuse_data(data, option, out))
+        enter(h, NBD_MODE_EXTENDED, option, out);
+    return NBD_HANDSHAKE_TAKEN;
+}
+
+static void reply_context(struct nbd_out *out, uint32_t option, uint32_t id)
+{
+    struct wr w = reply(out, option, NBD_REP_META_CONTEXT, 4 + strlen(NBD_CONTEXT_ALLOCATION));
+    wr_be32(&w, id);
+    wr_copy(&w, NBD_CONTEXT_ALLOCATION, strlen(NBD_CONTEXT_ALLOCATION));
+}
+
+static void set_context(struct nbd_handshake *h, const struct nbd_meta_request *q, uint32_t option,
+                        struct nbd_out *out)
+{
+    if (!q->allocation)
+        return;
+    /* A longer name than this no export has, so find() has refused it. */
+    h->meta_set = true;
+    h->meta_name_len = q->name_len;
+    memcpy(h->meta_name, q->name, q->name_len);
+    reply_context(out, option, NBD_CONTEXT_ALLOCATION_ID);
+}
+
+/* LIST_META_CONTEXT and SET_META_CONTEXT; the latter forgets what was set before, whatever comes.
+ */
+static enum nbd_verdict do_meta(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                struct nbd_out *out)
+{
+    struct nbd_meta_request q;
+    bool set = option == NBD_OPT_SET_META_CONTEXT;
+    if (set)
+        h->meta_set = false;
+    if (h->mode < NBD_MODE_STRUCTURED) {
+        reply_text(out, option, NBD_REP_ERR_INVALID, "negotiate structured replies first");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    if (!nbd_parse_meta_request(data, &q)) {
+        reply_text(out, option, NBD_REP_ERR_INVALID,
+                   "expected the length of the name, the name, a count and that many queries, "
+                   "each a length and NAMESPACE:LEAF");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    char why[160] = "";
+    uint32_t error = find(h, q.name, q.name_len, why);
+    if (error || q.name_len > sizeof h->meta_name) {
+        reply_text(out, option, error ? error : NBD_REP_ERR_UNKNOWN, why);
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    if (set)
+        set_context(h, &q, option, out);
+    else if (!q.count || q.all || q.allocation)
+        reply_context(out, option, 0);
+    reply(out, option, NBD_REP_ACK, 0);
+    return NBD_HANDSHAKE_TAKEN;
 }
 
 static const struct {
@@ -153,9 +285,38 @@ static const struct {
     {NBD_OPT_EXPORT_NAME, do_export_name},
     {NBD_OPT_ABORT, do_abort},
     {NBD_OPT_LIST, do_list},
+    {NBD_OPT_STARTTLS, do_starttls},
     {NBD_OPT_INFO, do_info},
     {NBD_OPT_GO, do_info},
+    {NBD_OPT_STRUCTURED_REPLY, do_structured},
+    {NBD_OPT_LIST_META_CONTEXT, do_meta},
+    {NBD_OPT_SET_META_CONTEXT, do_meta},
+    {NBD_OPT_EXTENDED_HEADERS, do_extended},
 };
+
+/* "FORCEDTLS mode": nothing but STARTTLS and ABORT before TLS, unknown options included. */
+static bool needs_tls(const struct nbd_handshake *h, uint32_t option)
+{
+    return h->tls_mode == NBD_TLS_REQUIRED && !h->tls && option != NBD_OPT_STARTTLS &&
+           option != NBD_OPT_ABORT;
+}
+
+static enum nbd_verdict run_option(struct nbd_handshake *h, struct rd *data, uint32_t option,
+                                   struct nbd_out *out)
+{
+    if (needs_tls(h, option)) {
+        if (option == NBD_OPT_EXPORT_NAME)
+            return NBD_HANDSHAKE_CLOSE;
+        reply_text(out, option, NBD_REP_ERR_TLS_REQD, "TLS is required here");
+        return NBD_HANDSHAKE_TAKEN;
+    }
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].option == option)
+            return options[i].run(h, data, option, out);
+    }
+    reply(out, option, NBD_REP_ERR_UNSUP, 0);
+    return NBD_HANDSHAKE_TAKEN;
+}
 
 static enum nbd_verdict take_flags(struct nbd_handshake *h, struct rd *in)
 {
@@ -203,10 +364,5 @@ enum nbd_verdict nbd_handshake_step(struct nbd_handshake *h, struct rd *in, stru
         return NBD_HANDSHAKE_NEED;
     struct rd data = rd_make(rd_bytes(&r, header.length), header.length);
     *in = r;
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        if (options[i].option == header.option)
-            return options[i].run(h, &data, header.option, out);
-    }
-    reply(out, header.option, NBD_REP_ERR_UNSUP, 0);
-    return NBD_HANDSHAKE_TAKEN;
+    return run_option(h, &data, header.option, out);
 }

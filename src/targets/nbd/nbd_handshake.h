@@ -21,8 +21,8 @@ struct nbd_view {
     const char *name;
     const char *description; /* "" for none */
     struct nbd_limits limits;
-    uint32_t preferred_block; /* power of two */
-    void *export;             /* the finder's, for nbd_handshake.chosen */
+    uint32_t min_block, preferred_block; /* powers of two */
+    void *export;                        /* the finder's, for nbd_handshake.chosen */
 };
 
 struct nbd_handshake_ops {
@@ -41,10 +41,19 @@ enum {
     NBD_HANDSHAKE_INPUT = NBD_OPTION_HEADER_SIZE + NBD_OPTION_DATA_MAX /* room that input needs */
 };
 
+/* "TLS support": NOTLS, SELECTIVETLS (no export demands it), FORCEDTLS */
+enum nbd_tls_mode { NBD_TLS_OFF, NBD_TLS_ALLOWED, NBD_TLS_REQUIRED };
+
 struct nbd_handshake {
     const struct nbd_handshake_ops *ops;
     void *arg;
+    enum nbd_tls_mode tls_mode;
+    bool tls; /* it speaks TLS already */
     bool flags_seen, no_zeroes;
+    enum nbd_mode mode;
+    bool meta_set; /* base:allocation is set for the export named: */
+    uint32_t meta_name_len;
+    char meta_name[256];
     uint32_t skip;          /* bytes of too long data still to come */
     uint32_t option;        /* whose data that is */
     struct nbd_view chosen; /* after NBD_HANDSHAKE_GO */
@@ -53,13 +62,17 @@ struct nbd_handshake {
 enum nbd_verdict {
     NBD_HANDSHAKE_NEED,  /* nothing taken: more bytes are needed */
     NBD_HANDSHAKE_TAKEN, /* one message was taken and answered: step again */
+    NBD_HANDSHAKE_TLS,   /* TLS begins after the output is sent; bytes left over were not encrypted
+                            and must not be believed. Then nbd_handshake_encrypted(). */
     NBD_HANDSHAKE_GO,    /* transmission begins after the output is sent; the rest is requests */
     NBD_HANDSHAKE_CLOSE, /* send the output, then close */
 };
 
 /* Writes the server's greeting. */
 void nbd_handshake_begin(struct nbd_handshake *h, const struct nbd_handshake_ops *ops, void *arg,
-                         struct nbd_out *out);
+                         enum nbd_tls_mode tls_mode, struct nbd_out *out);
+/* From here on all goes through TLS; what was negotiated before is forgotten. */
+void nbd_handshake_encrypted(struct nbd_handshake *h);
 /* Takes at most one message from `in` (its position moves past what was taken). */
 enum nbd_verdict nbd_handshake_step(struct nbd_handshake *h, struct rd *in, struct nbd_out *out);
 

@@ -174,7 +174,7 @@ void nbd_hello_accept(int fd, const struct net_addr *peer, struct net_listener *
     hello_count++;
     h->watch = fdwatch_new(fd, FD_READ, on_socket, h);
     rtimer_arm(&h->deadline, NBD_HELLO_DEADLINE_S * 1000000ull, on_deadline, h);
-    nbd_handshake_begin(&h->hs, &ops, h, &h->out);
+    nbd_handshake_begin(&h->hs, &ops, h, NBD_TLS_OFF, &h->out);
     h->verdict = NBD_HANDSHAKE_NEED;
     advance(h);
 }

@@ -23,7 +23,7 @@ void nbd_lane_init(unsigned reactor, uint64_t mem_max)
     *lane = (struct nbd_lane){
         .index = reactor, .mem_max = mem_max, .stall_ns = NBD_STALL_S * 1000000000ull};
     lane->iov = xcalloc(NBD_SEND_IOV, sizeof *lane->iov);
-    lane->heads = xcalloc(NBD_SEND_REPLIES, sizeof *lane->heads);
+    lane->heads = xcalloc(1, NBD_SEND_HEADS);
     list_init(&lane->conns);
     list_init(&lane->flush);
     list_init(&lane->waiters);
@@ -66,6 +66,8 @@ struct nbd_req *nbd_req_new(struct nbd_conn *c)
     }
     req->conn = c;
     req->buf = NULL;
+    req->map = NULL;
+    req->bad_offset = BIO_NO_OFFSET;
     req->next = NULL;
     req->held = 0;
     req->error = NBD_OK;
@@ -78,6 +80,8 @@ void nbd_req_free(struct nbd_req *req)
     struct nbd_lane *lane = req->conn->lane;
     nbd_req_unhold(req);
     iobuf_put(&req->buf);
+    free(req->map);
+    req->map = NULL;
     req->conn->depth--;
     if (lane->free_count >= POOL_MAX) {
         free(req);

@@ -33,7 +33,14 @@ enum {
     NBD_SMALL = 16 << 10,       /* a WRITE up to here is received with its neighbours */
     NBD_RECV_MIN = 4 << 10,     /* least and first length of a receive */
     NBD_SEND_REPLIES = 256,     /* at most so many in one sendmsg ... */
-    NBD_SEND_IOV = 512,         /* ... which has so many pieces */
+    NBD_SEND_IOV = 512,         /* ... which has so many pieces ... */
+    NBD_SEND_HEADS = 16 << 10,  /* ... and so many bytes of headers, one at most: */
+    NBD_HEAD_MAX = 128,
+    NBD_HOLE_MIN = 32 << 10,    /* of a READ this long it is asked where holes are */
+    NBD_HOLE_AHEAD = 256 << 20, /* ... and how far from there the data goes on */
+    NBD_HOLE_PAUSE = 32,        /* READs of data at most, before it is asked again */
+    NBD_READ_EXTENTS = 16,      /* pieces of a READ's reply */
+    NBD_STATUS_EXTENTS = 512,   /* pieces of a BLOCK_STATUS's reply */
     NBD_MEM_CONN = 16 << 20,    /* data held for one connection, unless one request is longer */
     NBD_MEM_SHARE = 256 << 10,  /* so much a connection may always hold */
 };
@@ -51,15 +58,23 @@ struct nbd_export { /* main's, but for `desc`, which is constant while a connect
     unsigned connections;
 };
 
+struct nbd_map { /* what is known of a range: from its beginning on, without gaps */
+    struct bio_extents x;
+    struct extent list[];
+};
+
 struct nbd_req { /* of the lane's pool; bio first touched by the core */
     struct bio bio;
     struct iovec iov;
     struct nbd_request wire;
     struct nbd_conn *conn;
-    struct iobuf *buf; /* READ: data until the reply is sent; WRITE: until the bio owns it */
+    struct iobuf *buf;   /* READ: data until the reply is sent; WRITE: until the bio owns it */
+    struct nbd_map *map; /* READ: its chunks, NULL for one of data; BLOCK_STATUS: the answer */
     struct nbd_req *next;
-    uint32_t held;  /* bytes counted in conn->mem and lane->mem */
-    uint32_t error; /* enum nbd_error */
+    uint64_t bad_offset; /* of an error, or BIO_NO_OFFSET */
+    uint32_t held;       /* bytes counted in conn->mem and lane->mem */
+    uint32_t error;      /* enum nbd_error */
+    uint32_t reply_len;  /* all bytes of its reply, once it is queued */
 };
 
 enum nbd_conn_state {
@@ -95,10 +110,11 @@ struct nbd_conn {
     struct nbd_limits limits;
     struct fdwatch *watch;
     unsigned watching;
-    uint8_t head[NBD_REQUEST_SIZE]; /* of a request that is not whole or not admitted yet */
-    unsigned head_len;
-    struct nbd_req *load; /* WRITE whose payload is on its way */
-    uint32_t load_left;
+    uint8_t
+        head[NBD_EXTENDED_REQUEST_SIZE]; /* of a request that is not whole or not admitted yet */
+    unsigned head_len, head_size;
+    struct nbd_req *load; /* request whose payload is on its way */
+    uint64_t load_left;
     bool load_skip; /* it will be answered by an error: its payload goes nowhere */
     bool large;     /* the last request was a long WRITE: receive short, then direct */
     bool blocked;   /* head holds a request that waits for depth, memory or its turn */
@@ -110,7 +126,9 @@ struct nbd_conn {
     size_t want; /* length of the next receive */
     unsigned depth, turn_requests;
     uint64_t mem, turn_bytes, turn_stamp;
-    uint64_t progress_ns; /* last byte moved */
+    uint64_t progress_ns;         /* last byte moved */
+    uint64_t data_from, data_to;  /* a range that has had no hole (it may have one now) */
+    unsigned map_pause, map_wait; /* reads to go by before one is looked up again */
     struct nbd_req *replies, **replies_end;
     size_t sent; /* bytes of the first reply that are out */
     struct list flush_link, wait_link;
@@ -132,7 +150,7 @@ struct nbd_lane {
     uint64_t mem,
         mem_max; /* bytes held; at most so many (>= NBD_MAX_PAYLOAD, or it may never fit) */
     uint64_t stall_ns;
-    uint8_t (*heads)[NBD_SIMPLE_REPLY_SIZE]; /* reply headers of one sendmsg */
+    uint8_t *heads; /* reply headers of one sendmsg */
     struct iovec *iov;
 } __attribute__((aligned(64)));
 
@@ -192,6 +210,16 @@ void nbd_conn_resume(struct nbd_conn *c);
 /* Closes a leaving connection that has nothing more to do, and reports a closed one gone. Last use
  * of c by the caller. */
 void nbd_conn_settle(struct nbd_conn *c);
+
+/* ---- nbd_map.c, the connection's reactor: where holes are */
+bool nbd_map_wanted(const struct nbd_req *req); /* for a READ: is it worth to ask? */
+/* Asks the device. -ENOMEM, or 0: then `done` runs with the bio. */
+int nbd_map_ask(struct nbd_req *req, bio_done_fn done);
+/* For a READ, after the answer (error: 0 or -errno). Leaves req->map only when its reply has
+ * several chunks or is a hole. True: there is nothing to read. */
+bool nbd_map_read(struct nbd_req *req, int error);
+/* For a BLOCK_STATUS: makes the list that of the reply, in the bytes of the wire. */
+void nbd_map_status(struct nbd_req *req);
 
 /* ---- nbd_reply.c, the connection's reactor */
 void nbd_reply_queue(struct nbd_req *req, enum nbd_error error);

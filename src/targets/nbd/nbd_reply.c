@@ -4,6 +4,7 @@
  * header is made when it is sent; after a short send it is made again from the request, so nothing
  * of it is kept.
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,6 +22,128 @@ static void send_all(void *arg)
     }
 }
 
+/* ---- what a reply consists of */
+
+static bool is_simple(const struct nbd_req *req)
+{
+    if (req->conn->limits.mode != NBD_MODE_STRUCTURED)
+        return req->conn->limits.mode == NBD_MODE_SIMPLE;
+    /* "MAY use either a simple reply or a structured reply to all other requests"; "SHOULD prefer
+     * sending errors via a structured reply" */
+    return !req->error && req->wire.type != NBD_CMD_READ && req->wire.type != NBD_CMD_BLOCK_STATUS;
+}
+
+static unsigned chunk_count(const struct nbd_req *req)
+{
+    return req->map && req->wire.type == NBD_CMD_READ && !req->error ? req->map->x.count : 1;
+}
+
+/* "Structured reply chunk message", or its extended form; `len` bytes of payload follow. */
+static void put_chunk(struct wr *w, const struct nbd_req *req, enum nbd_reply_type type, bool last,
+                      uint64_t len)
+{
+    bool extended = req->conn->limits.mode == NBD_MODE_EXTENDED;
+    wr_be32(w, extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
+    wr_be16(w, last ? NBD_REPLY_FLAG_DONE : 0);
+    wr_be16(w, type);
+    wr_be64(w, req->wire.cookie);
+    if (extended)
+        wr_be64(w, req->wire.offset);
+    wr_be(w, len, extended ? 8 : 4);
+}
+
+static void put_error(struct wr *w, const struct nbd_req *req)
+{
+    const char *text = nbd_error_text((enum nbd_error)req->error);
+    size_t len = strlen(text);
+    const struct nbd_request *q = &req->wire;
+    bool at = q->type != NBD_CMD_FLUSH && req->bad_offset >= q->offset &&
+              req->bad_offset < q->offset + q->length; /* also false for BIO_NO_OFFSET */
+    put_chunk(w, req, at ? NBD_REPLY_TYPE_ERROR_OFFSET : NBD_REPLY_TYPE_ERROR, true,
+              6 + len + (at ? 8 : 0));
+    wr_be32(w, req->error);
+    wr_be16(w, len);
+    wr_copy(w, text, len);
+    if (at)
+        wr_be64(w, req->bad_offset);
+}
+
+static struct iovec put_status(struct wr *w, const struct nbd_req *req)
+{
+    bool wide = req->conn->limits.mode == NBD_MODE_EXTENDED;
+    unsigned count = req->map->x.count;
+    size_t len = count * (wide ? 16u : 8u);
+    put_chunk(w, req, wide ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS, true,
+              len + (wide ? 8 : 4));
+    wr_be32(w, NBD_CONTEXT_ALLOCATION_ID);
+    if (wide)
+        wr_be32(w, count);
+    return (struct iovec){req->map->list, len};
+}
+
+/* A piece of a READ; without a map it is all data. */
+static struct iovec put_read(struct wr *w, const struct nbd_req *req, unsigned i)
+{
+    struct extent piece = {.length = req->wire.length};
+    uint64_t at = 0;
+    for (unsigned j = 0; req->map && j <= i; j++) {
+        at += j ? piece.length : 0;
+        piece = req->map->list[j];
+    }
+    bool last = i + 1 == chunk_count(req);
+    if (piece.flags) {
+        put_chunk(w, req, NBD_REPLY_TYPE_OFFSET_HOLE, last, 12);
+        wr_be64(w, req->wire.offset + at);
+        wr_be32(w, piece.length);
+        return (struct iovec){NULL, 0};
+    }
+    put_chunk(w, req, NBD_REPLY_TYPE_OFFSET_DATA, last, piece.length + 8);
+    wr_be64(w, req->wire.offset + at);
+    return (struct iovec){req->buf->data + at, piece.length};
+}
+
+/* Writes the header of piece i of a reply, at most NBD_HEAD_MAX bytes; returns its data. */
+static struct iovec put_piece(const struct nbd_req *req, unsigned i, uint8_t *head,
+                              size_t *head_len_r)
+{
+    struct iovec data = {NULL, 0};
+    struct wr w = wr_make(head, NBD_HEAD_MAX);
+    if (is_simple(req)) { /* "Simple reply message" */
+        wr_be32(&w, NBD_SIMPLE_REPLY_MAGIC);
+        wr_be32(&w, req->error);
+        wr_be64(&w, req->wire.cookie);
+        if (req->wire.type == NBD_CMD_READ && !req->error)
+            data = (struct iovec){req->buf->data, req->wire.length};
+    } else if (req->error) {
+        put_error(&w, req);
+    } else if (req->wire.type == NBD_CMD_READ) {
+        data = put_read(&w, req, i);
+    } else if (req->wire.type == NBD_CMD_BLOCK_STATUS) {
+        data = put_status(&w, req);
+    } else {
+        put_chunk(&w, req, NBD_REPLY_TYPE_NONE, true, 0);
+    }
+    assert(wr_ok(&w));
+    *head_len_r = w.pos;
+    return data;
+}
+
+static uint32_t reply_len(const struct nbd_req *req)
+{
+    uint8_t head[NBD_HEAD_MAX];
+    size_t head_len, sum = 0;
+    if (is_simple(req))
+        return NBD_SIMPLE_REPLY_SIZE +
+               (req->wire.type == NBD_CMD_READ && !req->error ? (uint32_t)req->wire.length : 0);
+    for (unsigned i = 0; i < chunk_count(req); i++) {
+        sum += put_piece(req, i, head, &head_len).iov_len;
+        sum += head_len;
+    }
+    return (uint32_t)sum;
+}
+
+/* ---- the queue */
+
 void nbd_reply_queue(struct nbd_req *req, enum nbd_error error)
 {
     struct nbd_conn *c = req->conn;
@@ -30,6 +153,7 @@ void nbd_reply_queue(struct nbd_req *req, enum nbd_error error)
         nbd_req_unhold(req);
         iobuf_put(&req->buf);
     }
+    req->reply_len = reply_len(req);
     req->next = NULL;
     *c->replies_end = req;
     c->replies_end = &req->next;
@@ -40,34 +164,15 @@ void nbd_reply_queue(struct nbd_req *req, enum nbd_error error)
         reactor_at_turn_end(&lane->hook, send_all, lane);
 }
 
-static size_t data_size(const struct nbd_req *req)
-{
-    return req->wire.type == NBD_CMD_READ && !req->error ? req->wire.length : 0;
-}
-
-static size_t reply_size(const struct nbd_req *req)
-{
-    return NBD_SIMPLE_REPLY_SIZE + data_size(req);
-}
-
-/* "Simple reply message" */
-static void write_header(const struct nbd_req *req, uint8_t *head)
-{
-    struct wr w = wr_make(head, NBD_SIMPLE_REPLY_SIZE);
-    wr_be32(&w, NBD_SIMPLE_REPLY_MAGIC);
-    wr_be32(&w, req->error);
-    wr_be64(&w, req->wire.cookie);
-}
-
 /* Adds `len` bytes at p, less the first *skip; neighbours in memory become one entry. */
 static unsigned add_iov(struct iovec *iov, unsigned n, uint8_t *p, size_t len, size_t *skip)
 {
     size_t cut = *skip < len ? *skip : len;
     *skip -= cut;
-    p += cut;
     len -= cut;
     if (!len)
         return n;
+    p += cut;
     if (n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == p) {
         iov[n - 1].iov_len += len;
         return n;
@@ -76,22 +181,41 @@ static unsigned add_iov(struct iovec *iov, unsigned n, uint8_t *p, size_t len, s
     return n + 1;
 }
 
+/* What goes out by one call. */
+struct gathering {
+    struct nbd_lane *lane;
+    unsigned iovs;
+    size_t heads; /* bytes */
+    size_t skip;  /* bytes of the first reply that are out already */
+    size_t total;
+};
+
+/* Adds a reply, as much of it as there is room for; false: there was not enough. */
+static bool add_reply(struct gathering *g, const struct nbd_req *req)
+{
+    size_t head_len;
+    for (unsigned i = 0, n = chunk_count(req); i < n; i++) {
+        if (g->heads + NBD_HEAD_MAX > NBD_SEND_HEADS || g->iovs + 2 > NBD_SEND_IOV)
+            return false;
+        uint8_t *head = g->lane->heads + g->heads;
+        struct iovec data = put_piece(req, i, head, &head_len);
+        g->heads += head_len;
+        g->iovs = add_iov(g->lane->iov, g->iovs, head, head_len, &g->skip);
+        g->iovs = add_iov(g->lane->iov, g->iovs, data.iov_base, data.iov_len, &g->skip);
+        g->total += head_len + data.iov_len;
+    }
+    return true;
+}
+
 static unsigned gather(struct nbd_conn *c, size_t *total_r)
 {
-    struct nbd_lane *lane = c->lane;
-    unsigned n = 0, replies = 0;
-    size_t skip = c->sent;
-    *total_r = 0;
-    for (struct nbd_req *req = c->replies; req && replies < NBD_SEND_REPLIES; req = req->next) {
-        uint8_t *head = lane->heads[replies++];
-        write_header(req, head);
-        n = add_iov(lane->iov, n, head, NBD_SIMPLE_REPLY_SIZE, &skip);
-        if (data_size(req))
-            n = add_iov(lane->iov, n, req->buf->data, data_size(req), &skip);
-        *total_r += reply_size(req);
-    }
-    *total_r -= c->sent;
-    return n;
+    struct gathering g = {.lane = c->lane, .skip = c->sent};
+    unsigned replies = 0;
+    struct nbd_req *req = c->replies;
+    while (req && replies++ < NBD_SEND_REPLIES && add_reply(&g, req))
+        req = req->next;
+    *total_r = g.total - c->sent;
+    return g.iovs;
 }
 
 static void drop_first(struct nbd_conn *c)
@@ -107,8 +231,8 @@ static void sent_bytes(struct nbd_conn *c, size_t n)
 {
     c->sent += n;
     c->progress_ns = reactor_now();
-    while (c->replies && c->sent >= reply_size(c->replies)) {
-        c->sent -= reply_size(c->replies);
+    while (c->replies && c->sent >= c->replies->reply_len) {
+        c->sent -= c->replies->reply_len;
         drop_first(c);
     }
 }

@@ -16,7 +16,8 @@ static uint32_t find(void *arg, const char *name, size_t len, struct nbd_view *v
     *view_r = (struct nbd_view){
         .name = "disk",
         .description = "words",
-        .limits = {.size = 1 << 30, .block_size = 512, .max_payload = 1 << 25, .flags = 0x10d},
+        .limits = {.size = 1 << 30, .max_payload = 1 << 25, .flags = 0x10d},
+        .min_block = 1,
         .preferred_block = 4096,
     };
     return 0;
@@ -58,16 +59,21 @@ static void say(struct talk *t, const void *p, size_t len)
     t->replies.pos = pos;
 }
 
-static void begin(struct talk *t, uint32_t flags)
+static void begin_tls(struct talk *t, uint32_t flags, enum nbd_tls_mode tls)
 {
     memset(t, 0, sizeof *t);
-    nbd_handshake_begin(&t->h, &ops, NULL, &t->out);
+    nbd_handshake_begin(&t->h, &ops, NULL, tls, &t->out);
     assert_int_equal(t->out.len, NBD_HELLO_SIZE);
     uint8_t b[4];
     struct wr w = wr_make(b, 4);
     wr_be32(&w, flags);
     t->replies.pos = NBD_HELLO_SIZE;
     say(t, b, 4);
+}
+
+static void begin(struct talk *t, uint32_t flags)
+{
+    begin_tls(t, flags, NBD_TLS_OFF);
 }
 
 static void say_option(struct talk *t, uint32_t option, const void *data, uint32_t len)
@@ -117,7 +123,7 @@ static void the_greeting_is_fixed_newstyle(void **state)
     (void)state;
     struct nbd_handshake h;
     struct nbd_out out = {0};
-    nbd_handshake_begin(&h, &ops, NULL, &out);
+    nbd_handshake_begin(&h, &ops, NULL, NBD_TLS_OFF, &out);
     assert_int_equal(out.len, 18);
     assert_memory_equal(out.p, "NBDMAGICIHAVEOPT\0\3", 18);
     nbd_out_free(&out);
@@ -137,8 +143,8 @@ static void an_unknown_option_is_unsupported_and_the_next_one_works(void **state
     (void)state;
     struct talk t;
     begin(&t, 3);
-    say_option(&t, 8, NULL, 0);
-    hear(&t, 8, NBD_REP_ERR_UNSUP);
+    say_option(&t, 12, NULL, 0);
+    hear(&t, 12, NBD_REP_ERR_UNSUP);
     say_option(&t, 77, "abc", 3);
     hear(&t, 77, NBD_REP_ERR_UNSUP);
     say_option(&t, NBD_OPT_LIST, NULL, 0);
@@ -196,7 +202,7 @@ static void info_gives_what_was_asked_and_stays_in_the_handshake(void **state)
     assert_memory_equal(rd_bytes(&r, 5), "words", 5);
     r = hear(&t, NBD_OPT_INFO, NBD_REP_INFO);
     assert_int_equal(rd_be16(&r), NBD_INFO_BLOCK_SIZE);
-    assert_int_equal(rd_be32(&r), 512);
+    assert_int_equal(rd_be32(&r), 1);
     assert_int_equal(rd_be32(&r), 4096);
     assert_int_equal(rd_be32(&r), 1 << 25);
     hear(&t, NBD_OPT_INFO, NBD_REP_ACK);
@@ -337,6 +343,165 @@ static void bytes_may_come_one_at_a_time(void **state)
     nbd_out_free(&t.out);
 }
 
+static void structured_replies_and_extended_headers_are_entered_once(void **state)
+{
+    (void)state;
+    struct talk t;
+    enum { STRUCTURED = NBD_OPT_STRUCTURED_REPLY, EXTENDED = NBD_OPT_EXTENDED_HEADERS };
+    begin(&t, 3);
+    say_option(&t, STRUCTURED, "x", 1);
+    hear(&t, STRUCTURED, NBD_REP_ERR_INVALID);
+    say_option(&t, STRUCTURED, NULL, 0);
+    hear(&t, STRUCTURED, NBD_REP_ACK);
+    say_option(&t, STRUCTURED, NULL, 0);
+    hear(&t, STRUCTURED, NBD_REP_ERR_INVALID);
+    say_option(&t, EXTENDED, NULL, 0);
+    hear(&t, EXTENDED, NBD_REP_ACK);
+    say_option(&t, EXTENDED, NULL, 0);
+    hear(&t, EXTENDED, NBD_REP_ERR_INVALID);
+    say_option(&t, STRUCTURED, NULL, 0);
+    hear(&t, STRUCTURED, NBD_REP_ERR_EXT_HEADER_REQD);
+    say_info(&t, NBD_OPT_GO, "disk", NULL, 0);
+    struct rd r = hear(&t, NBD_OPT_GO, NBD_REP_INFO);
+    rd_skip(&r, 10);
+    assert_int_equal(rd_be16(&r), 0x10d | NBD_FLAG_SEND_DF | NBD_FLAG_BLOCK_STATUS_PAYLOAD);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_GO);
+    assert_int_equal(t.h.chosen.limits.mode, NBD_MODE_EXTENDED);
+    assert_false(t.h.chosen.limits.allocation);
+    nbd_out_free(&t.out);
+}
+
+static void say_meta(struct talk *t, uint32_t option, const char *name, const char *query)
+{
+    uint8_t data[300];
+    struct wr w = wr_make(data, sizeof data);
+    wr_be32(&w, strlen(name));
+    wr_copy(&w, name, strlen(name));
+    wr_be32(&w, query ? 2 : 0);
+    if (query) {
+        wr_be32(&w, 7);
+        wr_copy(&w, "x-a:b:c", 7); /* of a namespace that we do not know: ignored */
+        wr_be32(&w, strlen(query));
+        wr_copy(&w, query, strlen(query));
+    }
+    say_option(t, option, data, (uint32_t)w.pos);
+}
+
+static void hear_context(struct talk *t, uint32_t option, uint32_t id)
+{
+    struct rd r = hear(t, option, NBD_REP_META_CONTEXT);
+    assert_int_equal(rd_be32(&r), id);
+    assert_int_equal(rd_left(&r), 15);
+    assert_memory_equal(rd_bytes(&r, 15), "base:allocation", 15);
+}
+
+static void contexts_are_listed_by_name_by_wildcard_and_without_a_query(void **state)
+{
+    (void)state;
+    struct talk t;
+    enum { LIST = NBD_OPT_LIST_META_CONTEXT };
+    begin(&t, 3);
+    say_meta(&t, LIST, "disk", NULL);
+    hear(&t, LIST, NBD_REP_ERR_INVALID); /* structured replies come first */
+    say_option(&t, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    hear(&t, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+    static const char *const queries[] = {NULL, "base:", "base:allocation"};
+    for (unsigned i = 0; i < 3; i++) {
+        say_meta(&t, LIST, "disk", queries[i]);
+        hear_context(&t, LIST, 0);
+        hear(&t, LIST, NBD_REP_ACK);
+    }
+    say_meta(&t, LIST, "disk", "base:alloc");
+    hear(&t, LIST, NBD_REP_ACK);
+    say_meta(&t, LIST, "disk", "nocolon");
+    hear(&t, LIST, NBD_REP_ERR_INVALID);
+    say_meta(&t, LIST, "nope", NULL);
+    hear(&t, LIST, NBD_REP_ERR_UNKNOWN);
+    hear_nothing_more(&t);
+    nbd_out_free(&t.out);
+}
+
+/* Sets base:allocation for "disk", then `query` for `name` unless that is NULL, then goes to `to`.
+ */
+static bool allocation_after(const char *name, const char *query, const char *to)
+{
+    struct talk t;
+    enum { SET = NBD_OPT_SET_META_CONTEXT };
+    begin(&t, 3);
+    say_option(&t, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    hear(&t, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+    say_meta(&t, SET, "disk", "base:allocation");
+    hear_context(&t, SET, NBD_CONTEXT_ALLOCATION_ID);
+    hear(&t, SET, NBD_REP_ACK);
+    if (name)
+        say_meta(&t, SET, name, query);
+    say_info(&t, NBD_OPT_GO, to, NULL, 0);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_GO);
+    nbd_out_free(&t.out);
+    return t.h.chosen.limits.allocation;
+}
+
+static void contexts_hold_for_the_export_they_were_set_for_last(void **state)
+{
+    (void)state;
+    assert_true(allocation_after(NULL, NULL, "disk"));
+    assert_false(allocation_after(NULL, NULL, ""));
+    assert_true(allocation_after("", "base:allocation", ""));
+    assert_false(allocation_after("disk", NULL, "disk"));
+    assert_false(allocation_after("disk", "base:", "disk")); /* no wildcards in SET */
+    assert_false(allocation_after("nope", "base:allocation", "disk"));
+    assert_false(allocation_after("disk", "nocolon", "disk"));
+}
+
+static void without_tls_starttls_is_refused(void **state)
+{
+    (void)state;
+    struct talk t;
+    begin(&t, 3);
+    say_option(&t, NBD_OPT_STARTTLS, NULL, 0);
+    hear(&t, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY);
+    say_info(&t, NBD_OPT_GO, "disk", NULL, 0);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_GO);
+    nbd_out_free(&t.out);
+}
+
+static void where_tls_is_required_nothing_else_is_answered(void **state)
+{
+    (void)state;
+    struct talk t;
+    static const uint32_t refused[] = {NBD_OPT_LIST, NBD_OPT_INFO, NBD_OPT_GO, 77,
+                                       NBD_OPT_STRUCTURED_REPLY};
+    begin_tls(&t, 3, NBD_TLS_REQUIRED);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        say_option(&t, refused[i], "", 0);
+        hear(&t, refused[i], NBD_REP_ERR_TLS_REQD);
+    }
+    say_option(&t, NBD_OPT_EXPORT_NAME, "disk", 4);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+    hear_nothing_more(&t);
+    nbd_out_free(&t.out);
+}
+
+static void starttls_is_acknowledged_once_and_forgets_what_was_negotiated(void **state)
+{
+    (void)state;
+    struct talk t;
+    begin_tls(&t, 3, NBD_TLS_ALLOWED);
+    say_option(&t, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    hear(&t, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+    say_option(&t, NBD_OPT_STARTTLS, "x", 1);
+    hear(&t, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+    say_option(&t, NBD_OPT_STARTTLS, NULL, 0);
+    hear(&t, NBD_OPT_STARTTLS, NBD_REP_ACK);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_TLS);
+    nbd_handshake_encrypted(&t.h);
+    say_option(&t, NBD_OPT_STARTTLS, NULL, 0);
+    hear(&t, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+    say_option(&t, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    hear(&t, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+    nbd_out_free(&t.out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +520,12 @@ int main(void)
         cmocka_unit_test(a_wrong_magic_closes),
         cmocka_unit_test(too_long_data_is_skipped_and_told),
         cmocka_unit_test(bytes_may_come_one_at_a_time),
+        cmocka_unit_test(structured_replies_and_extended_headers_are_entered_once),
+        cmocka_unit_test(contexts_are_listed_by_name_by_wildcard_and_without_a_query),
+        cmocka_unit_test(contexts_hold_for_the_export_they_were_set_for_last),
+        cmocka_unit_test(without_tls_starttls_is_refused),
+        cmocka_unit_test(where_tls_is_required_nothing_else_is_answered),
+        cmocka_unit_test(starttls_is_acknowledged_once_and_forgets_what_was_negotiated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

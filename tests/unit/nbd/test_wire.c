@@ -11,8 +11,7 @@ enum {
     SIZE = 1 << 20,
 };
 
-static const struct nbd_limits limits = {
-    .size = SIZE, .block_size = 512, .max_payload = 64 << 10, .flags = ALL_FLAGS};
+static const struct nbd_limits limits = {.size = SIZE, .max_payload = 64 << 10, .flags = ALL_FLAGS};
 
 struct row {
     struct nbd_request q;
@@ -30,9 +29,10 @@ static void check_rows(const struct nbd_limits *l, const struct row *rows, size_
 }
 #define CHECK_ROWS(l, rows) check_rows(l, rows, sizeof rows / sizeof *rows)
 
-#define REQ(t, f, o, n)                                         \
-    {                                                           \
-        .type = (t), .flags = (f), .offset = (o), .length = (n) \
+#define REQ(t, f, o, n)                                          \
+    {                                                            \
+        .type = (t), .flags = (f), .offset = (o), .length = (n), \
+        .payload = (t) == NBD_CMD_WRITE ? (n) : 0                \
     }
 
 static void good_requests_pass(void **state)
@@ -69,17 +69,18 @@ static void what_is_out_of_range_gets_the_error_of_its_command(void **state)
     CHECK_ROWS(&limits, rows);
 }
 
-static void lengths_and_alignment_are_checked(void **state)
+static void lengths_are_checked_and_any_byte_may_be_the_first(void **state)
 {
     (void)state;
     static const struct row rows[] = {
-        {REQ(NBD_CMD_READ, 0, 1, 512), NBD_EINVAL},
-        {REQ(NBD_CMD_WRITE, 0, 0, 100), NBD_EINVAL},
-        {REQ(NBD_CMD_TRIM, 0, 256, 512), NBD_EINVAL},
+        {REQ(NBD_CMD_READ, 0, 1, 512), NBD_OK},
+        {REQ(NBD_CMD_READ, 0, SIZE - 1, 1), NBD_OK},
+        {REQ(NBD_CMD_WRITE, 0, 0, 100), NBD_OK},
+        {REQ(NBD_CMD_TRIM, 0, 256, 513), NBD_OK},
         {REQ(NBD_CMD_READ, 0, 0, 0), NBD_EINVAL},
         {REQ(NBD_CMD_WRITE, 0, 0, 0), NBD_EINVAL},
         {REQ(NBD_CMD_TRIM, 0, 0, 0), NBD_EINVAL},
-        {REQ(NBD_CMD_READ, 0, 0, (64 << 10) + 512), NBD_EINVAL},
+        {REQ(NBD_CMD_READ, 0, 0, (64 << 10) + 1), NBD_EOVERFLOW},
         {REQ(NBD_CMD_WRITE, 0, 0, (64 << 10) + 512), NBD_EINVAL},
         {REQ(NBD_CMD_FLUSH, 0, 512, 0), NBD_EINVAL},
         {REQ(NBD_CMD_FLUSH, 0, 0, 512), NBD_EINVAL},
@@ -108,7 +109,7 @@ static void what_was_not_offered_is_invalid(void **state)
 {
     (void)state;
     static const struct nbd_limits plain = {
-        .size = SIZE, .block_size = 512, .max_payload = SIZE, .flags = NBD_FLAG_HAS_FLAGS};
+        .size = SIZE, .max_payload = SIZE, .flags = NBD_FLAG_HAS_FLAGS};
     static const struct row rows[] = {
         {REQ(NBD_CMD_FLUSH, 0, 0, 0), NBD_EINVAL},
         {REQ(NBD_CMD_TRIM, 0, 0, 512), NBD_EINVAL},
@@ -175,7 +176,7 @@ static void a_request_is_read_field_by_field(void **state)
                                     0,    0,    2,    0,    0,    0,    0x10, 0};
     struct rd r = rd_make(bytes, sizeof bytes);
     struct nbd_request q;
-    assert_true(nbd_parse_request(&r, &q));
+    assert_true(nbd_parse_request(&r, NBD_MODE_SIMPLE, &q));
     assert_int_equal(q.flags, NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_FAST_ZERO);
     assert_int_equal(q.type, NBD_CMD_WRITE_ZEROES);
     assert_true(q.cookie == 0x0102030405060708ull);
@@ -183,7 +184,93 @@ static void a_request_is_read_field_by_field(void **state)
     assert_int_equal(q.length, 0x1000);
     for (size_t len = 0; len < sizeof bytes; len++) {
         r = rd_make(bytes, len);
-        assert_false(nbd_parse_request(&r, &q));
+        assert_false(nbd_parse_request(&r, NBD_MODE_SIMPLE, &q));
+    }
+}
+
+static void an_extended_request_has_64_bits_of_length_and_tells_of_a_payload(void **state)
+{
+    (void)state;
+    uint8_t bytes[NBD_EXTENDED_REQUEST_SIZE];
+    struct nbd_request q;
+    for (unsigned flags = 0; flags <= NBD_CMD_FLAG_PAYLOAD_LEN; flags += NBD_CMD_FLAG_PAYLOAD_LEN) {
+        struct wr w = wr_make(bytes, sizeof bytes);
+        wr_be32(&w, NBD_EXTENDED_REQUEST_MAGIC);
+        wr_be16(&w, flags);
+        wr_be16(&w, NBD_CMD_TRIM);
+        wr_be64(&w, 9);
+        wr_be64(&w, 1ull << 40);
+        wr_be64(&w, 1ull << 41);
+        struct rd r = rd_make(bytes, sizeof bytes);
+        assert_true(nbd_parse_request(&r, NBD_MODE_EXTENDED, &q));
+        assert_true(q.length == 1ull << 41 && q.offset == 1ull << 40 && q.cookie == 9);
+        assert_true(q.payload == (flags ? 1ull << 41 : 0));
+        r = rd_make(bytes, sizeof bytes);
+        assert_false(nbd_parse_request(&r, NBD_MODE_STRUCTURED, &q));
+    }
+}
+
+#define EXT(t, f, o, n, p)                                                      \
+    {                                                                           \
+        .type = (t), .flags = (f), .offset = (o), .length = (n), .payload = (p) \
+    }
+
+static void what_extended_headers_allow_is_allowed_with_them_only(void **state)
+{
+    (void)state;
+    struct nbd_limits l = limits;
+    l.flags |= NBD_FLAG_SEND_DF;
+    l.mode = NBD_MODE_EXTENDED;
+    l.allocation = true;
+    l.size = 1ull << 50;
+    enum { PAYLOAD = NBD_CMD_FLAG_PAYLOAD_LEN, STATUS = NBD_CMD_BLOCK_STATUS };
+    static const struct row rows[] = {
+        {EXT(NBD_CMD_WRITE, PAYLOAD, 0, 512, 512), NBD_OK},
+        {EXT(NBD_CMD_WRITE, 0, 0, 512, 0), NBD_EINVAL},
+        {EXT(NBD_CMD_READ, PAYLOAD, 0, 512, 512), NBD_EINVAL},
+        {EXT(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, 512, 0), NBD_OK},
+        {EXT(NBD_CMD_TRIM, 0, 0, 1ull << 50, 0), NBD_OK},
+        {EXT(NBD_CMD_TRIM, 0, 1, 1ull << 50, 0), NBD_EINVAL},
+        {EXT(NBD_CMD_WRITE_ZEROES, 0, 1, 1ull << 50, 0), NBD_ENOSPC},
+        {EXT(STATUS, 0, 0, 1ull << 50, 0), NBD_OK},
+        {EXT(STATUS, NBD_CMD_FLAG_REQ_ONE, 0, 1ull << 50, 0), NBD_OK},
+        {EXT(STATUS, 0, 0, 0, 0), NBD_EINVAL},
+        {EXT(STATUS, PAYLOAD, 0, 12, 12), NBD_OK},
+        {EXT(STATUS, PAYLOAD, 0, 8, 8), NBD_EINVAL},
+        {EXT(STATUS, PAYLOAD, 0, 4096, 4096), NBD_EINVAL},
+    };
+    CHECK_ROWS(&l, rows);
+    l.mode = NBD_MODE_STRUCTURED;
+    static const struct row before[] = {
+        {EXT(STATUS, 0, 0, 512, 0), NBD_OK},
+        {EXT(STATUS, PAYLOAD, 0, 512, 0), NBD_EINVAL},
+        {EXT(NBD_CMD_WRITE, PAYLOAD, 0, 512, 512), NBD_EINVAL},
+    };
+    CHECK_ROWS(&l, before);
+    l.allocation = false;
+    static const struct row without[] = {{EXT(STATUS, 0, 0, 512, 0), NBD_EINVAL}};
+    CHECK_ROWS(&l, without);
+}
+
+static void the_payload_of_block_status_names_each_context_once(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t bytes[16];
+        size_t len;
+        enum nbd_error want;
+    } rows[] = {
+        {{0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 1}, 12, NBD_OK},
+        {{0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 2}, 12, NBD_EINVAL},
+        {{0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 1}, 16, NBD_EINVAL},
+        {{0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0}, 13, NBD_EINVAL},
+        {{0, 0, 1, 0, 0, 0, 2, 0}, 8, NBD_EINVAL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct nbd_request q = {.type = NBD_CMD_BLOCK_STATUS};
+        struct rd r = rd_make(rows[i].bytes, rows[i].len);
+        assert_int_equal(nbd_parse_status_payload(&r, &q), rows[i].want);
+        assert_true(rows[i].want || q.length == 0x10000000200ull);
     }
 }
 
@@ -192,12 +279,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_requests_pass),
         cmocka_unit_test(what_is_out_of_range_gets_the_error_of_its_command),
-        cmocka_unit_test(lengths_and_alignment_are_checked),
+        cmocka_unit_test(lengths_are_checked_and_any_byte_may_be_the_first),
         cmocka_unit_test(unknown_commands_and_flags_are_invalid),
         cmocka_unit_test(what_was_not_offered_is_invalid),
         cmocka_unit_test(a_read_only_export_permits_no_change),
         cmocka_unit_test(error_classes_become_the_errors_of_the_protocol),
         cmocka_unit_test(a_request_is_read_field_by_field),
+        cmocka_unit_test(an_extended_request_has_64_bits_of_length_and_tells_of_a_payload),
+        cmocka_unit_test(what_extended_headers_allow_is_allowed_with_them_only),
+        cmocka_unit_test(the_payload_of_block_status_names_each_context_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
