@@ -24,6 +24,11 @@ static int check_choice(const struct raid_assemble *r, const struct raid_choice 
         return err_set(e, ERR_UNSUPPORTED, "", "cannot be started: %s", ch->why);
     if (!ch->complete && !r->degraded_ok && !r->force)
         return err_set(e, ERR_NEEDS_FORCE, "force", "%s", ch->why);
+    if (ch->dirty && ch->in_sync < ch->freshest->sb.raid_disks && !r->force && !r->read_only &&
+        raid_level_find(ch->freshest->sb.level)->parity)
+        return err_set(e, ERR_NEEDS_FORCE, "force",
+                       "members are missing and the array was in use when it went down: what they "
+                       "held of the stripes that were being written may be lost");
     if (!r->name || !bdev_name_valid(r->name))
         return err_set(e, ERR_INVALID, "name", "'%s' is no name", r->name ? r->name : "");
     if (!r->dry_run && bdev_find(r->name))

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "block/event.h"
 #include "probe/probe.h"
+#include "raid/parity.h"
 #include "raid/raid_private.h"
 
 enum {
@@ -28,6 +29,14 @@ static bool is_missing(const char *member)
     return !strcmp(member, "missing");
 }
 
+static uint64_t present_slots(const struct raid_create *c)
+{
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < c->member_count; i++)
+        mask |= is_missing(c->members[i]) ? 0 : 1ull << i;
+    return mask;
+}
+
 static int check_members(const struct raid_create *c, const struct raid_level *level, struct err *e)
 {
     unsigned present = 0;
@@ -42,15 +51,21 @@ static int check_members(const struct raid_create *c, const struct raid_level *l
             if (!strcmp(c->members[i], c->members[k]))
                 return err_set(e, ERR_INVALID, "members", "%s is named twice", c->members[i]);
     }
-    if (!present || (!level->redundant && present < c->member_count))
-        return err_set(e, ERR_INVALID, "members", "%s cannot do without %s", level->name,
-                       present ? "any of its members" : "members");
+    autofree struct md_super *sb = xcalloc(1, sizeof *sb);
+    sb->level = level->level;
+    sb->raid_disks = c->member_count;
+    if (!present || !level->can_run(sb, present_slots(c)))
+        return err_set(e, ERR_INVALID, "members", "%s of %u members cannot do without %s",
+                       level->name, c->member_count,
+                       !present           ? "members"
+                       : level->redundant ? "so many of its members"
+                                          : "any of its members");
     return 0;
 }
 
 static int check_chunk(const struct raid_create *c, const struct raid_level *level, struct err *e)
 {
-    if (level->redundant || !c->chunk)
+    if (level->level == 1 || !c->chunk)
         return 0;
     if (c->chunk < CHUNK_MIN || c->chunk > CHUNK_MAX || c->chunk & (c->chunk - 1))
         return err_set(
@@ -72,12 +87,14 @@ static const struct raid_level *check(const struct raid_create *c, struct err *e
         return NULL;
     }
     if (!md_level_parse(c->level, &number)) {
-        err_set(e, ERR_INVALID, "level", "'%s' is no level: expected raid0 or raid1", c->level);
+        err_set(e, ERR_INVALID, "level",
+                "'%s' is no level: expected raid0, raid1, raid4, raid5 or raid6", c->level);
         return NULL;
     }
     const struct raid_level *level = raid_level_find(number);
     if (!level) {
-        err_set(e, ERR_UNSUPPORTED, "level", "%s is not in this version: expected raid0 or raid1",
+        err_set(e, ERR_UNSUPPORTED, "level",
+                "%s is not in this version: expected raid0, raid1, raid4, raid5 or raid6",
                 md_level_name(number));
         return NULL;
     }
@@ -102,11 +119,15 @@ static void template(const struct raid_create *c, const struct raid_level *level
     sb->max_dev = MAX_DEV;
     for (unsigned i = 0; i < MAX_DEV; i++)
         sb->role[i] = MD_ROLE_SPARE;
-    if (level->redundant)
+    if (level->level == 1)
         return;
     sb->chunk = (uint32_t)((c->chunk ? c->chunk : CHUNK_DEFAULT) / MD_SECTOR);
-    sb->features = MD_FEATURE_RAID0_LAYOUT;
-    sb->layout = MD_RAID0_ORIGINAL; /* mdadm's choice */
+    if (level->level == 0) {
+        sb->features = MD_FEATURE_RAID0_LAYOUT;
+        sb->layout = MD_RAID0_ORIGINAL; /* mdadm's choice */
+    } else if (level->level != 4) {
+        sb->layout = LAYOUT_LEFT_SYMMETRIC;
+    }
 }
 
 static int check_device(const struct raid_create *c, struct raid_member *m, struct err *e)
@@ -170,6 +191,9 @@ static int lay_out(struct raid_array *a, struct err *e)
         least = m->data_size < least ? m->data_size : least;
     }
     if (a->level->redundant) {
+        least = a->chunk ? least / a->chunk * a->chunk : least;
+        if (!least)
+            return err_set(e, ERR_NO_SPACE, "members", "members have no room for one chunk");
         a->member_bytes = least;
         a->sb.size = least / MD_SECTOR;
     }
@@ -251,8 +275,7 @@ int raid_create(const struct raid_create *c, struct err *e)
     bool zero = true;
     int rc = open_members(a, c, &zero, e) || lay_out(a, e) ? -1 : 0;
     if (!rc) {
-        bool clean = !level->redundant || zero || c->assume_clean ||
-                     list_first(&a->members, struct raid_member, link)->link.next == &a->members;
+        bool clean = !level->redundant || zero || c->assume_clean || !raid_has_redundancy(a);
         a->resync_pos = clean ? UINT64_MAX : 0;
         a->bdev.known_zero = zero;
         a->wipe = true; /* until it runs: leave nothing half-made */

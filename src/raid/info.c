@@ -93,7 +93,7 @@ void raid_publish(struct raid_array *a)
     }
     info->sync_total = info->sync == RAID_SYNC_IDLE ? 0 : a->member_bytes;
     info->size = a->bdev.size;
-    info->chunk = a->level->redundant ? 0 : a->chunk;
+    info->chunk = a->level->level == 1 ? 0 : a->chunk;
     info->data_offset = first ? first->data_offset : 0;
     info->events = a->sb.events;
     info->slots = a->slots;

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "raid/parity.h"
 
 enum {
     HEAD = 256,
@@ -206,9 +207,14 @@ static int check_features(const struct md_super *sb, struct err *e)
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
         if (sb->features & refused[i].bit)
             return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
-    if (sb->level != 0 && sb->level != 1)
-        return err_set(e, ERR_UNSUPPORTED, "", "the array is %s; this version runs raid0 and raid1",
+    if (sb->level != 0 && sb->level != 1 && !(sb->level >= 4 && sb->level <= 6))
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the array is %s; this version runs raid0, raid1, raid4, raid5 and raid6",
                        md_level_name(sb->level));
+    struct parity_geometry g;
+    if (sb->level >= 4 && !parity_geometry_init(&g, sb->level, sb->layout, sb->raid_disks))
+        return err_set(e, ERR_UNSUPPORTED, "", "the array is %s of %u members with layout %u",
+                       md_level_name(sb->level), sb->raid_disks, sb->layout);
     if (sb->logical_block & (sb->logical_block - 1u) || sb->logical_block > 4096)
         return err_set(e, ERR_UNSUPPORTED, "",
                        "the array has logical blocks of %u bytes, expected a power of two up to "
@@ -229,11 +235,15 @@ static int check_geometry(const struct md_super *sb, uint64_t sectors, struct er
                        "the md superblock puts data at sectors %llu + %llu, the device has %llu",
                        (unsigned long long)sb->data_offset, (unsigned long long)sb->data_size,
                        (unsigned long long)sectors);
-    if (sb->size > sb->data_size || (sb->level == 1 && !sb->size))
+    if (sb->size > sb->data_size || (sb->level >= 1 && !sb->size))
         return err_set(e, ERR_INVALID, "",
                        "the md superblock uses %llu sectors of data where there are %llu",
                        (unsigned long long)sb->size, (unsigned long long)sb->data_size);
-    if (sb->level == 0 && (sb->chunk < 8 || sb->chunk % 8 || sb->chunk > 1u << 21))
+    if (sb->level >= 4 && (sb->chunk & (sb->chunk - 1) || sb->size < sb->chunk))
+        return err_set(e, ERR_INVALID, "",
+                       "the md superblock has a chunk of %u sectors, of %llu sectors of data",
+                       sb->chunk, (unsigned long long)sb->size);
+    if (sb->level != 1 && (sb->chunk < 8 || sb->chunk % 8 || sb->chunk > 1u << 21))
         return err_set(e, ERR_INVALID, "", "the md superblock has a chunk of %u sectors",
                        sb->chunk);
     return 0;

@@ -322,9 +322,9 @@ bool parity_recover(const struct parity_map *m, uint64_t lost, uint8_t *const bl
         one_by_p(m, l.slot[0], block, len);
     else if (l.n)
         one_by_q(m, l.slot[0], block, len);
-    if (l.p)
+    if (l.p && block[m->p])
         make_p(m, block, block[m->p], len);
-    if (m->parities == 2 && l.q)
+    if (m->parities == 2 && l.q && block[m->q])
         make_q(m, block, block[m->q], len);
     return true;
 }

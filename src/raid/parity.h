@@ -78,7 +78,7 @@ void parity_update(const struct parity_map *m, uint64_t changed, uint8_t *const 
 /*
  * Computes the blocks of the slots in `lost` (a bit each, at most `parities` of them) from the
  * others. Of those only what is needed is read: all data that is not lost, and as many parities as
- * data is lost, P first. False: too many are lost.
+ * data is lost, P first. A lost parity whose block is NULL is left out. False: too many are lost.
  */
 bool parity_recover(const struct parity_map *m, uint64_t lost, uint8_t *const block[], size_t len);
 /* The slots that parity_recover reads; 0: impossible. */

@@ -48,6 +48,9 @@ struct raid_level {
 
 extern const struct raid_level raid0_level;
 extern const struct raid_level raid1_level;
+extern const struct raid_level raid4_level;
+extern const struct raid_level raid5_level;
+extern const struct raid_level raid6_level;
 
 const struct raid_level *raid_level_find(int32_t level); /* NULL: not built */
 

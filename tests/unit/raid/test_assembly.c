@@ -182,7 +182,7 @@ HARNESS_TEST(unknown_features_and_other_levels_are_refused_untouched)
         uint32_t features;
         int level;
         const char *word;
-    } cases[] = {{1u << 20, 1, "feature bits 0x100000"}, {4, 1, "reshaped"}, {0, 5, "raid5"}};
+    } cases[] = {{1u << 20, 1, "feature bits 0x100000"}, {4, 1, "reshaped"}, {0, 10, "raid10"}};
     make(2);
     for (unsigned k = 0; k < 3; k++) {
         for (unsigned i = 0; i < 2; i++) {
@@ -283,7 +283,9 @@ HARNESS_TEST(wrong_requests_are_refused_by_field)
         {{.name = "a/b", .level = "1", .members = good, .member_count = 2}, "name", ERR_INVALID},
         {{.name = "m0", .level = "1", .members = good, .member_count = 2}, "name", ERR_EXISTS},
         {{.name = "a", .level = "9", .members = good, .member_count = 2}, "level", ERR_INVALID},
-        {{.name = "a", .level = "6", .members = good, .member_count = 2}, "level", ERR_UNSUPPORTED},
+        {{.name = "a", .level = "10", .members = good, .member_count = 2},
+         "level",
+         ERR_UNSUPPORTED},
         {{.name = "a", .level = "1", .members = good, .member_count = 1}, "members", ERR_INVALID},
         {{.name = "a", .level = "1", .members = twice, .member_count = 2}, "members", ERR_INVALID},
         {{.name = "a", .level = "1", .members = none, .member_count = 2}, "members", ERR_INVALID},

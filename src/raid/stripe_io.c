@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Work on rows of a stripe: what is to be read, the arithmetic, what is to be written.
+ *
+ * A write reads as little as makes the new parity known: nothing when all rows are new, the data
+ * that stays (reconstruct), or what changes and the old parity (modify). With members missing, what
+ * they hold is recovered first where neither does.
+ */
+#include "raid/stripe.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static void start_reads(struct stripe_op *op);
+static void op_compute(struct stripe_op *op);
+
+static uint32_t rows_of(const struct stripe_op *op)
+{
+    return op->hi - op->lo;
+}
+
+static uint64_t member_offset(const struct stripe_op *op, uint32_t row)
+{
+    return op->stripe->number * raid456_of(op->o->a)->chunk + row;
+}
+
+/* ---- who can be read, who is written */
+
+static bool slot_readable(const struct stripe_op *op, unsigned slot)
+{
+    const struct raid_member *m = raid_load(&op->o->a->slot[slot]);
+    if (!m || op->bad >> slot & 1 || (op->kind == STRIPE_FILL && m == op->to))
+        return false;
+    unsigned state = raid_load(&m->state);
+    return state == RAID_MEMBER_IN_SYNC ||
+           (state == RAID_MEMBER_REBUILDING && member_offset(op, op->hi) <= raid_load(&m->rebuilt));
+}
+
+struct masks {
+    uint64_t data, parity;
+    uint64_t readable, writable;
+};
+
+static struct masks look_at_slots(const struct stripe_op *op)
+{
+    struct masks k = {0};
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
+        uint64_t bit = 1ull << i;
+        *(parity_is_data(&op->map, i) ? &k.data : &k.parity) |= bit;
+        k.readable |= slot_readable(op, i) ? bit : 0;
+        k.writable |= m && raid_takes_writes(m) ? bit : 0;
+    }
+    return k;
+}
+
+/* ---- which rows clients touch */
+
+static void touch_col(struct stripe_op *op, unsigned index)
+{
+    const struct raid456 *r = raid456_of(op->o->a);
+    struct stripe_col *c = &op->col[op->map.slot_of[index]];
+    const struct stripe_req *q;
+    uint32_t lo, hi, reached = op->lo;
+    c->lo = c->hi = op->lo;
+    list_for_each (q, &op->reqs, link) {
+        if (!stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi))
+            continue;
+        bool none = c->lo == c->hi;
+        c->lo = none || lo < c->lo ? lo : c->lo;
+        c->hi = none || hi > c->hi ? hi : c->hi;
+    }
+    for (bool further = c->lo < c->hi; further;) {
+        further = false;
+        list_for_each (q, &op->reqs, link)
+            if (stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi) && lo <= reached &&
+                hi > reached) {
+                reached = hi;
+                further = true;
+            }
+    }
+    c->whole = reached == op->hi;
+}
+
+static void touch(struct stripe_op *op)
+{
+    op->touched = op->whole = 0;
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        struct stripe_col *c = &op->col[i];
+        c->op = op;
+        c->slot = i;
+        c->lo = c->hi = op->lo;
+        c->whole = false;
+        c->bufs = 0;
+        c->old = c->now = NULL;
+    }
+    if (op->kind != STRIPE_READ && op->kind != STRIPE_WRITE)
+        return;
+    for (unsigned d = 0; d < op->map.data; d++) {
+        unsigned slot = op->map.slot_of[d];
+        touch_col(op, d);
+        if (op->col[slot].lo < op->col[slot].hi)
+            op->touched |= 1ull << slot;
+        if (op->col[slot].whole)
+            op->whole |= 1ull << slot;
+    }
+}
+
+/* ---- plans: false when too much is missing */
+
+static bool plan_recovery(struct stripe_op *op, const struct masks *k)
+{
+    op->lost = (k->data | k->parity) & ~k->readable;
+    op->reads = parity_needs(&op->map, op->lost);
+    return op->reads || !(op->lost & k->data);
+}
+
+static bool plan_read(struct stripe_op *op, const struct masks *k)
+{
+    op->writes = op->lost = 0;
+    op->reads = op->touched;
+    if (!(op->touched & ~k->readable))
+        return true;
+    if (!plan_recovery(op, k))
+        return false;
+    op->reads |= op->touched & k->readable;
+    return true;
+}
+
+static void count_way(struct stripe_op *op, enum stripe_way way)
+{
+    __atomic_fetch_add(&op->o->way[way], 1, __ATOMIC_RELAXED);
+}
+
+static bool plan_write(struct stripe_op *op, const struct masks *k)
+{
+    uint64_t parity = k->parity & k->writable;
+    uint64_t stay = k->data & ~op->whole, change = op->touched | parity;
+    bool can_rebuild = !(stay & ~k->readable), can_modify = parity && !(change & ~k->readable);
+    bool doubtful = member_offset(op, op->hi) > raid_load(&op->o->a->resync_pos);
+    op->writes = (op->touched & k->writable) | parity;
+    op->lost = 0;
+    op->modify = false;
+    if (!op->writes)
+        return false;
+    if (!parity) { /* nothing depends on anything */
+        op->reads = op->touched & ~op->whole;
+        return !(op->touched & ~k->readable & ~(op->whole & k->writable));
+    }
+    if (can_rebuild &&
+        (!can_modify || doubtful || __builtin_popcountll(stay) <= __builtin_popcountll(change))) {
+        op->reads = stay;
+        count_way(op, stay ? WAY_RECONSTRUCT : WAY_FULL);
+        return true;
+    }
+    if (can_modify) {
+        op->reads = change;
+        op->modify = true;
+        count_way(op, WAY_MODIFY);
+        return true;
+    }
+    count_way(op, WAY_RECOVER);
+    return plan_recovery(op, k);
+}
+
+static bool plan_resync(struct stripe_op *op, const struct masks *k)
+{
+    op->writes = k->parity & k->writable;
+    op->lost = 0;
+    op->reads = k->data;
+    if (k->data & ~k->readable && !plan_recovery(op, k))
+        return false;
+    op->reads |= k->parity & k->readable;
+    return true;
+}
+
+static bool plan_fill(struct stripe_op *op, const struct masks *k)
+{
+    op->writes = 1ull << op->to->slot;
+    return plan_recovery(op, k);
+}
+
+static bool plan(struct stripe_op *op)
+{
+    struct masks k = look_at_slots(op);
+    op->modify = false;
+    switch (op->kind) {
+    case STRIPE_READ: return plan_read(op, &k);
+    case STRIPE_WRITE: return plan_write(op, &k);
+    case STRIPE_RESYNC: return plan_resync(op, &k);
+    default: return plan_fill(op, &k);
+    }
+}
+
+/* ---- memory */
+
+static uint8_t *col_buffer(struct stripe_op *op, struct stripe_col *c)
+{
+    struct stripe_owner *o = op->o;
+    if (o->tight) {
+        if (!o->reserve)
+            o->reserve = iobuf_get((size_t)2 * op->map.slots * STRIPE_RESERVE);
+        assert(rows_of(op) <= STRIPE_RESERVE);
+        return o->reserve ? o->reserve->data + (size_t)STRIPE_RESERVE * op->reserved++ : NULL;
+    }
+    struct iobuf *b = iobuf_get(rows_of(op));
+    if (!b)
+        return NULL;
+    c->buf[c->bufs++] = b;
+    op->memory += b->size;
+    o->memory += b->size;
+    return b->data;
+}
+
+void stripe_op_release(struct stripe_op *op)
+{
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        struct stripe_col *c = &op->col[i];
+        while (c->bufs)
+            iobuf_put(&c->buf[--c->bufs]);
+        c->old = c->now = NULL;
+    }
+    op->o->memory -= op->memory;
+    op->memory = 0;
+    op->reserved = 0;
+}
+
+/* The clients' own memory, where one of them covers all rows of a block in one piece. */
+static uint8_t *direct(struct stripe_op *op, unsigned slot)
+{
+    const struct raid456 *r = raid456_of(op->o->a);
+    const struct stripe_req *q, *only = NULL;
+    unsigned index = 0;
+    uint32_t lo, hi;
+    struct iovec v;
+    while (op->map.slot_of[index] != slot)
+        index++;
+    list_for_each (q, &op->reqs, link) {
+        if (!stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi))
+            continue;
+        if (only || lo != op->lo || hi != op->hi)
+            return NULL;
+        only = q;
+    }
+    if (!only)
+        return NULL;
+    if (only->bio->op == BIO_WRITE_ZEROES)
+        return rows_of(op) <= iobuf_zeroes_size ? (uint8_t *)(uintptr_t)iobuf_zeroes() : NULL;
+    uint64_t from = (uint64_t)index * r->chunk + op->lo - only->bio->offset % r->stripe_bytes;
+    if (bio_iovec(only->bio, from, rows_of(op), &v, 1) != 1 || (uintptr_t)v.iov_base % PARITY_ALIGN)
+        return NULL;
+    return v.iov_base;
+}
+
+/* Where the old rows go. */
+static bool old_memory(struct stripe_op *op, struct stripe_col *c)
+{
+    uint64_t bit = 1ull << c->slot;
+    bool wanted = op->reads & bit || (op->lost & bit && parity_is_data(&op->map, c->slot));
+    if (!wanted)
+        return true;
+    if (op->kind == STRIPE_READ && c->whole)
+        c->old = direct(op, c->slot);
+    if (!c->old)
+        c->old = col_buffer(op, c);
+    return c->old;
+}
+
+/* Where the new rows are; those of clients may be there already. */
+static bool now_memory(struct stripe_op *op, struct stripe_col *c)
+{
+    uint64_t bit = 1ull << c->slot;
+    bool data = parity_is_data(&op->map, c->slot);
+    if (op->kind == STRIPE_READ)
+        return true;
+    if (!data) {
+        if (op->writes & bit)
+            c->now = col_buffer(op, c);
+        return !(op->writes & bit) || c->now;
+    }
+    if (op->touched & bit) {
+        if (c->whole)
+            c->now = direct(op, c->slot);
+        if (!c->now && !op->modify && c->old && !c->whole)
+            c->now = c->old; /* changed in place */
+        if (!c->now)
+            c->now = col_buffer(op, c);
+        return c->now;
+    }
+    c->now = c->old;
+    return true;
+}
+
+static bool get_memory(struct stripe_op *op)
+{
+    struct stripe_owner *o = op->o;
+    if (!o->tight && o->memory > STRIPE_MEMORY && o->ops > 1)
+        return false;
+    for (unsigned i = 0; i < op->map.slots; i++)
+        if (!old_memory(op, &op->col[i]) || !now_memory(op, &op->col[i])) {
+            stripe_op_release(op);
+            return false;
+        }
+    return true;
+}
+
+/* ---- start */
+
+static void end_later(void *arg)
+{
+    struct stripe_op *op = arg;
+    stripe_op_end(op, op->error);
+}
+
+static void fail(struct stripe_op *op, int error)
+{
+    op->error = error;
+    reactor_defer(&op->defer, end_later, op);
+}
+
+bool stripe_op_start(struct stripe_op *op)
+{
+    struct raid456 *r = raid456_of(op->o->a);
+    parity_map_init(&op->map, &r->geometry, op->stripe->number);
+    touch(op);
+    if (!plan(op)) {
+        fail(op, -EIO);
+        return true;
+    }
+    if (!get_memory(op))
+        return false;
+    start_reads(op);
+    return true;
+}
+
+/* A member could not be read: again without it. */
+static void start_again(struct stripe_op *op)
+{
+    stripe_op_release(op);
+    touch(op);
+    if (!plan(op))
+        fail(op, -EIO);
+    else if (!get_memory(op))
+        fail(op, -ENOMEM);
+    else
+        start_reads(op);
+}
+
+/* ---- reads */
+
+static void note_unreadable(struct stripe_op *op, struct stripe_col *c, int error)
+{
+    struct raid_array *a = op->o->a;
+    op->bad |= 1ull << c->slot;
+    raid_count(&c->m->errors);
+    if (error == -EIO || error == -ENODATA || error == -EILSEQ)
+        raid_want_repair(a, 1ull << c->slot, member_offset(op, op->lo), rows_of(op));
+    else if (!a->read_only)
+        raid_report(c->m, error);
+}
+
+static void reads_done(struct stripe_op *op)
+{
+    uint64_t bad = op->bad;
+    for (unsigned i = 0; i < op->map.slots; i++)
+        if (op->reads >> i & 1 && op->col[i].bio.error)
+            note_unreadable(op, &op->col[i], op->col[i].bio.error);
+    if (op->bad != bad)
+        start_again(op);
+    else
+        op_compute(op);
+}
+
+static void read_done(struct bio *bio)
+{
+    struct stripe_col *c = bio->arg;
+    if (!--c->op->pending)
+        reads_done(c->op);
+}
+
+static void nothing_read(void *arg)
+{
+    op_compute(arg);
+}
+
+static void start_reads(struct stripe_op *op)
+{
+    struct raid_array *a = op->o->a;
+    op->pending = (unsigned)__builtin_popcountll(op->reads);
+    if (!op->pending) {
+        reactor_defer(&op->defer, nothing_read, op);
+        return;
+    }
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        struct stripe_col *c = &op->col[i];
+        if (!(op->reads >> i & 1))
+            continue;
+        c->m = raid_load(&a->slot[i]);
+        c->iov = (struct iovec){c->old, rows_of(op)};
+        bio_init(&c->bio, c->m->desc, BIO_READ, c->m->data_offset + member_offset(op, op->lo),
+                 rows_of(op), read_done, c);
+        bio_data(&c->bio, &c->iov, 1);
+        bio_submit(&c->bio);
+    }
+}
+
+/* ---- arithmetic */
+
+/* Between clients and a block: `take` writes their data into it, else it is given to them. */
+static void exchange(struct stripe_op *op, unsigned index, uint8_t *block, bool take)
+{
+    const struct raid456 *r = raid456_of(op->o->a);
+    const struct stripe_req *q;
+    uint32_t lo, hi;
+    list_for_each (q, &op->reqs, link) {
+        if (!stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi))
+            continue;
+        uint64_t from = (uint64_t)index * r->chunk + lo - q->bio->offset % r->stripe_bytes;
+        uint8_t *at = block + (lo - op->lo);
+        if (!take)
+            bio_copy_in(q->bio, from, at, hi - lo);
+        else if (q->bio->op == BIO_WRITE_ZEROES)
+            memset(at, 0, hi - lo);
+        else
+            bio_copy_out(q->bio, from, at, hi - lo);
+    }
+}
+
+static bool is_own(const struct stripe_op *op, const struct stripe_col *c, const uint8_t *block)
+{
+    const uint8_t *reserve = op->reserved ? op->o->reserve->data : NULL;
+    for (unsigned i = 0; i < c->bufs; i++)
+        if (c->buf[i]->data == block)
+            return true;
+    return reserve && block >= reserve && block < reserve + op->o->reserve->size;
+}
+
+static void take_writes(struct stripe_op *op)
+{
+    for (unsigned d = 0; d < op->map.data; d++) {
+        struct stripe_col *c = &op->col[op->map.slot_of[d]];
+        if (!(op->touched >> c->slot & 1) || !is_own(op, c, c->now))
+            continue;
+        if (c->now != c->old && c->old && !c->whole)
+            memcpy(c->now, c->old, rows_of(op));
+        exchange(op, d, c->now, true);
+    }
+}
+
+static void give_reads(struct stripe_op *op)
+{
+    for (unsigned d = 0; d < op->map.data; d++) {
+        struct stripe_col *c = &op->col[op->map.slot_of[d]];
+        if (op->touched >> c->slot & 1 && is_own(op, c, c->old))
+            exchange(op, d, c->old, false);
+    }
+    stripe_op_end(op, 0);
+}
+
+static void start_writes(struct stripe_op *op);
+
+static void op_compute(struct stripe_op *op)
+{
+    uint8_t *old[PARITY_SLOTS_MAX], *now[PARITY_SLOTS_MAX];
+    size_t len = rows_of(op);
+    for (unsigned i = 0; i < op->map.slots; i++)
+        old[i] = op->col[i].old;
+    if (op->lost)
+        parity_recover(&op->map, op->lost, old, len);
+    if (op->kind == STRIPE_READ) {
+        give_reads(op);
+        return;
+    }
+    if (op->kind == STRIPE_WRITE)
+        take_writes(op);
+    for (unsigned i = 0; i < op->map.slots; i++)
+        now[i] = op->col[i].now;
+    if (op->modify)
+        parity_update(&op->map, op->touched, old, now, len);
+    else
+        parity_generate(&op->map, now, len);
+    start_writes(op);
+}
+
+/* ---- writes */
+
+static void writes_ended(struct raid_io *io, int error)
+{
+    struct stripe_op *op = (struct stripe_op *)io->bio;
+    stripe_op_end(op, error);
+}
+
+static void maintenance_done(struct stripe_op *op)
+{
+    int error = 0;
+    for (unsigned i = 0; i < op->io->legs; i++) {
+        const struct raid_leg *leg = &op->io->leg[i];
+        if (!leg->error)
+            continue;
+        raid_report(leg->m, leg->error);
+        error = op->kind == STRIPE_FILL ? leg->error : 0;
+    }
+    stripe_op_end(op, error);
+}
+
+static void writes_done(struct stripe_op *op)
+{
+    struct raid_array *a = op->o->a;
+    bool failed = raid_load(&a->unrecorded) != 0 || raid_load(&a->failed);
+    if (op->kind != STRIPE_WRITE) {
+        maintenance_done(op);
+        return;
+    }
+    for (unsigned i = 0; i < op->io->legs && !failed; i++)
+        failed = op->io->leg[i].error != 0;
+    if (failed)
+        raid_io_faulty(op->io); /* not acknowledged before the survivors' superblocks know */
+    else
+        stripe_op_end(op, 0);
+}
+
+static void write_done(struct bio *bio)
+{
+    struct raid_leg *leg = bio->arg;
+    struct stripe_op *op = (struct stripe_op *)leg->io->bio;
+    leg->error = bio->error;
+    if (!--op->pending)
+        writes_done(op);
+}
+
+static void add_leg(struct stripe_op *op, struct stripe_col *c, struct raid_member *m)
+{
+    struct raid_io *io = op->io;
+    struct raid_leg *leg = &io->leg[io->legs++];
+    bool part = op->touched >> c->slot & 1;
+    uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
+    *leg = (struct raid_leg){.io = io, .m = m};
+    c->iov = (struct iovec){c->now + (lo - op->lo), hi - lo};
+    bio_init(&c->bio, m->desc, BIO_WRITE, m->data_offset + member_offset(op, lo), hi - lo,
+             write_done, leg);
+    bio_data(&c->bio, &c->iov, 1);
+    c->bio.flags = op->fua ? BIO_FUA : 0;
+}
+
+static bool worth_writing(const struct stripe_op *op, const struct stripe_col *c)
+{
+    if (!(op->writes >> c->slot & 1))
+        return false;
+    return op->kind != STRIPE_RESYNC || !c->old || memcmp(c->old, c->now, rows_of(op)) != 0;
+}
+
+static void start_writes(struct stripe_op *op)
+{
+    struct raid_array *a = op->o->a;
+    struct raid_io *io = op->io;
+    uint64_t picked = 0;
+    io->array = a;
+    io->bio = (struct bio *)op; /* nobody else looks at it: `ended` is set */
+    io->ended = writes_ended;
+    io->origin = reactor_self();
+    io->legs = 0;
+    if (op->kind == STRIPE_WRITE && raid_load(&a->failed)) {
+        fail(op, -EIO);
+        return;
+    }
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        struct raid_member *m = op->kind == STRIPE_FILL ? op->to : raid_load(&a->slot[i]);
+        if (!worth_writing(op, &op->col[i]) || !m || !raid_takes_writes(m))
+            continue;
+        add_leg(op, &op->col[i], m);
+        picked |= 1ull << i;
+    }
+    op->pending = io->legs;
+    if (!op->pending) {
+        if (op->kind == STRIPE_WRITE || op->kind == STRIPE_FILL)
+            fail(op, op->kind == STRIPE_FILL ? -ENODEV : -EIO);
+        else
+            fail(op, 0);
+        return;
+    }
+    for (unsigned i = 0; i < op->map.slots; i++)
+        if (picked >> i & 1)
+            bio_submit(&op->col[i].bio);
+}
