@@ -5,7 +5,7 @@ import re
 import sys
 
 SOURCE = os.environ.get('ORION_SOURCE', '.')
-SKIP = ('build', '.git', '.check', '.quickstart', 'corpus', '__pycache__')
+SKIP = ('.git', '.check', '.quickstart', 'corpus', '__pycache__')
 LICENCE = 'SPDX-License-Identifier: GPL-2.0-or-later'
 # Put together from pieces, so that this file does not find itself.
 PROMISES = re.compile(r'\b(' + '|'.join(['TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'HA' + 'CK']) +
@@ -20,7 +20,8 @@ def is_script(path):
 
 
 for folder, folders, names in os.walk(SOURCE):
-    folders[:] = [d for d in folders if not any(d == s or d.startswith('build') for s in SKIP)]
+    folders[:] = [d for d in folders if d not in SKIP and
+                  not os.path.exists(os.path.join(folder, d, 'CMakeCache.txt'))]
     for name in names:
         full = os.path.join(folder, name)
         path = os.path.relpath(full, SOURCE)
