@@ -44,6 +44,18 @@ static const struct schema_field device_fields[] = {
     FIELD_END,
 };
 
+static const struct schema_field scan_fields[] = {
+    {"path", FMT_TEXT, FIELD_TABLE, "block device of this machine", NULL},
+    {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
+    {"identity", FMT_TEXT, FIELD_TABLE, "WWN, serial or PARTUUID, empty when it has none", NULL},
+    {"by_id", FMT_TEXT, 0, "stable link, else empty", NULL},
+    {"signature", FMT_TEXT, FIELD_TABLE, "what is on it, else empty", NULL},
+    {"in_use", FMT_TEXT, FIELD_TABLE, "what of this machine uses it, else empty", NULL},
+    {"device", FMT_TEXT, FIELD_TABLE, "its name here when it was added, else empty", NULL},
+    {"read_only", FMT_BOOL, 0, "takes no writes", NULL},
+    FIELD_END,
+};
+
 const struct schema_noun schema_device = {
     "device",
     "devices: files, block nodes, memory",
@@ -57,6 +69,15 @@ const struct schema_noun schema_device = {
          0,
          device_fields,
          "add a device; never writes to data that is there"},
+        {"scan",
+         "POST",
+         "/v1/devices/actions/scan",
+         {{0}},
+         NULL,
+         VERB_LIST,
+         0,
+         scan_fields,
+         "list the disks of this machine, added or not; reads only"},
         {"list", "GET", "/v1/devices", {{0}}, NULL, VERB_LIST, 0, device_fields, "list devices"},
         {"show",
          "GET",

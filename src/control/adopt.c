@@ -173,7 +173,7 @@ static int take_array(const struct verb_run *v, const struct raid_found *f,
     return rc && wish ? -1 : 0;
 }
 
-static struct json_object *listed(struct json_object *items)
+struct json_object *reply_list(struct json_object *items)
 {
     struct json_object *o = json_object_new_object();
     json_object_object_add(o, "items", items);
@@ -202,7 +202,7 @@ int array_assemble(struct verb_run *v, struct err *e)
     free(found);
     if (!rc && wish && !matches)
         rc = err_set(e, ERR_NOT_FOUND, "array", "no array %s was found on unclaimed devices", wish);
-    v->reply = listed(items);
+    v->reply = reply_list(items);
     return rc;
 }
 
@@ -295,7 +295,7 @@ int pool_import_verb(struct verb_run *v, struct err *e)
     free(found);
     if (!rc && wish && !matches)
         rc = err_set(e, ERR_NOT_FOUND, "pool", "no pool %s was found on unclaimed devices", wish);
-    v->reply = listed(items);
+    v->reply = reply_list(items);
     return rc;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "control/scan.h"
 #include "control/shows.h"
 #include "probe/probe.h"
 
@@ -456,5 +457,6 @@ static int device_remove(struct verb_run *v, struct err *e)
 const struct verb_entry device_verbs[] = {
     {"device", "add", device_add},
     {"device", "remove", device_remove},
+    {"device", "scan", device_scan},
     {NULL, NULL, NULL},
 };

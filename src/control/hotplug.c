@@ -6,12 +6,13 @@
 #include "block/bdev.h"
 #include "block/event.h"
 #include "control/control.h"
+#include "control/hotplug.h"
 #include "control/private.h"
 
 struct search {
     char number[32];
     bool match;
-    char name[BDEV_NAME_MAX + 1]; /* of the first device found */
+    const struct bdev *found;
 };
 
 static void look_at_attr(const char *key, const char *value, void *arg)
@@ -24,25 +25,36 @@ static void look_at_attr(const char *key, const char *value, void *arg)
 static void look_at_device(struct bdev *bdev, void *arg)
 {
     struct search *s = arg;
-    if (*s->name)
+    if (s->found)
         return;
     bdev_attrs(bdev, look_at_attr, s);
     if (s->match)
-        snprintf(s->name, sizeof s->name, "%s", bdev_name(bdev));
+        s->found = bdev;
 }
 
-void control_node_changed(unsigned node_major, unsigned node_minor)
+const char *device_on_node(unsigned node_major, unsigned node_minor)
 {
     struct search s = {.match = false};
     snprintf(s.number, sizeof s.number, "%u:%u", node_major, node_minor);
     bdev_for_each(look_at_device, &s);
-    if (!*s.name || bdev_refresh(bdev_find(s.name)))
+    return s.found ? bdev_name(s.found) : NULL;
+}
+
+void control_node_changed(unsigned node_major, unsigned node_minor)
+{
+    char name[BDEV_NAME_MAX + 1];
+    const char *found = device_on_node(node_major, node_minor);
+    if (!found)
+        return;
+    snprintf(name, sizeof name, "%s", found);
+    if (bdev_refresh(bdev_find(name)))
         return;
     char object[96];
-    snprintf(object, sizeof object, "device %s", s.name);
-    event_raise(object, "device-gone", "the machine has no block device %s any more", s.number);
-    reason_set("device", s.name, "its block device has gone from the machine");
-    struct bdev *bdev = bdev_find(s.name); /* the look took time */
+    snprintf(object, sizeof object, "device %s", name);
+    event_raise(object, "device-gone", "the machine has no block device %u:%u any more", node_major,
+                node_minor);
+    reason_set("device", name, "its block device has gone from the machine");
+    struct bdev *bdev = bdev_find(name); /* the look took time */
     if (bdev)
         bdev_unregister(bdev);
 }

@@ -64,6 +64,9 @@ struct verb_entry {
 extern const struct verb_entry device_verbs[], array_verbs[], pool_verbs[], volume_verbs[],
     nbd_verbs[], iscsi_verbs[], live_verbs[];
 
+/* {"items": items, "next": null}: the reply of a verb that answers a list. */
+struct json_object *reply_list(struct json_object *items);
+
 const char *verb_param(const struct verb_run *v, const char *name);
 bool verb_flag(const struct verb_run *v, const char *name); /* a bool option that may not exist */
 /* ERR_NEEDS_YES unless `yes` was given. */

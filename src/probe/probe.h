@@ -64,6 +64,21 @@ int probe_identity(const char *path, struct probe_identity *id_r, struct err *e)
 /* Looks for a node whose identity has this key: its path, by-id where there is one. False: none. */
 bool probe_find(const char *key, char *path, size_t size);
 
+/* ---- the machine's disks; blocks */
+
+struct probe_disk {
+    char path[64]; /* "/dev/sdb" */
+    dev_t node;
+    uint64_t size; /* bytes */
+    bool read_only;
+    struct probe_identity id;
+    char signature[200]; /* what is on it, "" for nothing, "?" when it cannot be read */
+    char in_use[200];    /* by what of the host, "" for nothing */
+};
+/* All disks and partitions that have a size, in order of their names; *list_r is malloc'ed. Reads,
+ * and writes nothing. */
+unsigned probe_disks(struct probe_disk **list_r);
+
 /* ---- metadata areas */
 
 /*
