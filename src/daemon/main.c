@@ -19,6 +19,7 @@
 #include "daemon/uevent.h"
 #include "net/net.h"
 #include "reactor/task.h"
+#include "targets/stages.h"
 
 static struct options options;
 static int exit_status;
@@ -56,11 +57,13 @@ static void raise_limits(void)
         log_warn("daemon", "cannot raise the limit of open files: %s", strerror(errno));
 }
 
-static void apply_log_level(void)
+/* What may change while the daemon runs. */
+static void apply_settings(void)
 {
     enum log_level level;
     if (log_level_parse(options_str(&options, "log"), &level))
         log_set_level(level);
+    stages_slow_ms((unsigned)options_u64(&options, "slow_io_ms"));
 }
 
 /* Signals come as reads of a descriptor; blocked before any thread starts. */
@@ -115,7 +118,7 @@ static void reload(void)
         log_error("daemon", "the configuration stays as it was: %s", e.msg);
         return;
     }
-    apply_log_level();
+    apply_settings();
     log_info("daemon", "configuration read again; log level %s, the rest holds from the next start",
              log_level_name(log_get_level()));
 }
@@ -224,7 +227,7 @@ int main(int argc, char **argv)
     log_set_journal(!options.foreground && getenv("JOURNAL_STREAM"));
     int rc = options_read_file(&options, &e);
     if (!rc) {
-        apply_log_level();
+        apply_settings();
         rc = options.check_config ? 0 : run(&e);
     }
     if (rc) {

@@ -38,6 +38,11 @@ const struct opt option_table[] = {
      .max = 1000,
      .dflt = "0",
      .help = "microseconds to look for new work before sleeping"},
+    {.name = "slow_io_ms",
+     .type = OPT_UINT,
+     .max = 3600000,
+     .dflt = "1000",
+     .help = "milliseconds from which a client's request is logged as slow; 0: never"},
     {.name = "log",
      .type = OPT_ENUM,
      .choices = "error|warn|info|debug",
@@ -52,7 +57,8 @@ void options_usage(void)
 {
     puts(
         "usage: oriond [--config FILE] [--state-dir DIR] [--api ADDR]... [--metrics ADDR]\n"
-        "              [--reactors N] [--foreground] [--log-level L] [--check-config] "
+        "              [--reactors N] [--slow-io-ms N] [--foreground] [--log-level L] "
+        "[--check-config] "
         "[--version]\n"
         "\n"
         "  --config FILE     settings, JSON (default /etc/orion/oriond.json, which may be absent)\n"
@@ -61,6 +67,7 @@ void options_usage(void)
         "  --api ADDR        serve the API on unix:PATH (default unix:/run/orion/api.sock)\n"
         "  --metrics ADDR    serve metrics on HOST:PORT, loopback only\n"
         "  --reactors N      I/O threads, 1 to 8 (default: one a CPU)\n"
+        "  --slow-io-ms N    log requests of clients slower than this (default 1000; 0: none)\n"
         "  --foreground      log to stderr with times, also under systemd\n"
         "  --log-level L     error, warn, info or debug (default info)\n"
         "  --check-config    check the settings and exit\n"
@@ -86,6 +93,7 @@ static const struct option long_options[] = {
     {"reactors", required_argument, NULL, 0},
     {"spin-us", required_argument, NULL, 0},
     {"log-level", required_argument, NULL, 0},
+    {"slow-io-ms", required_argument, NULL, 0},
     {"foreground", no_argument, NULL, OPTION_FOREGROUND},
     {"check-config", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},

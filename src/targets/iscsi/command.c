@@ -45,6 +45,7 @@ static void run(struct command *c)
     c->state = COMMAND_RUNS;
     list_del(&c->wait);
     if (!c->cmd.finished) {
+        c->cmd.times.received = reactor_now();
         scsi_cmd_execute(&c->cmd, c->want);
         return;
     }
@@ -102,6 +103,7 @@ static void advance(struct command *c)
 
 void command_admitted(struct command *c)
 {
+    c->cmd.times.admitted = reactor_now();
     if (c->want && !c->cmd.finished) {
         uint8_t *room = scsi_cmd_buffer(&c->cmd);
         uint32_t have = c->off < c->want ? c->off : c->want;
@@ -245,6 +247,7 @@ void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const u
             conn_rx_skip(s->conn);
         return;
     }
+    c->cmd.times.arrived = c->cmd.times.admitted = reactor_now();
     scsi_cmd_begin(&c->cmd);
     if (!c->cmd.finished) {
         c->charge = c->cmd.length;

@@ -196,7 +196,7 @@ void conn_flush(void *arg)
         ssize_t sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         int error = sent < 0 ? errno : 0;
         if (sent > 0)
-            c->last_tx = reactor_now();
+            c->last_tx = clock_ns(); /* once a sendmsg: it is what takes the time */
         account(c, b, n, sent < 0 ? 0 : (uint64_t)sent);
         if (error && error != EAGAIN && error != EINTR) {
             conn_lose(c, strerror(error));

@@ -17,10 +17,9 @@ static void leave_window(struct command *c)
 
 static void done(struct iscsi_conn *conn, struct tx_item *item, bool sent)
 {
-    (void)conn;
-    (void)sent;
     struct command *c = container_of(item, struct command, tx);
     c->tx_queued = false;
+    c->cmd.sent = sent ? conn->last_tx : 0;
     command_free(c);
 }
 

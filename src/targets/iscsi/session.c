@@ -90,7 +90,8 @@ static void nop_out(struct iscsi_session *s, const struct iscsi_pdu *pdu, const 
 
 static uint64_t since(uint64_t then)
 {
-    return (reactor_now() - then) / 1000000000u;
+    uint64_t now = reactor_now();
+    return now > then ? (now - then) / 1000000000u : 0; /* of a byte just sent: a later clock */
 }
 
 static uint64_t later(uint64_t a, uint64_t b)

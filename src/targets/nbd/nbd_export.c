@@ -102,6 +102,13 @@ void nbd_exports_init(void)
     bdev_watch(&watch);
 }
 
+static void export_free(struct nbd_export *x)
+{
+    list_del(&x->link);
+    stages_remove(&x->stages);
+    free(x);
+}
+
 void nbd_exports_fini(void)
 {
     bdev_unwatch(&watch);
@@ -112,8 +119,7 @@ void nbd_exports_fini(void)
             task_sleep_us(1000);
         if (x->desc)
             bdev_drain_close(&x->desc);
-        list_del(&x->link);
-        free(x);
+        export_free(x);
     }
 }
 
@@ -275,6 +281,7 @@ int nbd_export_add(const struct nbd_export_args *args, struct err *e)
         free(x);
         return -1;
     }
+    stages_add(&x->stages, "nbd", x->name, "");
     list_add_tail(&exports, &x->link);
     return 0;
 }
@@ -328,8 +335,7 @@ int nbd_export_remove(const char *name, bool disconnect, struct err *e)
     nbd_server_disconnect(x, 0);
     if (x->desc)
         bdev_drain_close(&x->desc);
-    list_del(&x->link);
-    free(x);
+    export_free(x);
     return 0;
 }
 

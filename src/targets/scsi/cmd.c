@@ -320,6 +320,8 @@ void scsi_end(struct scsi_cmd *cmd)
 {
     assert(cmd->state == CMD_RUNNING);
     cmd->state = CMD_OUTSIDE;
+    if (cmd->times.submitted)
+        cmd->times.done = reactor_now();
     if (cmd->itl)
         leave_task_set(cmd);
     struct scsi_local *l = cmd->nexus->local;
@@ -373,6 +375,20 @@ void scsi_abort(struct scsi_cmd *cmd)
     scsi_end_later(cmd);
 }
 
+static void count(struct scsi_cmd *cmd)
+{
+    stages_count(&cmd->unit->stages,
+                 &(struct stage_request){
+                     .times = &cmd->times,
+                     .sent = cmd->sent,
+                     .op = (enum bio_op)cmd->bio.op,
+                     .offset = cmd->lba << cmd->view->now.shift,
+                     .length = cmd->length,
+                     .failed = cmd->status != SCSI_GOOD && cmd->status != SCSI_CONDITION_MET,
+                     .client = cmd->nexus->initiator,
+                 });
+}
+
 void scsi_cmd_end(struct scsi_cmd *cmd)
 {
     if (cmd->state != CMD_OUTSIDE) { /* given up before execute */
@@ -384,6 +400,8 @@ void scsi_cmd_end(struct scsi_cmd *cmd)
     iobuf_put(&cmd->scratch);
     if (!cmd->view)
         return;
+    if (cmd->sent)
+        count(cmd);
     struct scsi_local *l = cmd->nexus->local;
     cmd->view->users--;
     cmd->view = NULL;
@@ -441,5 +459,7 @@ void scsi_submit(struct scsi_cmd *cmd, void (*next)(struct scsi_cmd *cmd))
 {
     cmd->next = next;
     cmd->bio.done = step_done;
+    if (!cmd->times.submitted)
+        cmd->times.submitted = reactor_now();
     bio_submit(&cmd->bio);
 }

@@ -11,6 +11,7 @@
 #include "base/uuid.h"
 #include "block/bio.h"
 #include "reactor/reactor.h"
+#include "targets/stages.h"
 
 /*
  * The SCSI device server: logical units on block devices, as a transport (iSCSI) uses them.
@@ -116,6 +117,10 @@ struct scsi_cmd {
     unsigned cdb_len;
     enum scsi_attr attr;
     uint64_t expected; /* bytes the initiator announced (expected data transfer length) */
+    /* When it arrived, was admitted, had its data (any of them 0: no matter); `sent` before
+     * scsi_cmd_end, 0 when no response went out. reactor_now(). */
+    struct io_times times;
+    uint64_t sent;
     void (*done)(struct scsi_cmd *cmd);
     void *arg;
 

@@ -73,6 +73,7 @@ struct scsi_lun {
     unsigned refs; /* tasks under way that know the LUN, and the target's list */
     bool removed;
 
+    struct stage_book stages;
     struct scsi_view *view; /* by reactor; each touches only its own */
 };
 

@@ -76,6 +76,7 @@ void scsi_lun_unref(struct scsi_lun *lun)
     assert(lun->refs);
     if (--lun->refs)
         return;
+    stages_remove(&lun->stages);
     free(lun->view);
     free(lun);
 }
@@ -170,6 +171,9 @@ static struct scsi_lun *lun_new(struct scsi_target *t, const struct scsi_lun_arg
     }
     if (!uuid_is_null(&args->identity))
         scsi_lun_identify(lun, &args->identity);
+    char number[8];
+    snprintf(number, sizeof number, "%u", lun->number);
+    stages_add(&lun->stages, "iscsi", t->name, number);
     return lun;
 }
 
