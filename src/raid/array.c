@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/event.h"
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 static struct list arrays = LIST_INIT(arrays); /* main's */
 
@@ -230,6 +230,8 @@ static void retire(void *arg) /* home */
     while (a->tasks)
         task_sleep_us(1000);
     rtimer_free(&a->idle);
+    if (a->bitmap)
+        rtimer_free(&a->bitmap->timer);
 }
 
 static void wipe_supers(struct raid_array *a)
@@ -276,6 +278,7 @@ void raid_array_free(struct raid_array **ap)
     free_members(&a->gone);
     list_del(&a->link);
     a->level->teardown(a);
+    raid_bitmap_free(&a->bitmap);
     pthread_mutex_destroy(&a->info_lock);
     free(a->chan);
     free(a);

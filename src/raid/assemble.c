@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 #include "block/event.h"
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 static int check_choice(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
 {
@@ -52,31 +52,6 @@ static int check_again(struct raid_member *m, const struct raid_candidate *c, ui
     return 0;
 }
 
-/*
- * An array that keeps a write-intent bitmap: we do not write it. Events of all superblocks that we
- * write are above the bitmap's, so that whoever runs the array next takes it as out of date, which
- * means a full resync where one is due, and never one that leaves something out.
- */
-static int note_bitmap(struct raid_array *a, struct raid_member *m, uint8_t *bytes, struct err *e)
-{
-    struct md_bitmap bitmap;
-    if (!(m->sb.features & MD_FEATURE_BITMAP_OFFSET))
-        return 0;
-    int64_t at = MD_SUPER_OFFSET + (int64_t)m->sb.bitmap_offset * MD_SECTOR;
-    if (at < 0 || at % 4096 || (uint64_t)at + 4096 > bdev_size(m->desc))
-        return err_set(e, ERR_INVALID, "", "%s: the bitmap's place, byte %lld, cannot be",
-                       m->device, (long long)at);
-    int error = bdev_read(m->desc, (uint64_t)at, bytes, 4096);
-    if (error)
-        return err_set(e, ERR_IO, "", "%s: the bitmap cannot be read: %s", m->device,
-                       strerror(-error));
-    if (md_bitmap_read(&bitmap, bytes, e))
-        return err_prefix(e, "%s", m->device);
-    if (bitmap.events > a->sb.events)
-        a->sb.events = bitmap.events;
-    return 0;
-}
-
 static int add(struct raid_array *a, const struct raid_assemble *r, const struct raid_candidate *c,
                int slot, struct err *e)
 {
@@ -109,7 +84,7 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
     if (!only_read && r->backup &&
         r->backup(m->device, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE, r->backup_arg))
         return err_set(e, ERR_IO, "", "the superblock of %s could not be saved first", m->device);
-    return note_bitmap(a, m, bytes, e);
+    return 0;
 }
 
 static int add_all(struct raid_array *a, const struct raid_assemble *r,
@@ -175,6 +150,8 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
     a->bump = !ch->complete;
     int rc = add_all(a, r, ch, e);
+    if (!rc)
+        rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);
     if (ch->in_sync < 2)
         a->resync_pos = UINT64_MAX;
     if (!rc && r->dry_run)

@@ -10,16 +10,17 @@
 #include "base/mem.h"
 #include "block/event.h"
 #include "probe/probe.h"
+#include "raid/bitmap.h"
 #include "raid/parity.h"
-#include "raid/raid_private.h"
 
 enum {
     CHUNK_DEFAULT = 512 << 10,
     CHUNK_MIN = 4 << 10,
     CHUNK_MAX = 64 << 20,
-    MAX_DEV = 128,       /* entries of the role table, as mdadm makes it */
-    HEAD_WIPE = 1 << 20, /* so much before the data may carry older signatures */
-    SMALLEST = 2 << 20,  /* bytes of a member */
+    MAX_DEV = 128,         /* entries of the role table, as mdadm makes it */
+    HEAD_WIPE = 1 << 20,   /* so much before the data may carry older signatures */
+    SMALLEST = 2 << 20,    /* bytes of a member */
+    BITMAP_FROM = 1 << 30, /* bytes of a member's data */
 };
 
 /* ---- checks */
@@ -264,6 +265,13 @@ static int write_and_start(struct raid_array *a, struct err *e)
     return raid_array_start(a, e);
 }
 
+static bool wants_bitmap(const struct raid_array *a, const struct raid_create *c)
+{
+    if (!a->level->redundant || c->bitmap == RAID_BITMAP_NONE)
+        return false;
+    return c->bitmap == RAID_BITMAP_INTERNAL || a->member_bytes >= BITMAP_FROM;
+}
+
 int raid_create(const struct raid_create *c, struct err *e)
 {
     const struct raid_level *level = check(c, e);
@@ -278,6 +286,10 @@ int raid_create(const struct raid_create *c, struct err *e)
         bool clean = !level->redundant || zero || c->assume_clean || !raid_has_redundancy(a);
         a->resync_pos = clean ? UINT64_MAX : 0;
         a->bdev.known_zero = zero;
+        if (wants_bitmap(a, c))
+            rc = raid_bitmap_make(a, c->bitmap_chunk, !clean, e);
+    }
+    if (!rc) {
         a->wipe = true; /* until it runs: leave nothing half-made */
         rc = write_and_start(a, e);
     }

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 const char *raid_state_name(enum raid_state s)
 {
@@ -96,6 +96,7 @@ void raid_publish(struct raid_array *a)
     info->chunk = a->level->level == 1 ? 0 : a->chunk;
     info->data_offset = first ? first->data_offset : 0;
     info->events = a->sb.events;
+    info->bitmap_chunk = a->bitmap ? a->bitmap->chunk : 0;
     info->slots = a->slots;
     pthread_mutex_unlock(&a->info_lock);
 }
@@ -105,6 +106,7 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
     pthread_mutex_lock(&a->info_lock);
     *info_r = a->info;
     info_r->sync_done = 0;
+    info_r->bitmap_dirty = a->bitmap ? raid_load(&a->bitmap->dirty) : 0;
     info_r->sync_job = raid_load(&a->sync_job);
     for (unsigned i = 0; i < info_r->member_count; i++) {
         const struct raid_member *m = a->info_member[i];

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 static struct raid_array *array_of(struct bdev *bdev)
 {
@@ -38,10 +38,61 @@ static struct bio *queue_get(struct bio **head)
 
 /* ---- writes of redundant levels: only while the array is marked active on disk */
 
+/* The write waits until home has its bits of the bitmap on all members. */
+static void bits_arrived(void *arg) /* home */
+{
+    struct raid_chan *ch = arg;
+    raid_bitmap_ask(ch->array, (unsigned)(ch - ch->array->chan));
+}
+
+static void bits_ask(struct raid_array *a, struct raid_chan *ch)
+{
+    ch->bits_asked = ch->bits_parked;
+    ch->bits_parked = NULL;
+    reactor_post(a->home, &ch->bits_post, bits_arrived, ch);
+}
+
+static void bits_park(struct raid_array *a, struct raid_chan *ch, struct bio *bio)
+{
+    queue_put(&ch->bits_parked, &ch->bits_tail, bio);
+    if (!ch->bits_asked)
+        bits_ask(a, ch);
+}
+
+static void bits_granted(void *arg) /* the asker */
+{
+    struct raid_chan *ch = arg;
+    struct raid_array *a = ch->array;
+    struct bio *all = ch->bits_asked, *bio;
+    ch->bits_asked = NULL;
+    while ((bio = queue_get(&all))) {
+        if (ch->bits_refused)
+            raid_write_end(a, bio, ch->bits_refused);
+        else
+            a->level->write(a, bio);
+    }
+    if (ch->bits_parked && !ch->bits_asked)
+        bits_ask(a, ch);
+}
+
+void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused)
+{
+    for (unsigned i = 0; i <= reactor_count(); i++) {
+        if (!(reactors & 1u << i))
+            continue;
+        struct raid_chan *ch = &a->chan[i];
+        ch->bits_refused = refused;
+        reactor_post(reactor_get(i), &ch->bits_post, bits_granted, ch);
+    }
+}
+
 static void write_begin(struct raid_array *a, struct raid_chan *ch, struct bio *bio)
 {
     __atomic_store_n(&ch->writes, ch->writes + 1, __ATOMIC_RELAXED);
-    a->level->write(a, bio);
+    if (a->bitmap && !raid_bitmap_begin(a, bio))
+        bits_park(a, ch, bio);
+    else
+        a->level->write(a, bio);
 }
 
 void raid_write_end(struct raid_array *a, struct bio *bio, int error)
@@ -50,6 +101,8 @@ void raid_write_end(struct raid_array *a, struct bio *bio, int error)
     assert(ch->writes);
     __atomic_store_n(&ch->writes, ch->writes - 1, __ATOMIC_RELAXED);
     __atomic_store_n(&ch->last_write, reactor_now(), __ATOMIC_RELAXED);
+    if (a->bitmap)
+        raid_bitmap_end(a, bio);
     bio_complete(bio, error);
 }
 

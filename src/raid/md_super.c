@@ -303,8 +303,9 @@ bool md_level_parse(const char *text, int32_t *level_r)
 
 enum { MIB_SECTORS = 2048, GIB_SECTORS = 1 << 21 };
 
-static uint64_t bitmap_room(uint64_t sectors)
+uint64_t md_bitmap_room(uint64_t device_sectors)
 {
+    uint64_t sectors = device_sectors;
     if (sectors < 128)
         return 0;
     if (sectors - 128 >= 200ull * GIB_SECTORS)
@@ -317,7 +318,7 @@ uint64_t md_data_offset(uint64_t device_sectors, uint32_t chunk)
     uint64_t headroom = 128 * MIB_SECTORS;
     while (headroom << 10 > device_sectors && (!chunk || headroom > 2ull * chunk))
         headroom >>= 1;
-    uint64_t offset = 24 + bitmap_room(device_sectors) + headroom;
+    uint64_t offset = 24 + md_bitmap_room(device_sectors) + headroom;
     return (offset + MIB_SECTORS - 1) / MIB_SECTORS * MIB_SECTORS;
 }
 
@@ -338,10 +339,28 @@ int md_bitmap_read(struct md_bitmap *b, const void *bytes, struct err *e)
     b->chunk = rd_le32(&r);
     b->daemon_sleep = rd_le32(&r);
     b->write_behind = rd_le32(&r);
+    b->reserved = rd_le32(&r);
     if (b->version != 4)
         return err_set(e, ERR_UNSUPPORTED, "",
                        "the write-intent bitmap has version %u, this version takes 4: remove it "
                        "(mdadm --grow --bitmap=none)",
                        b->version);
     return 0;
+}
+
+void md_bitmap_write(const struct md_bitmap *b, void *bytes)
+{
+    struct wr w = wr_make(bytes, MD_BITMAP_HEAD);
+    wr_le32(&w, BITMAP_MAGIC);
+    wr_le32(&w, b->version);
+    wr_copy(&w, b->uuid.b, 16);
+    wr_le64(&w, b->events);
+    wr_le64(&w, b->events_cleared);
+    wr_le64(&w, b->sync_size);
+    wr_le32(&w, b->state);
+    wr_le32(&w, b->chunk);
+    wr_le32(&w, b->daemon_sleep);
+    wr_le32(&w, b->write_behind);
+    wr_le32(&w, b->reserved);
+    wr_zero(&w, MD_BITMAP_HEAD - 68);
 }

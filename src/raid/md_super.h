@@ -105,13 +105,22 @@ bool md_level_parse(const char *text, int32_t *level_r);
 uint64_t md_data_offset(uint64_t device_sectors, uint32_t chunk);
 
 /* The head of a write-intent bitmap (256 bytes, at bitmap_offset from the superblock). */
-enum { MD_BITMAP_HEAD = 256, MD_BITMAP_ROOM = 132 << 10 /* head and bits, at most */ };
+enum {
+    MD_BITMAP_STALE = 2, /* of its state: it may not be believed */
+    MD_BITMAP_HEAD = 256,
+    MD_BITMAP_ROOM = 132 << 10 /* head and bits, at most */
+};
 struct md_bitmap {
     uint32_t version; /* 4 is what we take */
     struct uuid uuid;
     uint64_t events, events_cleared, sync_size;
-    uint32_t state, chunk, daemon_sleep, write_behind;
+    uint32_t state, chunk, daemon_sleep, write_behind; /* chunk in bytes, sleep in seconds */
+    uint32_t reserved;                                 /* sectors kept for it, 0 = not said */
 };
 int md_bitmap_read(struct md_bitmap *b, const void *bytes, struct err *e);
+/* Writes the head's MD_BITMAP_HEAD bytes. */
+void md_bitmap_write(const struct md_bitmap *b, void *bytes);
+/* Sectors that a new member of so many sectors keeps for it. */
+uint64_t md_bitmap_room(uint64_t device_sectors);
 
 #endif

@@ -11,7 +11,7 @@
  * two members' superblocks leaves that. A member that has gone missing must not profit: when one
  * was lost the survivors are written twice, each time one event higher. Events never go down.
  */
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 #include <errno.h>
 #include <linux/types.h>
@@ -130,8 +130,12 @@ static bool write_round(struct raid_array *a, bool *lost_r)
     list_for_each (m, &a->members, link)
         most++;
     struct super_write *w = xcalloc(most, sizeof *w);
-    a->sb.events++;
+    uint64_t events = a->sb.events++, utime = a->sb.utime;
     a->sb.utime = md_time_now();
+    if (a->level->before_super)
+        a->level->before_super(a, events, utime);
+    if (a->bitmap) /* it may be newer than the superblocks, never older */
+        raid_bitmap_store(a, lost_r);
     unsigned n = submit_supers(a, w, &wait);
     twait_all(&wait);
     for (unsigned i = 0; i < n; i++) {
@@ -273,6 +277,8 @@ bool raid_make_clean(struct raid_array *a, bool final)
         clean = raid_revoke(a);
         take_cursors(a);
         clean = clean && !raid_meta_flush(a);
+        if (clean && final)
+            raid_bitmap_settle(a);
         if (clean && (a->active || has_cursor(a))) {
             a->active = false;
             clean = !raid_meta_write(a);

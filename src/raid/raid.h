@@ -55,9 +55,13 @@ struct raid_info {
     uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
     uint64_t data_offset;           /* bytes, of the first member */
     uint64_t events;
+    uint64_t bitmap_chunk, bitmap_dirty; /* bytes, and chunks that are marked; 0: no bitmap */
     unsigned slots, missing, member_count;
     struct raid_member_info member[RAID_MEMBERS_MAX];
 };
+
+/* The write-intent bitmap of a new redundant array; by default from 1 GiB a member on. */
+enum raid_bitmap_choice { RAID_BITMAP_BY_SIZE, RAID_BITMAP_INTERNAL, RAID_BITMAP_NONE };
 
 struct raid_create {
     const char *name;
@@ -66,7 +70,9 @@ struct raid_create {
     unsigned member_count;
     uint64_t chunk; /* bytes; 0 = 512 KiB */
     bool assume_clean;
-    bool force;              /* members may carry signatures */
+    bool force; /* members may carry signatures */
+    enum raid_bitmap_choice bitmap;
+    uint64_t bitmap_chunk;   /* bytes, a power of two; 0 = 64 MiB, or what fits */
     const char *homehost;    /* set_name becomes HOMEHOST:NAME */
     const struct uuid *uuid; /* NULL = random (intents fix it beforehand) */
 };

@@ -23,6 +23,8 @@ enum {
     RAID_REPAIR_MAX = 64, /* repairs that may wait */
 };
 
+struct raid_bitmap;
+
 struct raid_member {
     struct list link; /* home: a->members or a->gone */
     struct raid_array *array;
@@ -51,10 +53,14 @@ struct raid_chan {
     struct bio *parked, **parked_tail; /* writes that wait for the mark; by drv.p[5] */
     struct rpost post;                 /* ask there, answer back */
     struct raid_io *free_io;
-    struct bio *starved, **starved_tail; /* wait for a struct raid_io; by drv.p[5] */
-    uint64_t writes;                     /* atomic; client writes in flight */
-    uint64_t last_write;                 /* atomic; reactor_now() */
-    uint64_t ops;                        /* atomic; client I/O begun */
+    struct bio *starved, **starved_tail;  /* wait for a struct raid_io; by drv.p[5] */
+    uint64_t writes;                      /* atomic; client writes in flight */
+    uint64_t last_write;                  /* atomic; reactor_now() */
+    uint64_t ops;                         /* atomic; client I/O begun */
+    struct bio *bits_asked;               /* wait for bits of the bitmap; home reads the list */
+    struct bio *bits_parked, **bits_tail; /* the next ones */
+    int bits_refused;
+    struct rpost bits_post;
     unsigned next_read;
     uint64_t read_end[RAID_MEMBERS_MAX]; /* by slot: where its last read ended */
 };
@@ -95,6 +101,7 @@ struct raid_array {
     bool read_only;
     struct range_map *ranges; /* redundant levels */
     void *level_data;
+    struct raid_bitmap *bitmap; /* NULL: none */
 
     /* atomic; home writes, all read */
     struct raid_member *slot[RAID_MEMBERS_MAX]; /* who serves a slot; NULL = nobody */
@@ -178,6 +185,7 @@ void raid_io_submit(struct raid_io *io);
 void raid_io_finish(struct raid_io *io, int error);
 void raid_flush_all(struct raid_array *a, struct bio *bio);            /* redundant levels' flush */
 void raid_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
+void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
 
 /* ---- meta.c: superblocks and the dirty mark. Home, in a task, meta_lock held, except as noted. */

@@ -9,7 +9,7 @@
 
 #include "block/event.h"
 #include "block/job.h"
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 enum {
     WINDOW = 512 << 10,
@@ -65,6 +65,7 @@ static void resync_end(struct raid_array *a, uint64_t unread)
         raid_meta_write(a);
     }
     tlock_unlock(&a->meta_lock);
+    raid_bitmap_arm(a);
     if (unread)
         event_raise(object, "resync-unreadable", "%llu windows have a part that no member can read",
                     (unsigned long long)unread);
@@ -75,7 +76,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
 {
     struct raid_array *a = arg;
     struct pace pace = {client_ops(a), clock_ns()};
-    uint64_t pos = raid_load(&a->resync_pos), unread = 0;
+    uint64_t pos = raid_load(&a->resync_pos), unread = 0, skip;
     char object[80];
     raid_object(a, object);
     event_raise(object, "resync-started", "at byte %llu of %llu", (unsigned long long)pos,
@@ -87,6 +88,11 @@ static int resync_job(struct job *job, void *arg, struct err *e)
             return err_set(e, ERR_IO, "", "the array has failed");
         if (!raid_has_redundancy(a))
             break; /* the only copy is right by definition */
+        if (a->bitmap && (skip = raid_bitmap_next(a, pos, a->member_bytes)) > pos) {
+            pos = skip;
+            raid_store(&a->resync_pos, pos);
+            continue;
+        }
         uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
         int rc = a->level->sync_window(a, NULL, pos, len);
         if (rc && rc != -EIO)
@@ -115,6 +121,7 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
         good = !raid_meta_write(a) && raid_in_sync(m);
     }
     tlock_unlock(&a->meta_lock);
+    raid_bitmap_arm(a);
     if (!good)
         return err_set(e, ERR_IO, "", "%s failed at the end of its rebuild", m->device);
     event_raise(object, "rebuild-done", "%s is in sync; %u of %u are", m->device,
@@ -177,6 +184,12 @@ static bool take_spare(struct raid_array *a)
     raid_store(&spare->rebuilt, 0);
     spare->checkpoint = 0;
     raid_store(&spare->state, RAID_MEMBER_REBUILDING);
+    struct err e;
+    int error = raid_bitmap_place(a, spare, &e) ? -ENOSPC : 0;
+    if (a->bitmap && !error)
+        error = raid_bitmap_store_all(a, spare);
+    if (error && raid_kick(a, spare, error, false))
+        spare->slot = -1;
     if (raid_meta_write(a) || spare->state != RAID_MEMBER_REBUILDING)
         return false;
     raid_store(&a->slot[slot], spare);

@@ -12,7 +12,7 @@
 #include "block/event.h"
 #include "block/job.h"
 #include "probe/probe.h"
-#include "raid/raid_private.h"
+#include "raid/bitmap.h"
 
 static struct raid_array *find(const char *name, struct err *e)
 {
@@ -275,42 +275,6 @@ static int check_new(struct raid_array *a, struct raid_member *m, bool force, st
     return 0;
 }
 
-/*
- * Every active member has a copy of the write-intent bitmap, and the kernel takes any of them. We
- * never write it (see assemble.c), so a copy made at any time is as good as the others.
- */
-static int copy_bitmap(struct raid_array *a, struct raid_member *m, struct err *e)
-{
-    enum { STEP = 4096 };
-    if (!(a->sb.features & MD_FEATURE_BITMAP_OFFSET))
-        return 0;
-    struct raid_member *from = NULL;
-    for (unsigned i = 0; i < a->slots && !from; i++) {
-        from = raid_load(&a->slot[i]);
-        if (from && !raid_in_sync(from))
-            from = NULL;
-    }
-    if (!from || from->data_offset != m->data_offset || from->sb.bitmap_offset <= 0)
-        return err_set(e, ERR_UNSUPPORTED, "device",
-                       "array %s has a write-intent bitmap for which %s has no room: remove it "
-                       "first (mdadm --grow --bitmap=none)",
-                       a->bdev.name, m->device);
-    autofree uint8_t *buf = xcalloc(1, STEP);
-    uint64_t at = MD_SUPER_OFFSET + (uint64_t)from->sb.bitmap_offset * MD_SECTOR;
-    uint64_t end = at + MD_BITMAP_ROOM < m->data_offset ? at + MD_BITMAP_ROOM : m->data_offset;
-    int error = 0;
-    for (; !error && at < end; at += STEP) {
-        error = bdev_read(from->desc, at, buf, STEP);
-        if (!error)
-            error = bdev_write(m->desc, at, buf, STEP, 0);
-    }
-    if (error)
-        return err_set(e, ERR_IO, "device", "the bitmap could not be copied to %s: %s", m->device,
-                       strerror(-error));
-    m->sb.bitmap_offset = from->sb.bitmap_offset;
-    return 0;
-}
-
 /* A number that no member has now; used ones come last, since old superblocks remember them. */
 static int free_number(struct raid_array *a)
 {
@@ -369,7 +333,7 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
         return -1;
     a->main_tasks++;
     bool listed = false;
-    c.rc = check_new(a, c.m, force, e) || copy_bitmap(a, c.m, e) ? -1 : 0;
+    c.rc = check_new(a, c.m, force, e) || raid_bitmap_place(a, c.m, e) ? -1 : 0;
     if (!c.rc) {
         listed = true;
         task_call(a->home, add_home, &c);
