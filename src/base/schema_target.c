@@ -9,6 +9,17 @@ static const struct opt nbd_export_opts[] = {
     {"read_only", OPT_BOOL, .help = "take no writes"},
     {"default", OPT_BOOL, .help = "answers clients that ask for no name"},
     {"open", OPT_BOOL, .help = "serve everyone, on addresses beyond loopback too"},
+    {"allow", OPT_LIST, .max = 64,
+     .help = "who is served: ADDRESS, ADDRESS/PREFIX, tls:NAME, tls:* or unix"},
+    OPT_END,
+};
+static const struct opt nbd_listen_opts[] = {
+    {"tls", OPT_ENUM, .choices = "off|allowed|required", .dflt = "off",
+     .help = "whether clients may or must encrypt"},
+    {"tls_cert", OPT_PATH, .help = "PEM file: the certificate of the server and its chain"},
+    {"tls_key", OPT_PATH, .help = "PEM file: the private key of the certificate"},
+    {"tls_ca", OPT_PATH, .help = "PEM file: who signs clients, which then must have a certificate"},
+    {"tls_psk_file", OPT_PATH, .help = "pre-shared keys, lines of IDENTITY:HEX"},
     OPT_END,
 };
 static const struct opt disconnect_opts[] = {OPT_DISCONNECT, OPT_END};
@@ -22,6 +33,7 @@ static const struct schema_field nbd_fields[] = {
     {"read_only", FMT_BOOL, FIELD_TABLE, "takes no writes", NULL},
     {"default", FMT_BOOL, FIELD_TABLE, "answers the empty name", NULL},
     {"open", FMT_BOOL, 0, "served on every address", NULL},
+    {"allow", FMT_NAMES, 0, "who is served; without rules: loopback and unix sockets", NULL},
     {"description", FMT_TEXT, 0, "text for clients", NULL},
     {"connections", FMT_NUMBER, FIELD_TABLE, "clients connected", NULL},
     FIELD_CHANGED,
@@ -31,6 +43,11 @@ static const struct schema_field listener_fields[] = {
     {"addr", FMT_TEXT, FIELD_TABLE, "address as it was given", NULL},
     {"bound", FMT_TEXT, FIELD_TABLE, "address that is listened on", NULL},
     {"reason", FMT_TEXT, 0, "why nothing listens, else empty", NULL},
+    {"tls", FMT_TEXT, FIELD_TABLE, "off, allowed or required", NULL},
+    {"tls_cert", FMT_TEXT, 0, "file of the certificate, or empty", NULL},
+    {"tls_key", FMT_TEXT, 0, "file of its key, or empty", NULL},
+    {"tls_ca", FMT_TEXT, 0, "file of who signs clients, or empty", NULL},
+    {"tls_psk_file", FMT_TEXT, 0, "file of pre-shared keys, or empty", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };
@@ -43,7 +60,7 @@ const struct schema_noun schema_nbd = {
          "PUT",
          "/v1/nbd/listeners/{addr}",
          {ARG("addr", "ADDR")},
-         NULL,
+         nbd_listen_opts,
          VERB_OBJECT,
          0,
          listener_fields,

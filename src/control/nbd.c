@@ -2,12 +2,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "control/shows.h"
 #include "control/start.h"
 #include "targets/nbd/nbd.h"
 
-/* NBD. Saved: "listener/ADDR" {}, "export/NAME" {"device", "description", "read_only", "default",
- * "open"}. */
+/* NBD. Saved: "listener/ADDR" {"tls", "tls_cert", "tls_key", "tls_ca", "tls_psk_file"}, all but
+ * for TLS left out when it is off; "export/NAME" {"device", "description", "read_only", "default",
+ * "open", "allow"}, the last one left out when there are no rules. */
+
+static int compare_both(const char *what, const char *name, struct json_object *have,
+                        struct json_object *want, struct err *e);
 
 /* ---- listeners */
 
@@ -23,14 +28,21 @@ static void note_bound(const char *addr, const char *bound, void *arg)
         snprintf(b->text, sizeof b->text, "%s", bound);
 }
 
+/* The files of TLS are not secrets; what is in them is. */
+static const char *const tls_files[] = {"tls_cert", "tls_key", "tls_ca", "tls_psk_file"};
+
 static struct json_object *show_listener(const char *addr)
 {
+    struct json_object *record = state_get("listener", addr);
     struct json_object *o = json_object_new_object();
     struct bound b = {.addr = addr};
     nbd_listener_for_each(note_bound, &b);
     put_str(o, "addr", addr);
     put_str(o, "bound", b.text);
     put_str(o, "reason", *b.text ? "" : reason_get("listener", addr));
+    put_str(o, "tls", *get_str(record, "tls") ? get_str(record, "tls") : "off");
+    for (size_t i = 0; i < sizeof tls_files / sizeof *tls_files; i++)
+        put_str(o, tls_files[i], get_str(record, tls_files[i]));
     return o;
 }
 
@@ -53,21 +65,57 @@ LIST(listener)
     return 0;
 }
 
-static int listen_verb(struct verb_run *v, struct err *e)
+static const char *given(struct json_object *record, const char *field)
 {
-    const char *addr = verb_param(v, "addr");
-    v->changed = !v->existing;
+    const char *text = get_str(record, field);
+    return *text ? text : NULL;
+}
+
+int listener_start(const char *addr, struct json_object *record, struct err *e)
+{
+    struct nbd_listen_args args = {.addr = addr,
+                                   .tls = given(record, "tls"),
+                                   .tls_cert = given(record, "tls_cert"),
+                                   .tls_key = given(record, "tls_key"),
+                                   .tls_ca = given(record, "tls_ca"),
+                                   .tls_psk_file = given(record, "tls_psk_file")};
+    return nbd_listen(&args, e);
+}
+
+static struct json_object *listener_record(const struct opts *o)
+{
+    struct json_object *record = json_object_new_object();
+    if (strcmp(opts_str(o, "tls"), "off"))
+        put_str(record, "tls", opts_str(o, "tls"));
+    for (size_t i = 0; i < sizeof tls_files / sizeof *tls_files; i++)
+        if (opts_str(o, tls_files[i]))
+            put_str(record, tls_files[i], opts_str(o, tls_files[i]));
+    return record;
+}
+
+static int open_listener(struct verb_run *v, const char *addr, struct json_object *record,
+                         struct err *e)
+{
+    if (v->existing && compare_both("listener", addr, state_get("listener", addr), record, e))
+        return -1;
     /* One that could not be opened at start-up may be asked for again. */
     if (v->existing && *get_str(v->existing, "bound"))
         return 0;
-    if (nbd_listen(addr, e))
+    if (listener_start(addr, record, e))
         return -1;
     reason_set("listener", addr, NULL);
-    struct json_object *record = json_object_new_object();
-    int rc = v->existing ? 0 : state_put("listener", addr, record, e);
+    if (v->existing || !state_put("listener", addr, record, e))
+        return 0;
+    nbd_unlisten(addr, NULL);
+    return -1;
+}
+
+static int listen_verb(struct verb_run *v, struct err *e)
+{
+    v->changed = !v->existing;
+    struct json_object *record = listener_record(v->opts);
+    int rc = open_listener(v, verb_param(v, "addr"), record, e);
     json_object_put(record);
-    if (rc)
-        nbd_unlisten(addr, NULL);
     return rc;
 }
 
@@ -94,6 +142,8 @@ static struct json_object *show_export(const char *name, struct json_object *rec
     put_bool(o, "read_only", get_bool(record, "read_only"));
     put_bool(o, "default", get_bool(record, "default"));
     put_bool(o, "open", get_bool(record, "open"));
+    struct json_object *allow = json_object_object_get(record, "allow");
+    json_object_object_add(o, "allow", allow ? json_object_get(allow) : json_object_new_array());
     put_str(o, "description", get_str(record, "description"));
     put_u64(o, "connections", info.connections);
     return o;
@@ -120,12 +170,19 @@ LIST(export)
 
 int export_start(const char *name, struct json_object *record, struct err *e)
 {
+    struct json_object *allow = json_object_object_get(record, "allow");
+    unsigned n = allow ? (unsigned)json_object_array_length(allow) : 0;
+    autofree const char **rules = xcalloc(n + 1, sizeof *rules);
+    for (unsigned i = 0; i < n; i++)
+        rules[i] = json_object_get_string(json_object_array_get_idx(allow, i));
     struct nbd_export_args args = {.name = name,
                                    .device = get_str(record, "device"),
                                    .description = get_str(record, "description"),
                                    .read_only = get_bool(record, "read_only"),
                                    .is_default = get_bool(record, "default"),
-                                   .open_access = get_bool(record, "open")};
+                                   .open_access = get_bool(record, "open"),
+                                   .allow = rules,
+                                   .allow_count = n};
     return nbd_export_add(&args, e);
 }
 
@@ -137,6 +194,13 @@ static struct json_object *export_record(const struct opts *o)
     put_bool(record, "read_only", opts_bool(o, "read_only"));
     put_bool(record, "default", opts_bool(o, "default"));
     put_bool(record, "open", opts_bool(o, "open"));
+    unsigned n;
+    char *const *rules = opts_list(o, "allow", &n);
+    struct json_object *allow = n ? json_object_new_array() : NULL;
+    for (unsigned i = 0; i < n; i++)
+        json_object_array_add(allow, json_object_new_string(rules[i]));
+    if (n)
+        json_object_object_add(record, "allow", allow);
     return record;
 }
 
@@ -151,6 +215,20 @@ int compare_records(const char *what, const char *name, struct json_object *have
         if (!json_object_equal(old, value))
             return differs(e, what, name, field, old ? json_object_get_string(old) : "not set",
                            json_object_get_string(value));
+    }
+    return 0;
+}
+
+/* The same, and nothing may stand in `have` that is not in `want`. */
+static int compare_both(const char *what, const char *name, struct json_object *have,
+                        struct json_object *want, struct err *e)
+{
+    if (compare_records(what, name, have, want, e))
+        return -1;
+    json_object_object_foreach(have, field, value)
+    {
+        if (!json_object_object_get_ex(want, field, NULL))
+            return differs(e, what, name, field, json_object_get_string(value), "not set");
     }
     return 0;
 }
@@ -199,7 +277,7 @@ static int export_verb(struct verb_run *v, struct err *e)
     int rc;
     if (v->existing) {
         v->changed = false;
-        rc = compare_records("export", name, state_get("export", name), record, e);
+        rc = compare_both("export", name, state_get("export", name), record, e);
         json_object_put(record);
         return rc;
     }

@@ -203,8 +203,7 @@ void replay_listeners(void)
     struct err e;
     json_object_object_foreach(listeners, nbd_addr, a)
     {
-        (void)a;
-        if (nbd_listen(nbd_addr, &e))
+        if (listener_start(nbd_addr, a, &e))
             failed("listener", nbd_addr, &e);
     }
     json_object_object_foreach(portals, iscsi_addr, b)

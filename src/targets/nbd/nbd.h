@@ -18,6 +18,10 @@ struct nbd_export_args {
     bool read_only;
     bool is_default;  /* answers the empty name */
     bool open_access; /* serve it on non-loopback addresses without access rules (--open) */
+    /* Access rules, or none: ADDRESS, ADDRESS/PREFIX, tls:NAME, tls:* or unix. With rules, only who
+     * matches one is served, on whatever address. */
+    const char *const *allow;
+    unsigned allow_count;
 };
 struct nbd_export_info {
     char name[256];
@@ -33,8 +37,13 @@ struct nbd_export_info {
 int nbd_init(struct err *e);
 void nbd_shutdown(void); /* T: stop listening, finish requests, close connections */
 
-int nbd_listen(const char *addr, struct err *e);   /* T: contract ADDR; default port 10809 */
-int nbd_unlisten(const char *addr, struct err *e); /* T */
+struct nbd_listen_args {
+    const char *addr; /* contract ADDR; default port 10809 */
+    const char *tls;  /* "off", "allowed" or "required"; NULL: off */
+    const char *tls_cert, *tls_key, *tls_ca, *tls_psk_file; /* as in net/tls.h, or NULL */
+};
+int nbd_listen(const struct nbd_listen_args *args, struct err *e); /* T */
+int nbd_unlisten(const char *addr, struct err *e);                 /* T */
 void nbd_listener_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
 
 int nbd_export_add(const struct nbd_export_args *args, struct err *e); /* T */

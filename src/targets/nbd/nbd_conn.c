@@ -136,7 +136,6 @@ static void ask(struct nbd_req *req)
 
 static void start(struct nbd_req *req)
 {
-    req->times.received = req->times.submitted = reactor_now();
     if (req->wire.type == NBD_CMD_BLOCK_STATUS ||
         (req->wire.type == NBD_CMD_READ && nbd_map_wanted(req)))
         ask(req);
@@ -223,7 +222,7 @@ static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size
     /* The bio only reads it; iovec has no const. */
     req->iov = (struct iovec){(void *)(uintptr_t)p, req->wire.length};
     c->large = req->wire.length > NBD_SMALL;
-    start(req);
+    submit(req);
     return true;
 }
 
@@ -269,9 +268,6 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
         return 0;
     req->wire = *q;
     req->error = error;
-    req->times.admitted = reactor_now();
-    req->times.arrived = c->blocked_ns ? c->blocked_ns : req->times.admitted;
-    c->blocked_ns = 0;
     uint32_t data = data_held(q, error);
     if (data)
         nbd_req_hold(req, data);
@@ -328,8 +324,6 @@ static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, str
             memcpy(c->head, p, size);
         c->head_len = size;
         c->blocked = true;
-        if (!c->blocked_ns)
-            c->blocked_ns = reactor_now();
         return used;
     }
     c->head_len = 0;
@@ -389,6 +383,23 @@ static struct iobuf *batch_get(struct nbd_lane *lane, bool *lendable_r)
     return lane->batch[i];
 }
 
+static ssize_t read_tls(struct nbd_conn *c, const struct iovec *iov, int n)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        ssize_t got = tls_read(c->tls, iov[i].iov_base, iov[i].iov_len);
+        if (got <= 0) {
+            c->tls_more = false;
+            return sum ? (ssize_t)sum : got;
+        }
+        sum += (size_t)got;
+        c->tls_more = (size_t)got == iov[i].iov_len;
+        if (!c->tls_more)
+            break;
+    }
+    return (ssize_t)sum;
+}
+
 static ssize_t receive_into(struct nbd_conn *c, uint8_t *batch, size_t want)
 {
     struct iovec iov[2];
@@ -397,7 +408,7 @@ static ssize_t receive_into(struct nbd_conn *c, uint8_t *batch, size_t want)
         iov[n++] = (struct iovec){c->load->buf->data + (c->load->wire.payload - c->load_left),
                                   c->load_left};
     iov[n++] = (struct iovec){batch, want};
-    ssize_t got = readv(c->fd, iov, n);
+    ssize_t got = c->tls ? read_tls(c, iov, n) : readv(c->fd, iov, n);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return -1;
     if (got < 0) {
@@ -459,6 +470,8 @@ static void watch_reads(struct nbd_conn *c)
 {
     bool read = c->state == NBD_CONN_OPEN && !c->last_call && (!c->blocked || c->resume_pending);
     nbd_conn_watch(c, (c->watching & FD_WRITE) | (read ? FD_READ : 0u));
+    if (read && c->tls_more)
+        nbd_conn_resume(c);
 }
 
 static void on_socket(void *arg, unsigned events)
@@ -485,9 +498,11 @@ static void resume(void *arg)
             stash_drop(c);
         if (c->last_call && !c->blocked)
             nbd_conn_leave(c);
-        if (c->state == NBD_CONN_OPEN)
-            watch_reads(c);
     }
+    if (c->state == NBD_CONN_OPEN && !c->blocked && !c->last_call && c->tls_more)
+        receive(c);
+    if (c->state == NBD_CONN_OPEN)
+        watch_reads(c);
     nbd_conn_settle(c);
 }
 
@@ -520,6 +535,9 @@ void nbd_conn_start(void *conn)
         watch_reads(c);
         nbd_conn_resume(c);
     }
+    c->tls_more = c->tls && tls_pending(c->tls);
+    if (c->tls_more)
+        nbd_conn_resume(c);
 }
 
 /* What was received and not begun is forgotten. */
@@ -588,6 +606,7 @@ void nbd_conn_close(struct nbd_conn *c, const char *why)
     list_del(&c->flush_link);
     fdwatch_free(&c->watch);
     rtimer_free(&c->timer);
+    tls_close(&c->tls);
     close(c->fd);
     /* Whoever called may hold c: the end is reported from a later turn. */
     nbd_conn_resume(c);

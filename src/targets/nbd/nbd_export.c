@@ -102,13 +102,6 @@ void nbd_exports_init(void)
     bdev_watch(&watch);
 }
 
-static void export_free(struct nbd_export *x)
-{
-    list_del(&x->link);
-    stages_remove(&x->stages);
-    free(x);
-}
-
 void nbd_exports_fini(void)
 {
     bdev_unwatch(&watch);
@@ -119,15 +112,21 @@ void nbd_exports_fini(void)
             task_sleep_us(1000);
         if (x->desc)
             bdev_drain_close(&x->desc);
-        export_free(x);
+        list_del(&x->link);
+        free(x->rules);
+        free(x);
     }
 }
 
 /* ---- what clients see */
 
-static bool visible(const struct nbd_export *x, bool local)
+static bool visible(const struct nbd_export *x, const struct nbd_client *client)
 {
-    return local || x->open_access;
+    for (unsigned i = 0; i < x->rule_count; i++) {
+        if (nbd_rule_matches(&x->rules[i], client))
+            return true;
+    }
+    return x->open_access || (!x->rule_count && client->local);
 }
 
 static const struct nbd_export *default_export(void)
@@ -192,8 +191,8 @@ static void fill_view(struct nbd_export *x, struct nbd_view *view_r)
     };
 }
 
-uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_view *view_r,
-                           char why[160])
+uint32_t nbd_export_choose(const char *name, size_t len, const struct nbd_client *client,
+                           struct nbd_view *view_r, char why[160])
 {
     struct nbd_export *x;
     const struct nbd_export *found = len ? NULL : default_export();
@@ -205,8 +204,10 @@ uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_
         snprintf(why, 160, len ? "no export has this name" : "there is no default export");
         return NBD_REP_ERR_UNKNOWN;
     }
-    if (!visible(x, local)) {
-        snprintf(why, 160, "this export is served on loopback and unix sockets only");
+    if (!visible(x, client)) {
+        snprintf(why, 160,
+                 x->rule_count ? "none of the access rules of this export allows this client"
+                               : "this export is served on loopback and unix sockets only");
         return NBD_REP_ERR_POLICY;
     }
     if (x->closing) {
@@ -222,12 +223,12 @@ uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_
     return 0;
 }
 
-void nbd_export_list(bool local, void (*each)(const char *name, const char *description, void *ctx),
-                     void *ctx)
+void nbd_export_list(const struct nbd_client *client,
+                     void (*each)(const char *name, const char *description, void *ctx), void *ctx)
 {
     const struct nbd_export *x;
     list_for_each (x, &exports, link) {
-        if (visible(x, local))
+        if (visible(x, client))
             each(x->name, x->description, ctx);
     }
 }
@@ -265,6 +266,26 @@ static int check_args(const struct nbd_export_args *args, struct err *e)
     return 0;
 }
 
+static void export_free(struct nbd_export *x)
+{
+    free(x->rules);
+    free(x);
+}
+
+static int take_rules(struct nbd_export *x, const struct nbd_export_args *args, struct err *e)
+{
+    if (args->allow_count > NBD_RULES_MAX)
+        return err_set(e, ERR_INVALID, "allow", "has %u rules, expected at most %d",
+                       args->allow_count, NBD_RULES_MAX);
+    x->rules = args->allow_count ? xcalloc(args->allow_count, sizeof *x->rules) : NULL;
+    for (unsigned i = 0; i < args->allow_count; i++) {
+        if (nbd_rule_parse(args->allow[i], &x->rules[i], e))
+            return -1;
+    }
+    x->rule_count = args->allow_count;
+    return 0;
+}
+
 int nbd_export_add(const struct nbd_export_args *args, struct err *e)
 {
     if (check_args(args, e))
@@ -277,11 +298,10 @@ int nbd_export_add(const struct nbd_export_args *args, struct err *e)
     x->read_only = args->read_only;
     x->is_default = args->is_default;
     x->open_access = args->open_access;
-    if (attach(x, e)) {
-        free(x);
+    if (take_rules(x, args, e) || attach(x, e)) {
+        export_free(x);
         return -1;
     }
-    stages_add(&x->stages, "nbd", x->name, "");
     list_add_tail(&exports, &x->link);
     return 0;
 }
@@ -335,6 +355,7 @@ int nbd_export_remove(const char *name, bool disconnect, struct err *e)
     nbd_server_disconnect(x, 0);
     if (x->desc)
         bdev_drain_close(&x->desc);
+    list_del(&x->link);
     export_free(x);
     return 0;
 }

@@ -44,8 +44,10 @@ void nbd_lane_fini(void *unused)
         iobuf_put(&lane->batch[i]);
     rtimer_free(&lane->watchdog);
     reactor_defer_cancel(&lane->hook);
+    free(lane->clear);
     free(lane->heads);
     free(lane->iov);
+    lane->clear = NULL;
     lane->heads = NULL;
     lane->iov = NULL;
 }
@@ -71,7 +73,6 @@ struct nbd_req *nbd_req_new(struct nbd_conn *c)
     req->next = NULL;
     req->held = 0;
     req->error = NBD_OK;
-    req->times = (struct io_times){0};
     c->depth++;
     return req;
 }

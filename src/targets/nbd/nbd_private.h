@@ -5,12 +5,12 @@
 #include "base/list.h"
 #include "block/bdev.h"
 #include "net/net.h"
+#include "net/tls.h"
 #include "reactor/iobuf.h"
 #include "reactor/reactor.h"
 #include "reactor/task.h"
 #include "targets/nbd/nbd.h"
 #include "targets/nbd/nbd_handshake.h"
-#include "targets/stages.h"
 
 /*
  * Who owns what. Main: exports, listeners, handshakes (nbd_hello) and the list of connections. A
@@ -37,6 +37,7 @@ enum {
     NBD_SEND_IOV = 512,         /* ... which has so many pieces ... */
     NBD_SEND_HEADS = 16 << 10,  /* ... and so many bytes of headers, one at most: */
     NBD_HEAD_MAX = 128,
+    NBD_TLS_CHUNK = 64 << 10,   /* encrypted in one go: four records */
     NBD_HOLE_MIN = 32 << 10,    /* of a READ this long it is asked where holes are */
     NBD_HOLE_AHEAD = 256 << 20, /* ... and how far from there the data goes on */
     NBD_HOLE_PAUSE = 32,        /* READs of data at most, before it is asked again */
@@ -47,17 +48,36 @@ enum {
 };
 #define NBD_MEM_TOTAL (512ull << 20) /* data held for all; each lane has its equal part */
 
+/* ---- who is there */
+
+struct nbd_client {
+    bool local; /* came in on a loopback or unix address */
+    struct net_addr peer;
+    const char *identity; /* proven by TLS, or "" */
+};
+
+enum nbd_rule_kind { NBD_RULE_UNIX, NBD_RULE_NETWORK, NBD_RULE_TLS };
+struct nbd_rule {
+    enum nbd_rule_kind kind;
+    int family; /* NETWORK: AF_INET or AF_INET6 */
+    unsigned prefix;
+    uint8_t address[16];
+    char name[128]; /* TLS: "*" is everybody who has one */
+};
+enum { NBD_RULES_MAX = 64 };
+
 struct nbd_export { /* main's, but for `desc`, which is constant while a connection exists */
     struct list link;
     char name[256], device[BDEV_NAME_MAX + 1], description[256];
     bool read_only, is_default, open_access;
+    struct nbd_rule *rules; /* none: see open_access */
+    unsigned rule_count;
     bool closing; /* its connections are being sent away: no new ones */
     bool device_leaving;
     struct bdev_desc *desc;
     uint64_t size;
     char why[160]; /* why desc is NULL */
     unsigned connections;
-    struct stage_book stages;
 };
 
 struct nbd_map { /* what is known of a range: from its beginning on, without gaps */
@@ -77,7 +97,6 @@ struct nbd_req { /* of the lane's pool; bio first touched by the core */
     uint32_t held;       /* bytes counted in conn->mem and lane->mem */
     uint32_t error;      /* enum nbd_error */
     uint32_t reply_len;  /* all bytes of its reply, once it is queued */
-    struct io_times times;
 };
 
 enum nbd_conn_state {
@@ -89,7 +108,7 @@ enum nbd_conn_state {
 struct nbd_conn {
     /* main's; read by main only */
     struct list link;
-    char peer[128], portal[128];
+    char peer[128], portal[128], client[256];
     uint64_t since_ms;
     bool stopping; /* the stop post was sent */
     struct rpost start_post, stop_post;
@@ -100,7 +119,8 @@ struct nbd_conn {
     struct bdev_desc *desc;
     unsigned reactor;
     int fd;
-    bool lend; /* the device takes data at any address */
+    bool lend;       /* the device takes data at any address */
+    struct tls *tls; /* or NULL; the reactor's from the move on */
 
     /* written by the reactor, read by main: atomic */
     uint64_t reads, writes, read_bytes, written_bytes;
@@ -122,6 +142,7 @@ struct nbd_conn {
     bool large;     /* the last request was a long WRITE: receive short, then direct */
     bool blocked;   /* head holds a request that waits for depth, memory or its turn */
     bool resume_pending, gone;
+    bool tls_more;  /* what TLS has received may not all have been taken: do not wait for more */
     bool last_call; /* what has arrived is the last */
     uint32_t need;  /* memory that it waits for while in lane->waiters */
     uint8_t *stash; /* bytes received behind a blocked request */
@@ -130,7 +151,6 @@ struct nbd_conn {
     unsigned depth, turn_requests;
     uint64_t mem, turn_bytes, turn_stamp;
     uint64_t progress_ns;         /* last byte moved */
-    uint64_t blocked_ns;          /* since when the head waits; 0: it does not */
     uint64_t data_from, data_to;  /* a range that has had no hole (it may have one now) */
     unsigned map_pause, map_wait; /* reads to go by before one is looked up again */
     struct nbd_req *replies, **replies_end;
@@ -156,30 +176,44 @@ struct nbd_lane {
     uint64_t stall_ns;
     uint8_t *heads; /* reply headers of one sendmsg */
     struct iovec *iov;
+    uint8_t *clear; /* NBD_TLS_CHUNK bytes: replies in one piece, for TLS; made at first use */
 } __attribute__((aligned(64)));
 
 #define relaxed_get(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define relaxed_put(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define relaxed_inc(p, v) relaxed_put(p, *(p) + (v)) /* single writer */
 
+/* ---- nbd_access.c */
+int nbd_rule_parse(const char *text, struct nbd_rule *rule_r, struct err *e);
+bool nbd_rule_matches(const struct nbd_rule *rule, const struct nbd_client *client);
+
 /* ---- nbd_export.c, main */
 struct nbd_export *nbd_export_find(const char *name);
 /* The export that a client asks for: 0, or NBD_REP_ERR_* and why. */
-uint32_t nbd_export_choose(const char *name, size_t len, bool local, struct nbd_view *view_r,
-                           char why[160]);
-void nbd_export_list(bool local, void (*each)(const char *name, const char *description, void *ctx),
-                     void *ctx);
+uint32_t nbd_export_choose(const char *name, size_t len, const struct nbd_client *client,
+                           struct nbd_view *view_r, char why[160]);
+void nbd_export_list(const struct nbd_client *client,
+                     void (*each)(const char *name, const char *description, void *ctx), void *ctx);
 void nbd_exports_init(void);
 void nbd_exports_fini(void); /* T: no connection is left */
 
 /* ---- nbd_hello.c, main */
+struct nbd_portal {
+    struct list link;
+    struct net_listener *net;
+    enum nbd_tls_mode tls_mode;
+    struct tls_server *tls; /* unless off */
+};
+/* arg: the nbd_portal */
 void nbd_hello_accept(int fd, const struct net_addr *peer, struct net_listener *l, void *arg);
+/* The portal goes: handshakes that it let in lose their TLS. */
+void nbd_hello_forget(const struct nbd_portal *portal);
 void nbd_hello_close_all(void);
 
 /* ---- nbd_server.c, main */
-/* Takes the fd and up to `len` bytes that were received behind the handshake. */
-void nbd_server_enter(int fd, const char *peer, const char *portal, const struct nbd_view *view,
-                      const uint8_t *rest, size_t len);
+/* Takes the fd, its TLS (or NULL) and up to `len` bytes that were received behind the handshake. */
+void nbd_server_enter(int fd, struct tls *tls, const char *peer, const char *portal,
+                      const struct nbd_view *view, const uint8_t *rest, size_t len);
 /* Runs on main when a connection is gone for good; frees it. */
 void nbd_server_gone(void *conn);
 /* Ends the connections of an export (NULL: all), or the one with `id` (0: any), and waits. T */

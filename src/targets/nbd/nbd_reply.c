@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/mem.h"
 #include "targets/nbd/nbd_private.h"
 
 static void send_all(void *arg)
@@ -155,7 +156,6 @@ void nbd_reply_queue(struct nbd_req *req, enum nbd_error error)
     }
     req->reply_len = reply_len(req);
     req->next = NULL;
-    req->times.done = reactor_now();
     *c->replies_end = req;
     c->replies_end = &req->next;
     if (c->watching & FD_WRITE || !list_empty(&c->flush_link))
@@ -228,38 +228,30 @@ static void drop_first(struct nbd_conn *c)
     nbd_req_free(req);
 }
 
-static void count(const struct nbd_req *req, uint64_t sent)
-{
-    static const uint8_t bio_op_of[] = {
-        [NBD_CMD_READ] = BIO_READ,
-        [NBD_CMD_WRITE] = BIO_WRITE,
-        [NBD_CMD_FLUSH] = BIO_FLUSH,
-        [NBD_CMD_TRIM] = BIO_DISCARD,
-        [NBD_CMD_CACHE] = BIO_PREFETCH,
-        [NBD_CMD_WRITE_ZEROES] = BIO_WRITE_ZEROES,
-        [NBD_CMD_BLOCK_STATUS] = BIO_EXTENTS,
-    };
-    const struct nbd_request *q = &req->wire;
-    stages_count(&req->conn->export->stages, &(struct stage_request){
-                                                 .times = &req->times,
-                                                 .sent = sent,
-                                                 .op = bio_op_of[q->type],
-                                                 .offset = q->offset,
-                                                 .length = q->length,
-                                                 .failed = req->error != NBD_OK,
-                                                 .client = req->conn->peer,
-                                             });
-}
-
 static void sent_bytes(struct nbd_conn *c, size_t n)
 {
     c->sent += n;
-    c->progress_ns = clock_ns(); /* once a sendmsg: it is what takes the time */
+    c->progress_ns = reactor_now();
     while (c->replies && c->sent >= c->replies->reply_len) {
         c->sent -= c->replies->reply_len;
-        count(c->replies, c->progress_ns);
         drop_first(c);
     }
+}
+
+/* TLS wants one piece; what does not go out now comes again, and then must be the same: it is, for
+ * it is made from the same queue. */
+static ssize_t send_tls(struct nbd_conn *c, unsigned n)
+{
+    struct nbd_lane *lane = c->lane;
+    size_t len = 0;
+    lane->clear = lane->clear ? lane->clear : xcalloc(1, NBD_TLS_CHUNK);
+    for (unsigned i = 0; i < n && len < NBD_TLS_CHUNK; i++) {
+        size_t part = lane->iov[i].iov_len;
+        part = part < NBD_TLS_CHUNK - len ? part : NBD_TLS_CHUNK - len;
+        memcpy(lane->clear + len, lane->iov[i].iov_base, part);
+        len += part;
+    }
+    return tls_write(c->tls, lane->clear, len);
 }
 
 void nbd_reply_send(struct nbd_conn *c)
@@ -269,7 +261,10 @@ void nbd_reply_send(struct nbd_conn *c)
         size_t total;
         struct msghdr msg = {.msg_iovlen = gather(c, &total)};
         msg.msg_iov = c->lane->iov;
-        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (c->tls && total > NBD_TLS_CHUNK)
+            total = NBD_TLS_CHUNK;
+        ssize_t n = c->tls ? send_tls(c, (unsigned)msg.msg_iovlen)
+                           : sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno != EAGAIN) {

@@ -14,11 +14,6 @@
 
 enum { DEFAULT_PORT = 10809, UNIX_SEND_BUFFER = 1 << 20 };
 
-struct listener {
-    struct list link;
-    struct net_listener *net;
-};
-
 /* A task that waits for connections to be gone. */
 struct gone_wait {
     struct list link;
@@ -54,11 +49,12 @@ static void tune_socket(int fd)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
-void nbd_server_enter(int fd, const char *peer, const char *portal, const struct nbd_view *view,
-                      const uint8_t *rest, size_t len)
+void nbd_server_enter(int fd, struct tls *tls, const char *peer, const char *portal,
+                      const struct nbd_view *view, const uint8_t *rest, size_t len)
 {
     if (conn_count >= NBD_CONN_MAX) {
         log_every(10, LOG_LEVEL_WARN, "nbd", "too many connections, refusing one peer=%s", peer);
+        tls_close(&tls);
         close(fd);
         return;
     }
@@ -72,6 +68,8 @@ void nbd_server_enter(int fd, const char *peer, const char *portal, const struct
     c->id = target_next_session_id();
     c->nexus = nexus;
     c->fd = fd;
+    c->tls = tls;
+    snprintf(c->client, sizeof c->client, "%s", tls ? tls_identity(tls) : "");
     c->limits = view->limits;
     c->lend = info.mem_align <= 1;
     c->since_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
@@ -192,6 +190,7 @@ static void tell_session(struct nbd_conn *c, void *arg)
         .written_bytes = relaxed_get(&c->written_bytes),
     };
     memcpy(info.peer, c->peer, sizeof info.peer);
+    memcpy(info.client, c->client, sizeof info.client);
     memcpy(info.portal, c->portal, sizeof info.portal);
     memcpy(info.object, c->export->name, sizeof info.object);
     call->fn(&info, call->arg);
@@ -216,10 +215,10 @@ static const struct target_protocol protocol = {
 
 /* ---- listeners */
 
-static struct listener *find_listener(const char *addr)
+static struct nbd_portal *find_listener(const char *addr)
 {
     char bound[NET_ADDR_TEXT];
-    struct listener *l;
+    struct nbd_portal *l;
     list_for_each (l, &listeners, link) {
         net_addr_format(net_listener_addr(l->net), bound, sizeof bound);
         if (!strcmp(net_listener_text(l->net), addr) || !strcmp(bound, addr))
@@ -228,30 +227,65 @@ static struct listener *find_listener(const char *addr)
     return NULL;
 }
 
-int nbd_listen(const char *addr, struct err *e)
+static int tls_mode_of(const char *text, enum nbd_tls_mode *mode_r, struct err *e)
+{
+    static const char *const names[] = {"off", "allowed", "required"};
+    for (unsigned i = 0; i < 3; i++) {
+        if (!strcmp(text ? text : "off", names[i])) {
+            *mode_r = (enum nbd_tls_mode)i;
+            return 0;
+        }
+    }
+    return err_set(e, ERR_INVALID, "tls", "\"%.20s\": expected off, allowed or required", text);
+}
+
+static int take_tls(struct nbd_portal *l, const struct nbd_listen_args *args, struct err *e)
+{
+    const struct tls_config config = {.cert = args->tls_cert,
+                                      .key = args->tls_key,
+                                      .ca = args->tls_ca,
+                                      .psk = args->tls_psk_file};
+    if (tls_mode_of(args->tls, &l->tls_mode, e))
+        return -1;
+    if (l->tls_mode == NBD_TLS_OFF) {
+        if (config.cert || config.key || config.ca || config.psk)
+            return err_set(e, ERR_INVALID, "tls",
+                           "files for TLS are of no use while tls is off: say allowed or required");
+        return 0;
+    }
+    l->tls = tls_server_new(&config, e);
+    return l->tls ? 0 : -1;
+}
+
+static void listener_free(struct nbd_portal *l)
+{
+    nbd_hello_forget(l);
+    list_del(&l->link);
+    net_unlisten(&l->net);
+    tls_server_free(&l->tls);
+    free(l);
+}
+
+int nbd_listen(const struct nbd_listen_args *args, struct err *e)
 {
     assert(running);
-    if (find_listener(addr))
-        return err_set(e, ERR_EXISTS, "addr", "NBD listens on %s already", addr);
-    struct net_listener *net = net_listen(addr, DEFAULT_PORT, "addr", nbd_hello_accept, NULL, e);
-    if (!net)
+    if (find_listener(args->addr))
+        return err_set(e, ERR_EXISTS, "addr", "NBD listens on %s already", args->addr);
+    struct nbd_portal *l = xcalloc(1, sizeof *l);
+    list_init(&l->link);
+    if (!take_tls(l, args, e))
+        l->net = net_listen(args->addr, DEFAULT_PORT, "addr", nbd_hello_accept, l, e);
+    if (!l->net) {
+        listener_free(l);
         return -1;
-    struct listener *l = xcalloc(1, sizeof *l);
-    l->net = net;
+    }
     list_add_tail(&listeners, &l->link);
     return 0;
 }
 
-static void listener_free(struct listener *l)
-{
-    list_del(&l->link);
-    net_unlisten(&l->net);
-    free(l);
-}
-
 int nbd_unlisten(const char *addr, struct err *e)
 {
-    struct listener *l = find_listener(addr);
+    struct nbd_portal *l = find_listener(addr);
     if (!l)
         return err_set(e, ERR_NOT_FOUND, "addr", "NBD does not listen on %s", addr);
     listener_free(l);
@@ -260,7 +294,7 @@ int nbd_unlisten(const char *addr, struct err *e)
 
 void nbd_listener_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg)
 {
-    struct listener *l;
+    struct nbd_portal *l;
     list_for_each (l, &listeners, link) {
         char bound[NET_ADDR_TEXT];
         fn(net_listener_text(l->net),
@@ -293,7 +327,7 @@ void nbd_shutdown(void)
 {
     assert(running);
     while (!list_empty(&listeners))
-        listener_free(list_first(&listeners, struct listener, link));
+        listener_free(list_first(&listeners, struct nbd_portal, link));
     nbd_hello_close_all();
     nbd_server_disconnect(NULL, 0);
     nbd_exports_fini();

@@ -1,4 +1,5 @@
 list(APPEND target_sources
+    nbd/nbd_access.c
     nbd/nbd_conn.c
     nbd/nbd_export.c
     nbd/nbd_handshake.c

@@ -18,7 +18,7 @@ void server_begin(void)
     check(mkdtemp(dir));
     snprintf(server_addr, sizeof server_addr, "unix:%s/s", dir);
     check(!nbd_init(&e));
-    if (nbd_listen(server_addr, &e))
+    if (nbd_listen(&(struct nbd_listen_args){.addr = server_addr}, &e))
         fprintf(stderr, "%s\n", e.msg);
     check_int(e.code, 0);
 }

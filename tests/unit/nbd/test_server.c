@@ -353,12 +353,45 @@ HARNESS_TEST(without_open_access_only_local_clients_are_served)
     char why[160];
     struct err e;
     mem_server();
-    check(nbd_export_choose("m", 1, false, &v, why) == NBD_REP_ERR_POLICY);
-    check_int(nbd_export_choose("m", 1, true, &v, why), 0);
+    struct nbd_client here = {.local = true, .identity = ""}, there = {.identity = ""};
+    check(nbd_export_choose("m", 1, &there, &v, why) == NBD_REP_ERR_POLICY);
+    check_int(nbd_export_choose("m", 1, &here, &v, why), 0);
     struct nbd_export_args args = {.name = "open", .device = "m", .open_access = true};
     check(!nbd_export_add(&args, &e));
-    check_int(nbd_export_choose("open", 4, false, &v, why), 0);
+    check_int(nbd_export_choose("open", 4, &there, &v, why), 0);
     mem_server_end();
+}
+
+static bool allows(const char *text, const char *addr, const char *identity)
+{
+    struct nbd_rule rule;
+    struct err e = {0};
+    struct nbd_client c = {.identity = identity};
+    check(!nbd_rule_parse(text, &rule, &e));
+    check(!net_addr_parse(addr, 1, "addr", &c.peer, &e));
+    return nbd_rule_matches(&rule, &c);
+}
+
+HARNESS_TEST(a_rule_allows_a_network_a_name_or_unix_sockets)
+{
+    check(allows("10.1.0.0/16", "10.1.255.3", ""));
+    check(!allows("10.1.0.0/16", "10.2.0.1", ""));
+    check(allows("10.1.2.128/25", "10.1.2.200", ""));
+    check(!allows("10.1.2.128/25", "10.1.2.127", ""));
+    check(allows("10.1.2.3", "10.1.2.3", "") && !allows("10.1.2.3", "10.1.2.2", ""));
+    check(allows("0.0.0.0/0", "8.8.8.8", "") && !allows("0.0.0.0/0", "[::1]", ""));
+    check(allows("2001:db8::/33", "[2001:db8:7fff::1]", ""));
+    check(!allows("2001:db8::/33", "[2001:db8:8000::1]", ""));
+    check(allows("unix", "unix:/x", "") && !allows("unix", "127.0.0.1", ""));
+    check(allows("tls:eve", "8.8.8.8", "eve") && !allows("tls:eve", "8.8.8.8", "evelyn"));
+    check(allows("tls:*", "8.8.8.8", "x") && !allows("tls:*", "127.0.0.1", ""));
+    static const char *const wrong[] = {"",      "tls:", "10.0.0.0/33", "::/129",    "host",
+                                        "1.2.3", "/8",   "1.2.3.4/",    "1.2.3.4/-1"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct nbd_rule rule;
+        struct err e = {0};
+        check(nbd_rule_parse(wrong[i], &rule, &e) && e.code == ERR_INVALID);
+    }
 }
 
 /* ---- sessions */
@@ -485,6 +518,7 @@ int main(void)
         cmocka_unit_test(an_export_without_its_device_waits_for_it),
         cmocka_unit_test(wrong_exports_are_refused_with_the_field),
         cmocka_unit_test(without_open_access_only_local_clients_are_served),
+        cmocka_unit_test(a_rule_allows_a_network_a_name_or_unix_sockets),
         cmocka_unit_test(a_session_is_listed_with_its_counters_and_can_be_killed),
         cmocka_unit_test(an_export_in_use_is_removed_only_with_disconnect),
         cmocka_unit_test(a_client_that_said_goodbye_does_not_hold_an_export),
