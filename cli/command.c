@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,15 @@ const char *command_spell(const char *name, char out[64])
     for (char *p = out; *p; p++)
         if (*p == '_')
             *p = '-';
+    return out;
+}
+
+const char *command_spell_opt(const struct opt *o, char out[64])
+{
+    command_spell(o->name, out);
+    size_t n = strlen(out);
+    if (o->flags & OPT_SECRET)
+        snprintf(out + n, 64 - n, "-file");
     return out;
 }
 
@@ -123,7 +133,7 @@ static int put_option(struct parser *p, const struct opt *opt, bool global, cons
     struct command *c = p->c;
     char spelled[64];
     if (!readable(opt, value))
-        return usage(c, "%s is '%s'; expected %s", command_spell(opt->name, spelled), value,
+        return usage(c, "%s is '%s'; expected %s", command_spell_opt(opt, spelled), value,
                      expected(opt));
     if (global)
         return put_global(p, opt, value);
@@ -136,6 +146,46 @@ static int put_option(struct parser *p, const struct opt *opt, bool global, cons
     return 0;
 }
 
+/* What other users of the machine could see in the list of processes is read from a file. Kept
+ * until the command ends. */
+static int put_secret(struct parser *p, const struct opt *opt, const char *path)
+{
+    static char text[COMMAND_SECRETS][4096];
+    static unsigned used;
+    if (used == COMMAND_SECRETS)
+        return usage(p->c, "too many options");
+    FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
+    size_t n = f ? fread(text[used], 1, sizeof text[used], f) : 0;
+    bool bad = !f || ferror(f);
+    if (f && f != stdin)
+        fclose(f);
+    if (bad) {
+        fprintf(stderr, "orionctl: %s: %s\n", path, strerror(errno));
+        return EXIT_REFUSED;
+    }
+    if (n && text[used][n - 1] == '\n')
+        n--;
+    if (n && text[used][n - 1] == '\r')
+        n--;
+    if (n == sizeof text[used] || memchr(text[used], 0, n)) {
+        fprintf(stderr, "orionctl: %s is no secret: it is too long, or has a NUL in it\n", path);
+        return EXIT_REFUSED;
+    }
+    text[used][n] = 0;
+    return put_option(p, opt, false, text[used++]);
+}
+
+static const struct opt *find_secret(const struct opt *table, const char *name)
+{
+    size_t n = strlen(name);
+    if (!table || n < 6 || strcmp(name + n - 5, "_file") != 0)
+        return NULL;
+    char bare[64];
+    snprintf(bare, sizeof bare, "%.*s", (int)(n - 5), name);
+    const struct opt *opt = opts_find(table, bare);
+    return opt && opt->flags & OPT_SECRET ? opt : NULL;
+}
+
 static int parse_option(struct parser *p, const char *text)
 {
     char name[64];
@@ -146,6 +196,14 @@ static int parse_option(struct parser *p, const char *text)
             *q = '_';
     const struct opt *table = p->c->verb ? p->c->verb->opts : NULL;
     const struct opt *opt = n < sizeof name && table ? opts_find(table, name) : NULL;
+    const struct opt *secret = n < sizeof name ? find_secret(table, name) : NULL;
+    if (opt && opt->flags & OPT_SECRET)
+        return usage(p->c, "--%.*s takes no value on the command line; expected --%.*s-file FILE",
+                     (int)n, text, (int)n, text);
+    if (secret && !text[n] && p->at == p->argc)
+        return usage(p->c, "--%s needs a value", text);
+    if (secret)
+        return put_secret(p, secret, text[n] ? text + n + 1 : p->argv[p->at++]);
     bool global = !opt;
     if (!opt && n < sizeof name)
         opt = opts_find(command_globals, name);
@@ -202,6 +260,11 @@ static int parse_word(struct parser *p, const char *word)
             return 0;
         }
         c->noun = schema_noun_find(word);
+        /* `plan FILE` and `apply FILE` are said so often that the noun may be left out. */
+        if (!c->noun && (!strcmp(word, "plan") || !strcmp(word, "apply"))) {
+            c->noun = schema_noun_find("config");
+            return parse_verb(p, word);
+        }
         if (!c->noun)
             return usage_unknown_noun(c, word);
         c->verb = visible_verb(c->noun, "");
@@ -240,7 +303,7 @@ static int check_complete(struct parser *p)
         for (unsigned i = 0; i < p->args; i++)
             positional |= !strcmp(c->verb->args[i].field, o->name);
         if ((o->flags & OPT_REQUIRED) && !positional && !command_option(c, o->name))
-            return usage(c, "%s is missing: %s", command_spell(o->name, spelled), o->help);
+            return usage(c, "%s is missing: %s", command_spell_opt(o, spelled), o->help);
     }
     return 0;
 }

@@ -112,10 +112,11 @@ int usage_unknown_option(const struct command *c, const char *given, size_t len)
 static const char *metavar(const struct opt *o)
 {
     static const char *const text[] = {
-        [OPT_STRING] = "TEXT", [OPT_NAME] = "NAME", [OPT_PATH] = "PATH", [OPT_SIZE] = "SIZE",
-        [OPT_UINT] = "N",      [OPT_BOOL] = "",     [OPT_ENUM] = "WORD", [OPT_LIST] = "A,B,...",
+        [OPT_STRING] = "TEXT", [OPT_NAME] = "NAME",    [OPT_PATH] = "PATH",
+        [OPT_SIZE] = "SIZE",   [OPT_UINT] = "N",       [OPT_BOOL] = "",
+        [OPT_ENUM] = "WORD",   [OPT_LIST] = "A,B,...", [OPT_JSON] = "FILE",
     };
-    return text[o->type];
+    return o->flags & OPT_SECRET ? "FILE" : text[o->type];
 }
 
 /* An option that is also a positional argument is not shown a second time. */
@@ -137,7 +138,7 @@ void help_synopsis(FILE *out, const struct schema_noun *noun, const struct schem
         if (positional(v, o))
             continue;
         bool must = o->flags & OPT_REQUIRED;
-        fprintf(out, " %s%s%s%s%s", must ? "" : "[", command_spell(o->name, spelled),
+        fprintf(out, " %s%s%s%s%s", must ? "" : "[", command_spell_opt(o, spelled),
                 *metavar(o) ? " " : "", metavar(o), must ? "" : "]");
     }
 }
@@ -145,7 +146,7 @@ void help_synopsis(FILE *out, const struct schema_noun *noun, const struct schem
 static void print_option(FILE *out, const struct opt *o)
 {
     char spelled[64], left[96];
-    snprintf(left, sizeof left, "%s %s", command_spell(o->name, spelled), metavar(o));
+    snprintf(left, sizeof left, "%s %s", command_spell_opt(o, spelled), metavar(o));
     fprintf(out, "  %-24s %s", left, o->help);
     if (o->type == OPT_ENUM)
         fprintf(out, " (%s)", o->choices);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* orionctl: a command line for the REST API. All it knows of the API stands in base/schema.h. */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <signal.h>
@@ -12,6 +14,7 @@
 #include "command.h"
 #include "help.h"
 #include "output.h"
+#include "plan.h"
 #include "tree.h"
 
 /* ---- from the command to a request */
@@ -62,23 +65,50 @@ static struct json_object *json_value(const struct opt *opt, const char *text)
     return list;
 }
 
-/* The fields of the request that do not stand in its path; NULL when the verb takes none. */
-static struct json_object *fields_of(const struct command *c)
+/* A file with a JSON object; "-" is standard input. NULL: told on stderr. */
+static struct json_object *read_document(const char *path)
+{
+    bool in = !strcmp(path, "-");
+    autoclose int fd = in ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+    struct json_object *o = fd >= 0 ? json_object_from_fd_ex(fd, 12) : NULL;
+    if (json_object_is_type(o, json_type_object))
+        return o;
+    const char *why = json_util_get_last_err();
+    fprintf(stderr, "orionctl: %s: %s\n", in ? "standard input" : path,
+            fd < 0                           ? strerror(errno)
+            : o                              ? "it is no JSON object"
+            : why && strstr(why, "parse_ex") ? strstr(why, "parse_ex")
+                                             : "it is no JSON");
+    json_object_put(o);
+    return NULL;
+}
+
+/* The fields of the request that do not stand in its path; NULL when the verb takes none. False: a
+ * document could not be read. */
+static bool fields_of(const struct command *c, struct json_object **fields_r)
 {
     const struct schema_verb *v = c->verb;
+    *fields_r = NULL;
     if (!v->opts)
-        return NULL;
-    struct json_object *o = json_object_new_object();
+        return true;
+    struct json_object *o = *fields_r = json_object_new_object();
     for (unsigned i = 0; i < SCHEMA_ARGS && v->args[i].field; i++) {
         const struct opt *opt = opts_find(v->opts, v->args[i].field);
-        if (c->arg[i] && opt && !in_path(v->path, v->args[i].field))
-            json_object_object_add(o, opt->name, json_value(opt, c->arg[i]));
+        if (!c->arg[i] || !opt || in_path(v->path, v->args[i].field))
+            continue;
+        struct json_object *value =
+            opt->type == OPT_JSON ? read_document(c->arg[i]) : json_value(opt, c->arg[i]);
+        if (!value) {
+            json_object_put(o);
+            return false;
+        }
+        json_object_object_add(o, opt->name, value);
     }
     for (unsigned i = 0; i < c->option_count; i++)
         if (!(c->option[i].opt->flags & OPT_CLIENT))
             json_object_object_add(o, c->option[i].opt->name,
                                    json_value(c->option[i].opt, c->option[i].value));
-    return o;
+    return true;
 }
 
 /* Puts the fields behind the path as a query: what GET and DELETE take. malloc'ed. */
@@ -162,6 +192,8 @@ static int run_change(const struct command *c, const char *path, struct json_obj
     else if (!rc && c->verb->result == VERB_LIST &&
              json_object_object_get_ex(a.json, "items", &items))
         output_list(c, items);
+    else if (!rc && !strcmp(c->verb->name, "plan"))
+        rc = plan_print(c, a.json);
     else if (!rc)
         output_change(c, a.json);
     answer_clear(&a);
@@ -259,7 +291,9 @@ static int run(const struct command *c)
         return run_follow(c);
     struct values values = {.c = c};
     autofree char *path = schema_expand(v->path, param_value, &values);
-    struct json_object *fields = fields_of(c);
+    struct json_object *fields;
+    if (!fields_of(c, &fields))
+        return EXIT_USAGE;
     int rc = strcmp(v->method, "GET") ? run_change(c, path, fields)
              : v->result == VERB_LIST ? run_list(c, path, fields)
                                       : run_show(c, path, fields);

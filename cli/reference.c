@@ -16,7 +16,7 @@ static const char *type_name(const struct opt *o)
     static const char *const names[] = {
         [OPT_STRING] = "text", [OPT_NAME] = "name",   [OPT_PATH] = "path",
         [OPT_SIZE] = "size",   [OPT_UINT] = "number", [OPT_BOOL] = "true or false",
-        [OPT_ENUM] = "word",   [OPT_LIST] = "list",
+        [OPT_ENUM] = "word",   [OPT_LIST] = "list",   [OPT_JSON] = "object",
     };
     return names[o->type];
 }
@@ -164,7 +164,7 @@ static void man_opts(const struct opt *o)
     char spelled[64], text[96];
     for (; o && o->name; o++) {
         fputs(".TP\n.B ", stdout);
-        man_text(command_spell(o->name, spelled));
+        man_text(command_spell_opt(o, spelled));
         if (o->type != OPT_BOOL)
             printf(" \\fI%s\\fR", type_name(o));
         putchar('\n');

@@ -86,6 +86,7 @@ static struct json_object *opt_schema(const struct opt *opt)
         add_range(o, opt);
         break;
     case OPT_BOOL: o = typed("boolean"); break;
+    case OPT_JSON: o = typed("object"); break;
     case OPT_LIST:
         o = typed("array");
         json_object_object_add(o, "items", typed("string"));

@@ -15,7 +15,7 @@ enum { STRING_MAX = 255, PATH_LIMIT = 4095, LIST_MAX = 256, NAME_MAX_LEN = 32 };
 
 static bool holds_text(enum opt_type t)
 {
-    return t == OPT_STRING || t == OPT_NAME || t == OPT_PATH || t == OPT_ENUM;
+    return t == OPT_STRING || t == OPT_NAME || t == OPT_PATH || t == OPT_ENUM || t == OPT_JSON;
 }
 
 static void value_clear(enum opt_type type, struct optval *v)
@@ -43,6 +43,8 @@ static const char *shown(const char *text, char out[48])
 static int bad(struct err *e, const struct opt *opt, const char *text, const char *expected)
 {
     char what[48];
+    if (opt->flags & OPT_SECRET)
+        return err_set(e, ERR_INVALID, opt->name, "%s is no %s", opt->name, expected);
     return err_set(e, ERR_INVALID, opt->name, "%s is '%s'; expected %s", opt->name,
                    shown(text, what), expected);
 }
@@ -150,7 +152,7 @@ static int check_text(const struct opt *opt, const char *text, struct err *e)
         return err_set(e, ERR_INVALID, opt->name,
                        "%s is %zu bytes long; expected %" PRIu64 " to %" PRIu64, opt->name, n,
                        opt->min, max);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && opt->type != OPT_JSON; i++)
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
             return bad(e, opt, text, "text without control characters");
     return 0;

@@ -15,7 +15,9 @@ static const struct schema_field job_fields[] = {
     {"started", FMT_TIME, FIELD_TABLE, "when it started", NULL},
     {"ended", FMT_TIME, 0, "when it ended, or null", NULL},
     {"can_cancel", FMT_BOOL, 0, "can be cancelled", NULL},
+    {"eta", FMT_NUMBER, 0, "seconds until it is done at this rate, or null", NULL},
     {"error", FMT_TEXT, 0, "why it failed, else empty", NULL},
+    {"result", FMT_MAP, 0, "what it told: an apply has the lists done, undone, not_undone", NULL},
     FIELD_END,
 };
 static const struct opt job_wait_opts[] = {
@@ -143,6 +145,40 @@ const struct schema_noun schema_tree = {
     },
 };
 
+static const struct opt plan_opts[] = {
+    {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
+     .help = "the document, as config show prints it; a section that it does not have is left alone"},
+    {"detailed_exitcode", OPT_BOOL, OPT_CLIENT, .help = "exit 10 when something would be done"},
+    OPT_END,
+};
+static const struct opt apply_opts[] = {
+    {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
+     .help = "the document, as config show prints it; a section that it does not have is left alone"},
+    OPT_YES("objects are deleted or replaced"),
+    OPT_FORCE("a device carries a signature"),
+    OPT_END,
+};
+static const struct schema_field differs_fields[] = {
+    {"field", FMT_TEXT, FIELD_TABLE, "field", NULL},
+    FIELD_END,
+};
+static const struct schema_field step_fields[] = {
+    {"kind", FMT_TEXT, FIELD_TABLE, "kind of object", NULL},
+    {"name", FMT_TEXT, FIELD_TABLE, "its name", NULL},
+    {"path", FMT_TEXT, 0, "its path in the API", NULL},
+    {"fields", FMT_MAP, 0, "as the document has it", NULL},
+    {"differs", FMT_OBJECTS, 0, "what differs: field, have, want", differs_fields},
+    {"loses", FMT_TEXT, 0, "data that would be lost, else empty", NULL},
+    FIELD_END,
+};
+static const struct schema_field plan_fields[] = {
+    {"create", FMT_OBJECTS, 0, "to be created, in this order", step_fields},
+    {"change", FMT_OBJECTS, 0, "to be changed where they stand", step_fields},
+    {"replace", FMT_OBJECTS, 0, "to be deleted and created anew", step_fields},
+    {"delete", FMT_OBJECTS, 0, "to be deleted, in this order", step_fields},
+    FIELD_END,
+};
+
 const struct schema_noun schema_config = {
     "config",
     "the configuration",
@@ -156,6 +192,24 @@ const struct schema_noun schema_config = {
          0,
          NULL,
          "print the whole configuration as JSON"},
+        {"plan",
+         "POST",
+         "/v1/config/actions/plan",
+         {ARG("config", "FILE")},
+         plan_opts,
+         VERB_OBJECT,
+         0,
+         plan_fields,
+         "say what apply would do with this file (-: standard input), and do nothing"},
+        {"apply",
+         "POST",
+         "/v1/config/actions/apply",
+         {ARG("config", "FILE")},
+         apply_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH,
+         plan_fields,
+         "make the configuration be as this file says, as one job; undone when a step fails"},
         VERB_END,
     },
 };

@@ -166,6 +166,12 @@ uint64_t job_id(const struct job *j)
 
 /* ---- main's view */
 
+void job_ids_after(uint64_t last)
+{
+    if (last > __atomic_load_n(&next_id, __ATOMIC_RELAXED))
+        __atomic_store_n(&next_id, last, __ATOMIC_RELAXED);
+}
+
 static struct job *find(uint64_t id)
 {
     struct job *j;

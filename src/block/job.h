@@ -46,6 +46,8 @@ bool job_get(uint64_t id, struct job_info *info_r);
 void job_for_each(void (*fn)(const struct job_info *info, void *arg), void *arg);
 int job_cancel(uint64_t id, struct err *e); /* asks; the job ends when it next steps */
 int job_pause(uint64_t id, bool pause, struct err *e);
+/* Ids given from here on are larger: those before were given before a restart. */
+void job_ids_after(uint64_t last);
 /* In a task on main: waits until the job has ended. False: no such job. */
 bool job_wait(uint64_t id);
 const char *job_state_name(enum job_state state);

@@ -14,6 +14,7 @@ int pool_import_verb(struct verb_run *v, struct err *e);
 struct json_object *array_record(const struct raid_info *info);
 int array_create_as(const char *name, struct json_object *facts, bool assume_clean, bool force,
                     struct err *e);
+const char *array_level_plain(const char *level); /* "raid1" for "mirror" and "1" */
 /* pool.c */
 int pool_create_as(const char *name, struct json_object *facts, bool force, struct err *e);
 struct json_object *pool_record(const char *name); /* of a running pool */

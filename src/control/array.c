@@ -100,7 +100,7 @@ struct json_object *array_record(const struct raid_info *info)
 }
 
 /* "raid1" for every spelling of it; the text itself when it is none. */
-static const char *plain_level(const char *level)
+const char *array_level_plain(const char *level)
 {
     static const char *const same[][3] = {
         {"0", "stripe", "raid0"}, {"1", "mirror", "raid1"}, {"4", "", "raid4"},
@@ -123,7 +123,7 @@ static const char *member_in(const struct raid_info *info, int slot)
 
 static int compare(const struct opts *o, const struct raid_info *info, struct err *e)
 {
-    const char *level = plain_level(opts_str(o, "level"));
+    const char *level = array_level_plain(opts_str(o, "level"));
     if (strcmp(level, info->level))
         return differs(e, "array", info->name, "level", info->level, level);
     unsigned n;
@@ -233,7 +233,7 @@ static int array_create(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
-    if (opts_is_set(v->opts, "chunk") && !strcmp(plain_level(opts_str(v->opts, "level")), "raid1"))
+    if (opts_is_set(v->opts, "chunk") && !strcmp(array_level_plain(opts_str(v->opts, "level")), "raid1"))
         v->note = "a raid1 has no stripes: chunk is not used";
     if (state_get("array", name)) {
         v->changed = false;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/jobs.h"
 #include "control/private.h"
 #include "targets/iscsi/iscsi.h"
 #include "targets/nbd/nbd.h"
@@ -17,7 +18,8 @@ struct control control;
 /* ---- verbs */
 
 static const struct verb_entry *const verb_tables[] = {
-    device_verbs, array_verbs, pool_verbs, volume_verbs, nbd_verbs, iscsi_verbs, live_verbs,
+    device_verbs, array_verbs, pool_verbs, volume_verbs,
+    nbd_verbs,    iscsi_verbs, live_verbs, config_verbs,
 };
 
 static verb_fn find_verb(const struct schema_match *m)
@@ -112,7 +114,9 @@ static void fill_reply(struct control_call *call, const struct resource *r, stru
                        bool created)
 {
     call->status = created && v->changed ? 201 : 200;
-    call->reply = v->reply;
+    call->reply = v->job ? job_json(v->job) : v->reply;
+    if (call->reply)
+        return;
     if (!call->reply && call->match.verb->result == VERB_OBJECT && r)
         call->reply = r->show(&call->match);
     if (!call->reply) {
@@ -343,6 +347,7 @@ int control_open(const struct control_opts *opts, struct err *e)
     control.journal = journal_open(opts->state_dir, report_damage, NULL, e);
     if (!control.journal)
         return -1;
+    jobs_init();
     return nbd_init(e) || iscsi_init(e) ? -1 : 0;
 }
 
@@ -376,10 +381,12 @@ void control_stop(void)
     nbd_shutdown();
     iscsi_shutdown();
     close_stacks();
+    jobs_settle();
 }
 
 void control_close(void)
 {
+    jobs_fini();
     journal_close(&control.journal);
     json_object_put(control.reasons);
     json_object_put(control.damage);

@@ -55,8 +55,16 @@ enum { CONTROL_ETAG_MAX = 36, CONTROL_LOCATION_MAX = 1600 };
  * call->opts by control_opts_new and control_opts_json / control_opts_text, or fails. It may be
  * NULL: no fields given.
  */
+/* Who asks. */
+enum { CONTROL_WHO_MAX = 128 };
+struct control_who {
+    char name[CONTROL_WHO_MAX]; /* "uid:0", "token:ci", "cert:host"; "" is the daemon itself */
+    char from[CONTROL_WHO_MAX]; /* "unix pid 12", "10.0.0.1:4711" */
+};
+
 struct control_call {
     struct schema_match match;
+    struct control_who who;
     const char *if_match; /* as in the header, NULL when absent */
     int (*fields)(struct control_call *call, struct err *e);
     void *arg; /* fields' */

@@ -117,6 +117,7 @@ static const char *const expected[] = {
     [OPT_PATH] = "a string",   [OPT_SIZE] = "a number of bytes, or a string like \"10G\"",
     [OPT_UINT] = "a number",   [OPT_BOOL] = "true or false",
     [OPT_ENUM] = "a string",   [OPT_LIST] = "an array of strings",
+    [OPT_JSON] = "an object",
 };
 
 static bool type_fits(enum opt_type want, struct json_object *v)
@@ -127,6 +128,7 @@ static bool type_fits(enum opt_type want, struct json_object *v)
     case OPT_UINT: return have == json_type_int;
     case OPT_BOOL: return have == json_type_boolean;
     case OPT_LIST: return have == json_type_array;
+    case OPT_JSON: return have == json_type_object;
     default: return have == json_type_string;
     }
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "block/job.h"
 #include "block/stats.h"
 #include "control/shows.h"
 #include "raid/raid.h"
@@ -81,49 +80,6 @@ static int session_kill(struct verb_run *v, struct err *e)
     if (target_kill(id_of(v->match)))
         return 0;
     return err_set(e, ERR_NOT_FOUND, "", "there is no session %s any more", verb_param(v, "id"));
-}
-
-/* ---- jobs */
-
-static struct json_object *show_job(const struct job_info *j)
-{
-    struct json_object *o = json_object_new_object();
-    put_u64(o, "id", j->id);
-    put_str(o, "kind", j->kind);
-    put_str(o, "object", j->object);
-    put_str(o, "state", job_state_name(j->state));
-    put_u64(o, "done", j->done);
-    put_u64(o, "total", j->total);
-    put_u64(o, "rate", j->rate);
-    put_time(o, "started", j->started_ms);
-    put_time(o, "ended", j->ended_ms);
-    put_bool(o, "can_cancel", j->can_cancel);
-    put_str(o, "error", j->state == JOB_FAILED ? j->err.msg : "");
-    return o;
-}
-
-SHOW(job)
-{
-    struct job_info info;
-    uint64_t id = id_of(m);
-    return id && job_get(id, &info) ? show_job(&info) : NULL;
-}
-
-static void list_job(const struct job_info *j, void *arg)
-{
-    json_object_array_add(arg, show_job(j));
-}
-
-LIST(job)
-{
-    (void)m, (void)o, (void)e;
-    job_for_each(list_job, items);
-    return 0;
-}
-
-static int job_cancel_verb(struct verb_run *v, struct err *e)
-{
-    return job_cancel(id_of(v->match), e);
 }
 
 /* ---- events: the last EVENTS_MAX */

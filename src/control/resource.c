@@ -20,7 +20,7 @@ static const char *const target_live[] = {"sessions", NULL};
 static const char *const lun_live[] = {"size", "state", "reason", NULL};
 static const char *const session_live[] = {"inflight",   "reads",         "writes",
                                            "read_bytes", "written_bytes", NULL};
-static const char *const job_live[] = {"done", "total", "rate", NULL};
+static const char *const job_live[] = {"done", "total", "rate", "eta", NULL};
 
 static const struct resource resources[] = {
     {"/v1/devices/{name}", "/v1/devices", "name", show_of_device, list_of_device, lock_name,
@@ -44,10 +44,12 @@ static const struct resource resources[] = {
      list_of_lun, lock_iqn, lun_live, "LUN"},
     {"/v1/iscsi/targets/{iqn}/acls/{initiator}", "/v1/iscsi/targets/{iqn}/acls", "initiator",
      show_of_acl, list_of_acl, lock_iqn, no_keys, "ACL"},
+    {"/v1/iscsi/discovery-auth", "", "", show_of_discovery_auth, NULL, lock_discovery, no_keys,
+     "discovery authentication"},
     {"/v1/sessions/{id}", "/v1/sessions", "id", show_of_session, list_of_session, lock_session,
      session_live, "session"},
     {"/v1/jobs/{id}", "/v1/jobs", "id", show_of_job, list_of_job, lock_job, job_live, "job"},
-    {"/v1/config", "", "", show_of_config, NULL, NULL, no_keys, "configuration"},
+    {"/v1/config", "", "", show_of_config, NULL, lock_config, no_keys, "configuration"},
     {NULL, "/v1/events", "id", NULL, list_of_event, NULL, NULL, "event"},
     {NULL, "/v1/system/inflight", "offset", NULL, list_of_inflight, NULL, NULL, "I/O"},
 };
@@ -131,6 +133,12 @@ void lock_iqn(const struct schema_match *m, char key[KEY_MAX])
     lock_as(m, "iqn", "iqn", key);
 }
 
+void lock_discovery(const struct schema_match *m, char key[KEY_MAX])
+{
+    (void)m;
+    snprintf(key, KEY_MAX, "discovery");
+}
+
 void lock_session(const struct schema_match *m, char key[KEY_MAX])
 {
     lock_as(m, "session", "id", key);
@@ -139,4 +147,10 @@ void lock_session(const struct schema_match *m, char key[KEY_MAX])
 void lock_job(const struct schema_match *m, char key[KEY_MAX])
 {
     lock_as(m, "job", "id", key);
+}
+
+void lock_config(const struct schema_match *m, char key[KEY_MAX])
+{
+    (void)m;
+    strcpy(key, "config");
 }

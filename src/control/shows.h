@@ -20,6 +20,7 @@ SHOW(portal);
 SHOW(target);
 SHOW(lun);
 SHOW(acl);
+SHOW(discovery_auth);
 SHOW(session);
 SHOW(job);
 SHOW(config);
@@ -43,7 +44,9 @@ void lock_pool(const struct schema_match *m, char key[KEY_MAX]);
 void lock_addr(const struct schema_match *m, char key[KEY_MAX]);
 void lock_export(const struct schema_match *m, char key[KEY_MAX]);
 void lock_iqn(const struct schema_match *m, char key[KEY_MAX]);
+void lock_discovery(const struct schema_match *m, char key[KEY_MAX]);
 void lock_session(const struct schema_match *m, char key[KEY_MAX]);
+void lock_config(const struct schema_match *m, char key[KEY_MAX]);
 void lock_job(const struct schema_match *m, char key[KEY_MAX]);
 
 #endif

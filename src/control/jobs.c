@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "control/jobs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "block/job.h"
+#include "control/shows.h"
+
+/*
+ * A job is saved when it starts and when it ends, so that who started it learns its outcome after a
+ * restart too. One that is found running at start-up was cut off. Numbers go on over a restart.
+ */
+enum { KEEP_SAVED = 256 };
+
+static struct json_object *results; /* id -> what the job told */
+static unsigned saving;
+
+static void id_text(uint64_t id, char out[24])
+{
+    snprintf(out, 24, "%" PRIu64, id);
+}
+
+static uint64_t id_of(const struct schema_match *m)
+{
+    const char *text = schema_param(m, "id");
+    char *end;
+    uint64_t id = strtoull(text, &end, 10);
+    return *text >= '1' && *text <= '9' && !*end ? id : 0;
+}
+
+/* ---- the record: the object as it is shown, with times as numbers */
+
+static struct json_object *record_of(const struct job_info *j)
+{
+    char id[24];
+    struct json_object *o = json_object_new_object(), *result = NULL;
+    id_text(j->id, id);
+    put_u64(o, "id", j->id);
+    put_str(o, "kind", j->kind);
+    put_str(o, "object", j->object);
+    put_str(o, "state", job_state_name(j->state));
+    put_u64(o, "done", j->done);
+    put_u64(o, "total", j->total);
+    put_u64(o, "rate", j->rate);
+    put_u64(o, "started_ms", j->started_ms);
+    put_u64(o, "ended_ms", j->ended_ms);
+    put_bool(o, "can_cancel", j->can_cancel && j->state <= JOB_PAUSED);
+    put_str(o, "error", j->state == JOB_FAILED ? j->err.msg : "");
+    if (results && json_object_object_get_ex(results, id, &result))
+        json_object_object_add(o, "result", json_object_get(result));
+    return o;
+}
+
+static struct json_object *show_record(struct json_object *r)
+{
+    struct json_object *o = json_object_new_object(), *eta = NULL;
+    uint64_t done = get_u64(r, "done"), total = get_u64(r, "total"), rate = get_u64(r, "rate");
+    json_object_object_foreach(r, key, value)
+    {
+        if (!strcmp(key, "started_ms"))
+            put_time(o, "started", get_u64(r, key));
+        else if (!strcmp(key, "ended_ms"))
+            put_time(o, "ended", get_u64(r, key));
+        else
+            json_object_object_add(o, key, json_object_get(value));
+    }
+    if (!get_u64(r, "ended_ms") && rate && total >= done)
+        eta = json_object_new_uint64((total - done + rate - 1) / rate);
+    json_object_object_add(o, "eta", eta);
+    return o;
+}
+
+SHOW(job)
+{
+    struct job_info info;
+    uint64_t id = id_of(m);
+    char text[24];
+    id_text(id, text);
+    if (id && job_get(id, &info)) {
+        struct json_object *r = record_of(&info), *o = show_record(r);
+        json_object_put(r);
+        return o;
+    }
+    struct json_object *saved = state_get("job", text);
+    return saved ? show_record(saved) : NULL;
+}
+
+static void list_saved(const char *key, struct json_object *record, void *arg)
+{
+    struct job_info info;
+    if (!job_get(strtoull(strchr(key, '/') + 1, NULL, 10), &info))
+        json_object_array_add(arg, show_record(record));
+}
+
+static void list_live(const struct job_info *j, void *arg)
+{
+    struct json_object *r = record_of(j);
+    json_object_array_add(arg, show_record(r));
+    json_object_put(r);
+}
+
+LIST(job)
+{
+    (void)m, (void)o, (void)e;
+    journal_for_each(control.journal, "job/", list_saved, items);
+    job_for_each(list_live, items);
+    return 0;
+}
+
+struct json_object *job_json(uint64_t id)
+{
+    struct job_info info;
+    while (!job_get(id, &info))
+        task_yield(); /* it is on its way to the list */
+    struct json_object *r = record_of(&info), *o = show_record(r);
+    json_object_put(r);
+    return o;
+}
+
+/* ---- saving */
+
+struct saved {
+    char id[24];
+    struct json_object *record;
+};
+
+struct oldest {
+    unsigned count;
+    uint64_t id;
+};
+
+static void find_oldest(const char *key, struct json_object *record, void *arg)
+{
+    struct oldest *o = arg;
+    uint64_t id = strtoull(strchr(key, '/') + 1, NULL, 10);
+    if (!get_u64(record, "ended_ms"))
+        return;
+    o->count++;
+    if (!o->id || id < o->id)
+        o->id = id;
+}
+
+static void save_task(void *arg)
+{
+    struct saved *s = arg;
+    struct oldest old = {0};
+    char key[KEY_MAX], drop[KEY_MAX], id[24];
+    journal_for_each(control.journal, "job/", find_oldest, &old);
+    id_text(old.id, id);
+    state_key(key, "job", s->id, NULL);
+    state_key(drop, "job", id, NULL);
+    struct journal_change c[] = {{key, s->record}, {drop, NULL}};
+    journal_apply(control.journal, c, old.count >= KEEP_SAVED && strcmp(key, drop) ? 2 : 1, NULL);
+    if (results && old.count >= KEEP_SAVED)
+        json_object_object_del(results, id);
+    json_object_put(s->record);
+    free(s);
+    saving--;
+}
+
+static void on_job(const struct job_info *j, void *arg)
+{
+    (void)arg;
+    if (!results || control.phase == CONTROL_STARTING)
+        return;
+    struct saved *s = xcalloc(1, sizeof *s);
+    id_text(j->id, s->id);
+    s->record = record_of(j);
+    saving++;
+    task_start(reactor_main(), "save job", save_task, s);
+    if (j->state >= JOB_DONE)
+        event_raise(j->object, "job-ended", "job %" PRIu64 " (%s) is %s%s%s", j->id, j->kind,
+                    job_state_name(j->state), j->state == JOB_FAILED ? ": " : "",
+                    j->state == JOB_FAILED ? j->err.msg : "");
+}
+
+void job_result_set(uint64_t id, struct json_object *result)
+{
+    char text[24];
+    id_text(id, text);
+    json_object_object_add(results, text, result);
+}
+
+struct started {
+    uint64_t last;
+};
+
+/* The map is not changed while it is walked, its values may be: they are ours. */
+static void note_saved(const char *key, struct json_object *record, void *arg)
+{
+    struct started *s = arg;
+    uint64_t id = strtoull(strchr(key, '/') + 1, NULL, 10);
+    if (id > s->last)
+        s->last = id;
+    if (get_u64(record, "ended_ms"))
+        return;
+    put_str(record, "state", "failed");
+    put_str(record, "error", "oriond ended while it ran");
+    put_bool(record, "can_cancel", false);
+    put_u64(record, "rate", 0);
+    put_u64(record, "ended_ms", control.started_ms);
+}
+
+void jobs_init(void)
+{
+    struct started s = {0};
+    results = json_object_new_object();
+    journal_for_each(control.journal, "job/", note_saved, &s);
+    job_ids_after(s.last);
+    job_observe(on_job, NULL);
+}
+
+static void count_running(const struct job_info *j, void *arg)
+{
+    *(unsigned *)arg += j->state <= JOB_PAUSED;
+}
+
+void jobs_settle(void)
+{
+    /* A job that has just ended is still to be told about. */
+    for (unsigned i = 0, running = 1; running && i < 200; i++) {
+        running = 0;
+        job_for_each(count_running, &running);
+        task_sleep_us(1000);
+    }
+    job_observe(NULL, NULL);
+    while (saving)
+        task_sleep_us(1000);
+}
+
+void jobs_fini(void)
+{
+    job_observe(NULL, NULL);
+    json_object_put(results);
+    results = NULL;
+}
+
+int job_cancel_verb(struct verb_run *v, struct err *e)
+{
+    struct job_info info;
+    if (job_get(id_of(v->match), &info))
+        return job_cancel(id_of(v->match), e);
+    return err_set(e, ERR_UNSUPPORTED, "", "job %s has ended", verb_param(v, "id"));
+}
