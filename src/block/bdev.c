@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "block/block_private.h"
 
@@ -17,7 +18,10 @@ struct reserved {
     char what[32];
 };
 
+enum { HASH_SIZE = 1024 };
+
 static struct list devices = LIST_INIT(devices);
+static struct list by_name[HASH_SIZE], by_uuid[HASH_SIZE]; /* NULL links: not used yet */
 static struct list reserved_names = LIST_INIT(reserved_names);
 static struct list watches = LIST_INIT(watches);
 
@@ -57,10 +61,29 @@ static struct reserved *find_reserved(const char *name)
     return NULL;
 }
 
+static struct list *bucket(struct list *table, const void *key, size_t size)
+{
+    struct list *b = &table[crc32c(0, key, size) % HASH_SIZE];
+    if (!b->next)
+        list_init(b);
+    return b;
+}
+
+static struct list *name_bucket(const char *name)
+{
+    return bucket(by_name, name, strlen(name));
+}
+
+static struct list *uuid_bucket(const struct uuid *uuid)
+{
+    return bucket(by_uuid, uuid->b, sizeof uuid->b);
+}
+
 struct bdev *bdev_find(const char *name)
 {
+    struct list *b = name_bucket(name);
     struct bdev_core *c;
-    list_for_each (c, &devices, link) {
+    list_for_each (c, b, name_link) {
         if (!strcmp(c->bdev->name, name))
             return c->bdev;
     }
@@ -69,8 +92,9 @@ struct bdev *bdev_find(const char *name)
 
 struct bdev *bdev_find_uuid(const struct uuid *uuid)
 {
+    struct list *b = uuid_bucket(uuid);
     struct bdev_core *c;
-    list_for_each (c, &devices, link) {
+    list_for_each (c, b, uuid_link) {
         if (uuid_equal(&c->bdev->uuid, uuid))
             return c->bdev;
     }
@@ -118,6 +142,8 @@ void bdev_rename(struct bdev *bdev, const char *name)
 {
     assert(!name_free(name, NULL));
     snprintf(bdev->name, sizeof bdev->name, "%s", name);
+    list_del(&bdev->core->name_link);
+    list_add_tail(name_bucket(name), &bdev->core->name_link);
 }
 
 /* ---- registration */
@@ -154,6 +180,8 @@ int bdev_register(struct bdev *bdev, struct err *e)
     tlock_init(&c->gate_lock);
     bdev->core = c;
     list_add_tail(&devices, &c->link);
+    list_add_tail(name_bucket(bdev->name), &c->name_link);
+    list_add_tail(uuid_bucket(&bdev->uuid), &c->uuid_link);
     tell_watches(bdev, true);
     return 0;
 }
@@ -177,6 +205,8 @@ void bdev_unregister(struct bdev *bdev)
     /* Nobody can submit any more; what the closers left (nothing, by contract) has drained. */
     channels_free(bdev);
     list_del(&c->link);
+    list_del(&c->name_link);
+    list_del(&c->uuid_link);
     gate_free(c);
     range_map_free(&c->ranges);
     bdev->ops->destroy(bdev);

@@ -21,7 +21,8 @@ enum bio_core_flags {
 
 /* Main's, except where noted. */
 struct bdev_core {
-    struct list link; /* registry */
+    struct list link;                 /* registry, in order of registration */
+    struct list name_link, uuid_link; /* its hash tables */
     struct bdev *bdev;
     enum bdev_state state; /* atomic */
     struct list descs;

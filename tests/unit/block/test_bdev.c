@@ -39,6 +39,28 @@ HARNESS_TEST(names_are_checked_and_shared)
     check(!bdev_find("x"));
 }
 
+HARNESS_TEST(devices_are_found_by_name_and_uuid_and_under_a_new_name)
+{
+    struct testdev *t[40];
+    char name[8];
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        t[i] = testdev_new(name);
+        testdev_add(t[i]);
+    }
+    bdev_rename(&t[7]->bdev, "other");
+    check(!bdev_find("n7") && bdev_find("other") == &t[7]->bdev);
+    for (int i = 8; i < 40; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        check(bdev_find(name) == &t[i]->bdev);
+        check(bdev_find_uuid(&t[i]->bdev.uuid) == &t[i]->bdev);
+    }
+    struct uuid gone = t[7]->bdev.uuid;
+    for (int i = 0; i < 40; i++)
+        bdev_unregister(&t[i]->bdev);
+    check(!bdev_find("other") && !bdev_find_uuid(&gone));
+}
+
 HARNESS_TEST(exclusive_claim_excludes_and_names_the_holder)
 {
     struct testdev *t = testdev_new("x");
@@ -293,6 +315,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_checked_and_shared),
+        cmocka_unit_test(devices_are_found_by_name_and_uuid_and_under_a_new_name),
         cmocka_unit_test(exclusive_claim_excludes_and_names_the_holder),
         cmocka_unit_test(removal_tells_users_refuses_io_and_waits_for_the_last_close),
         cmocka_unit_test(removing_device_ends_new_bios_with_enodev),
