@@ -9,7 +9,7 @@
 /* Exit codes beside those of err_code_exit(). */
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3, EXIT_JOB_FAILED = 7 };
 
-enum { COMMAND_OPTIONS = 64 };
+enum { COMMAND_OPTIONS = 64, COMMAND_SECRETS = 4 };
 
 /* A command line, understood. Strings are argv's. */
 struct command {
@@ -41,5 +41,7 @@ bool command_flag(const struct command *c, const char *name);
 bool command_visible(const struct schema_verb *v);
 /* "--read-only" for "read_only". Returns out. */
 const char *command_spell(const char *name, char out[64]);
+/* The same of an option: a secret is spelled --NAME-file, it is never given in words. */
+const char *command_spell_opt(const struct opt *o, char out[64]);
 
 #endif

@@ -6,14 +6,15 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/iscsi_acl.h"
 #include "control/shows.h"
 #include "control/start.h"
 #include "targets/iscsi/iscsi.h"
 
 /*
  * iSCSI. Saved: "portal/ADDR" {}, "target/IQN" {"alias", "open"}, "lun/IQN/N" {"device",
- * "provisioning", "read_only", "identity", "size", "block_size"}, "acl/IQN/INITIATOR" {}. A LUN is
- * a record of its own, so that the thousandth costs what the first did.
+ * "provisioning", "read_only", "identity", "size", "block_size"}; access in iscsi_acl.c. A LUN is a
+ * record of its own, so that the thousandth costs what the first did.
  */
 
 /* ---- portals */
@@ -146,7 +147,7 @@ static void list_lun(const struct iscsi_lun_info *info, void *arg)
     json_object_array_add(arg, show_lun(info));
 }
 
-static int need_target(const struct schema_match *m, struct err *e)
+int need_target(const struct schema_match *m, struct err *e)
 {
     const char *iqn = schema_param(m, "iqn");
     if (state_get("target", iqn))
@@ -287,69 +288,6 @@ static int unlun_verb(struct verb_run *v, struct err *e)
     return state_del("lun", name, e);
 }
 
-/* ---- access */
-
-SHOW(acl)
-{
-    char key[KEY_MAX];
-    snprintf(key, sizeof key, "%s/%s", schema_param(m, "iqn"), schema_param(m, "initiator"));
-    if (!state_get("acl", key))
-        return NULL;
-    struct json_object *o = json_object_new_object();
-    put_str(o, "initiator", schema_param(m, "initiator"));
-    return o;
-}
-
-static void list_acl(const char *initiator, void *arg)
-{
-    struct json_object *o = json_object_new_object();
-    put_str(o, "initiator", initiator);
-    json_object_array_add(arg, o);
-}
-
-LIST(acl)
-{
-    (void)o;
-    if (need_target(m, e))
-        return -1;
-    iscsi_acl_for_each(schema_param(m, "iqn"), list_acl, items);
-    return 0;
-}
-
-static int acl_verb(struct verb_run *v, struct err *e)
-{
-    const char *iqn = verb_param(v, "iqn"), *initiator = verb_param(v, "initiator");
-    char name[KEY_MAX];
-    if (need_target(v->match, e))
-        return -1;
-    v->changed = !v->existing;
-    if (v->existing)
-        return 0;
-    if (strlen(initiator) > ISCSI_NAME_MAX)
-        return err_set(e, ERR_INVALID, "initiator",
-                       "initiator is %zu bytes long; expected at most %d", strlen(initiator),
-                       ISCSI_NAME_MAX);
-    if (iscsi_acl_add(iqn, initiator, e))
-        return -1;
-    struct json_object *record = json_object_new_object();
-    snprintf(name, sizeof name, "%s/%s", iqn, initiator);
-    int rc = state_put("acl", name, record, e);
-    json_object_put(record);
-    if (rc)
-        iscsi_acl_remove(iqn, initiator, NULL);
-    return rc;
-}
-
-static int unacl_verb(struct verb_run *v, struct err *e)
-{
-    const char *iqn = verb_param(v, "iqn"), *initiator = verb_param(v, "initiator");
-    char name[KEY_MAX];
-    if (iscsi_acl_remove(iqn, initiator, e))
-        return -1;
-    snprintf(name, sizeof name, "%s/%s", iqn, initiator);
-    return state_del("acl", name, e);
-}
-
 /* ---- targets */
 
 static void add_acl_name(const char *initiator, void *arg)
@@ -446,6 +384,8 @@ static int forget_target(const char *iqn, struct err *e)
     journal_for_each(control.journal, p.prefix, collect_key, &p);
     state_key(p.prefix, "acl", iqn, "");
     journal_for_each(control.journal, p.prefix, collect_key, &p);
+    state_key(p.prefix, "secret/acl", iqn, "");
+    journal_for_each(control.journal, p.prefix, collect_key, &p);
     state_key(own, "target", iqn, NULL);
     struct journal_change *c = xcalloc(p.n + 1, sizeof *c);
     for (unsigned i = 0; i < p.n; i++)
@@ -477,6 +417,9 @@ const struct verb_entry iscsi_verbs[] = {
     {"iscsi", "lun", lun_verb},
     {"iscsi", "unlun", unlun_verb},
     {"iscsi", "acl", acl_verb},
+    {"iscsi", "acl-set", acl_set_verb},
     {"iscsi", "unacl", unacl_verb},
+    {"iscsi", "discovery-auth set", discovery_set_verb},
+    {"iscsi", "discovery-auth remove", discovery_remove_verb},
     {NULL, NULL, NULL},
 };

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/adopt.h"
+#include "control/iscsi_acl.h"
 #include "control/start.h"
 #include "targets/iscsi/iscsi.h"
 #include "targets/nbd/nbd.h"
@@ -171,16 +172,17 @@ static void start_target_parts(void)
         if (lun_start(iqn, (unsigned)atoi(strrchr(name, '/') + 1), record, &e))
             failed("lun", name, &e);
     }
-    json_object_object_foreach(acls, acl, nothing)
+    json_object_object_foreach(acls, acl, users)
     {
         struct err e = {0};
-        autofree char *iqn = xasprintf("%.*s", (int)strcspn(acl, "/"), acl);
-        (void)nothing;
-        if (iscsi_acl_add(iqn, strchr(acl, '/') + 1, &e))
+        if (acl_start(acl, users, &e))
             failed("acl", acl, &e);
     }
     json_object_put(luns);
     json_object_put(acls);
+    struct err e = {0};
+    if (discovery_start(&e))
+        failed("discovery-auth", "iscsi", &e);
 }
 
 void replay_targets(void)

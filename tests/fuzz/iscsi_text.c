@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <assert.h>
+#include <string.h>
 
 #include "targets/iscsi/login.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static enum login_status permit(const struct login *l, const char **alias_r, void *arg)
+static enum login_status permit(const struct login *l, const char **alias_r,
+                                struct iscsi_auth *auth_r, void *arg)
 {
     (void)arg;
+    if (strstr(l->nego.initiator, "chap"))
+        *auth_r = (struct iscsi_auth){"user", "a secret of it", "target", "another secret"};
     *alias_r = "alias";
     return l->tsih ? LOGIN_NO_SESSION : LOGIN_SUCCESS;
 }
@@ -37,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (next == LOGIN_DONE) {
         const struct iscsi_params *p = &l.nego.params;
         assert(p->max_xmit_segment >= 512 && p->max_burst >= 512);
+        assert(!*l.auth.user || l.chap.state == CHAP_PASSED);
         assert(p->first_burst <= p->max_burst && p->max_r2t >= 1 && !p->recovery_level);
     }
     login_free(&l);

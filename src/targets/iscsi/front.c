@@ -310,11 +310,14 @@ static enum login_status permit_tsih(const struct login *l)
     return s->seed.cid == l->cid ? LOGIN_SUCCESS : LOGIN_TOO_MANY_CONNECTIONS;
 }
 
-static enum login_status permit(const struct login *l, const char **alias_r, void *arg)
+static enum login_status permit(const struct login *l, const char **alias_r,
+                                struct iscsi_auth *auth_r, void *arg)
 {
     struct visitor *v = arg;
-    if (l->nego.discovery)
+    if (l->nego.discovery) {
+        auth_needed(NULL, l->nego.initiator, auth_r);
         return l->tsih ? LOGIN_NO_SESSION : LOGIN_SUCCESS;
+    }
     struct iscsi_target *t = registry_find(l->nego.target);
     if (!t)
         return LOGIN_NOT_FOUND;
@@ -324,6 +327,7 @@ static enum login_status permit(const struct login *l, const char **alias_r, voi
         return LOGIN_FORBIDDEN;
     v->target = t;
     *alias_r = t->alias;
+    auth_needed(t, l->nego.initiator, auth_r);
     return permit_tsih(l);
 }
 

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <openssl/crypto.h>
+
 #include "base/mem.h"
 #include "reactor/task.h"
 #include "targets/iscsi/registry.h"
@@ -25,7 +27,7 @@ struct iscsi_target *registry_find(const char *iqn)
     return NULL;
 }
 
-static struct iscsi_acl *acl_find(const struct iscsi_target *t, const char *initiator)
+struct iscsi_acl *acl_find(const struct iscsi_target *t, const char *initiator)
 {
     struct iscsi_acl *a;
     list_for_each (a, &t->acls, link) {
@@ -98,6 +100,12 @@ int iscsi_init(struct err *e)
     return 0;
 }
 
+static void free_acl(struct iscsi_acl *a)
+{
+    OPENSSL_cleanse(&a->auth, sizeof a->auth);
+    free(a);
+}
+
 static void free_target(struct iscsi_target *t)
 {
     scsi_target_free(&t->scsi);
@@ -106,7 +114,7 @@ static void free_target(struct iscsi_target *t)
     pthread_mutex_unlock(&registry_lock);
     struct list *a;
     while ((a = list_pop(&t->acls)))
-        free(list_entry(a, struct iscsi_acl, link));
+        free_acl(list_entry(a, struct iscsi_acl, link));
     free(t);
 }
 
@@ -342,19 +350,36 @@ bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
 
 /* ---- access lists */
 
-int iscsi_acl_add(const char *iqn, const char *initiator, struct err *e)
+int iscsi_acl_add(const char *iqn, const char *initiator, const struct iscsi_auth *auth,
+                  struct err *e)
 {
     struct iscsi_target *t = must_find(iqn, e);
-    if (!t || check_name(initiator, "initiator", e))
+    if (!t || check_name(initiator, "initiator", e) || (auth && iscsi_auth_check(auth, e)))
         return -1;
     if (acl_find(t, initiator))
         return err_set(e, ERR_EXISTS, "initiator", "%s has access to %s already", initiator, iqn);
     struct iscsi_acl *a = xcalloc(1, sizeof *a);
     snprintf(a->initiator, sizeof a->initiator, "%s", initiator);
+    if (auth)
+        a->auth = *auth;
     pthread_mutex_lock(&registry_lock);
     list_add_tail(&t->acls, &a->link);
     t->acl_count++;
     pthread_mutex_unlock(&registry_lock);
+    return 0;
+}
+
+int iscsi_acl_set_auth(const char *iqn, const char *initiator, const struct iscsi_auth *auth,
+                       struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t || iscsi_auth_check(auth, e))
+        return -1;
+    struct iscsi_acl *a = acl_find(t, initiator);
+    if (!a)
+        return err_set(e, ERR_NOT_FOUND, "initiator", "%s has no access entry for %s", iqn,
+                       initiator);
+    a->auth = *auth;
     return 0;
 }
 
@@ -371,7 +396,7 @@ int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e)
     list_del(&a->link);
     t->acl_count--;
     pthread_mutex_unlock(&registry_lock);
-    free(a);
+    free_acl(a);
     return 0;
 }
 

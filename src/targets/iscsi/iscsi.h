@@ -61,8 +61,26 @@ bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
 void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
                         void *arg);
 
-/* Access by initiator name. Authentication comes with a later issue. */
-int iscsi_acl_add(const char *iqn, const char *initiator, struct err *e);
+/*
+ * CHAP (RFC 7143 section 12.1): the initiator proves with user and secret who it is; when it asks
+ * the target to do the same, the target uses the mutual ones. No user: no authentication. Names
+ * have 1 to 255 bytes, secrets ISCSI_SECRET_MIN to 255, and the two of them differ (9.2.1).
+ */
+enum { ISCSI_SECRET_MIN = 12 };
+struct iscsi_auth {
+    char user[256], secret[256], mutual_user[256], mutual_secret[256];
+};
+/* The fields that errors name are chap_user, chap_secret, mutual_user, mutual_secret. */
+int iscsi_auth_check(const struct iscsi_auth *auth, struct err *e);
+/* For discovery sessions; NULL: they need none. */
+int iscsi_discovery_auth(const struct iscsi_auth *auth, struct err *e);
+
+/* Access by initiator name, with authentication unless `auth` is NULL or has no user. */
+int iscsi_acl_add(const char *iqn, const char *initiator, const struct iscsi_auth *auth,
+                  struct err *e);
+/* Other credentials from the next login on. */
+int iscsi_acl_set_auth(const char *iqn, const char *initiator, const struct iscsi_auth *auth,
+                       struct err *e);
 int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e);
 void iscsi_acl_for_each(const char *iqn, void (*fn)(const char *initiator, void *arg), void *arg);
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 enum { ISID_LEN = 6 };
 
 void login_init(struct login *l, const struct login_env *env)
@@ -14,6 +16,7 @@ void login_init(struct login *l, const struct login_env *env)
 void login_free(struct login *l)
 {
     text_free(&l->in);
+    OPENSSL_cleanse(&l->auth, sizeof l->auth);
 }
 
 void login_refuse(struct login_reply *reply, enum login_status status)
@@ -76,7 +79,6 @@ static enum login_status of_nego(enum nego_result result, const char *key)
 {
     switch (result) {
     case NEGO_OK: return LOGIN_SUCCESS;
-    case NEGO_NO_AUTH: return LOGIN_AUTH_FAILED;
     case NEGO_BAD:
         return strcmp(key, "SessionType") ? LOGIN_INITIATOR_ERROR : LOGIN_BAD_SESSION_TYPE;
     case NEGO_REPEATED:
@@ -85,7 +87,7 @@ static enum login_status of_nego(enum nego_result result, const char *key)
     return LOGIN_INITIATOR_ERROR;
 }
 
-static enum login_status take_keys(struct login *l, struct text *reply)
+static enum login_status take_keys(struct login *l, struct chap_keys *chap, struct text *reply)
 {
     size_t pos = 0;
     for (;;) {
@@ -95,6 +97,11 @@ static enum login_status take_keys(struct login *l, struct text *reply)
             return LOGIN_SUCCESS;
         if (next == TEXT_BAD)
             return LOGIN_INITIATOR_ERROR;
+        int noted = l->stage == STAGE_SECURITY ? chap_key(chap, key, value) : 0;
+        if (noted < 0)
+            return LOGIN_INITIATOR_ERROR;
+        if (noted)
+            continue;
         enum login_status status =
             of_nego(nego_login_key(&l->nego, l->stage, key, value, reply), key);
         if (status)
@@ -108,7 +115,7 @@ static enum login_status take_names(struct login *l, struct text *reply)
     if (!l->nego.have_initiator || (!l->nego.discovery && !l->nego.have_target))
         return LOGIN_MISSING_PARAMETER;
     const char *alias = NULL;
-    enum login_status status = l->env.permit(l, &alias, l->env.arg);
+    enum login_status status = l->env.permit(l, &alias, &l->auth, l->env.arg);
     if (status || l->nego.discovery)
         return status;
     l->named = true;
@@ -118,13 +125,54 @@ static enum login_status take_names(struct login *l, struct text *reply)
     return fits ? LOGIN_SUCCESS : LOGIN_INITIATOR_ERROR;
 }
 
-static enum login_status process(struct login *l, struct text *reply)
+static bool authenticated(const struct login *l)
 {
-    enum login_status status = take_keys(l, reply);
+    return !*l->auth.user || l->chap.state == CHAP_PASSED;
+}
+
+/* AuthMethod: the initiator offers, what is needed decides. */
+static enum login_status tell_method(struct login *l, struct text *reply)
+{
+    bool need = *l->auth.user;
+    if (!l->nego.auth_offered || l->method_told)
+        return LOGIN_SUCCESS;
+    l->method_told = true;
+    if (need ? !l->nego.auth_chap : !l->nego.auth_none)
+        return LOGIN_AUTH_FAILED;
+    if (need)
+        chap_begin(&l->chap);
+    return text_add(reply, "AuthMethod", need ? "CHAP" : "None") ? LOGIN_SUCCESS
+                                                                 : LOGIN_INITIATOR_ERROR;
+}
+
+/* Whoever has to prove itself gets out of this stage by that alone; `leaving` is the T bit. */
+static enum login_status secure(struct login *l, const struct chap_keys *keys, bool leaving,
+                                struct text *reply)
+{
+    if (l->stage != STAGE_SECURITY)
+        return authenticated(l) ? LOGIN_SUCCESS : LOGIN_AUTH_FAILED;
+    enum login_status status = tell_method(l, reply);
+    if (status)
+        return status;
+    switch (chap_step(&l->chap, &l->auth, keys, reply)) {
+    case CHAP_OK: break;
+    case CHAP_REFUSED: return LOGIN_AUTH_FAILED;
+    case CHAP_MALFORMED: return LOGIN_INITIATOR_ERROR;
+    }
+    bool stuck = leaving && !authenticated(l) && l->chap.state == CHAP_OFF;
+    return stuck ? LOGIN_AUTH_FAILED : LOGIN_SUCCESS;
+}
+
+static enum login_status process(struct login *l, bool leaving, struct text *reply)
+{
+    struct chap_keys keys = {0};
+    enum login_status status = take_keys(l, &keys, reply);
     if (!status && !l->named) {
         status = take_names(l, reply);
         l->named = true;
     }
+    if (!status)
+        status = secure(l, &keys, leaving, reply);
     if (!status && l->stage == STAGE_OPERATIONAL && !l->declared) {
         l->declared = true;
         if (!text_add(reply, "MaxRecvDataSegmentLength", "%u", ISCSI_RECV_SEGMENT))
@@ -155,14 +203,14 @@ enum login_next login_request(struct login *l, const struct iscsi_pdu *pdu, cons
     if (!status && pdu->flags & F_CONTINUE)
         return LOGIN_MORE; /* an empty response asks for the rest */
     if (!status)
-        status = process(l, &reply_r->text);
+        status = process(l, pdu->flags & F_TRANSIT, &reply_r->text);
     text_free(&l->in);
     if (status) {
         login_refuse(reply_r, status);
         return LOGIN_FAILED;
     }
     reply_r->head.data_len = (uint32_t)reply_r->text.len;
-    if (!(pdu->flags & F_TRANSIT))
+    if (!(pdu->flags & F_TRANSIT) || !authenticated(l))
         return LOGIN_MORE;
     reply_r->head.flags |= F_TRANSIT | nsg(pdu);
     l->stage = nsg(pdu);

@@ -2,6 +2,7 @@
 #ifndef ORION_TARGETS_ISCSI_LOGIN_H
 #define ORION_TARGETS_ISCSI_LOGIN_H
 
+#include "targets/iscsi/chap.h"
 #include "targets/iscsi/nego.h"
 #include "targets/iscsi/pdu.h"
 
@@ -30,9 +31,10 @@ enum { ISCSI_TPGT = 1, ISCSI_WINDOW = 128 /* commands in flight a session */ };
 
 struct login;
 struct login_env {
-    /* The names and session type are known: may this initiator have this session? alias_r may be
-     * left alone. Called once. */
-    enum login_status (*permit)(const struct login *l, const char **alias_r, void *arg);
+    /* The names and session type are known: may this initiator have this session, and what must it
+     * prove itself by? *auth_r is zeroed before; alias_r may be left alone. Called once. */
+    enum login_status (*permit)(const struct login *l, const char **alias_r,
+                                struct iscsi_auth *auth_r, void *arg);
     void *arg;
 };
 
@@ -40,7 +42,9 @@ struct login {
     struct login_env env;
     struct nego nego;
     enum nego_stage stage;
-    bool begun, named, declared;
+    bool begun, named, declared, method_told;
+    struct iscsi_auth auth; /* what permit asked for; cleansed by login_free */
+    struct chap chap;
     uint8_t isid[6];
     uint16_t tsih; /* as asked for; 0 = a new session */
     uint16_t cid;

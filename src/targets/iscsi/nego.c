@@ -16,7 +16,7 @@ enum key_kind {
     KEY_OR,        /* Yes when one says Yes */
     KEY_DECLARE,   /* number that the initiator declares; no answer */
     KEY_DIGEST,    /* list: the first of the initiator's that we know */
-    KEY_AUTH,      /* list: None is what we have */
+    KEY_AUTH,      /* list: answered when it is known what is needed (login.c) */
     KEY_REPORTING, /* list: RFC3720 is what we have */
     KEY_NAME,      /* text that the initiator declares */
     KEY_FIXED_NO,  /* obsolete: always No (13.25) */
@@ -198,10 +198,10 @@ static enum nego_result put(struct nego *n, const struct key *k, const char *val
     case KEY_DIGEST: return put_digest(n, k, value, reply);
     case KEY_NAME: return put_name(n, k->name, value);
     case KEY_AUTH:
-        n->have_auth = true;
-        if (!list_has(value, "None"))
-            return NEGO_NO_AUTH;
-        return answer(reply, k->name, "None");
+        n->auth_offered = true;
+        n->auth_none = list_has(value, "None");
+        n->auth_chap = list_has(value, "CHAP");
+        return NEGO_OK;
     case KEY_REPORTING:
         return answer(reply, k->name, list_has(value, "RFC3720") ? "RFC3720" : "Reject");
     case KEY_FIXED_NO: return answer(reply, k->name, "No");

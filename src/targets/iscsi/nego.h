@@ -32,7 +32,8 @@ enum nego_stage { STAGE_SECURITY = 0, STAGE_OPERATIONAL = 1, STAGE_FULL = 3 }; /
 struct nego {
     struct iscsi_params params;
     bool discovery; /* SessionType=Discovery */
-    bool have_initiator, have_target, have_auth;
+    bool have_initiator, have_target;
+    bool auth_offered, auth_none, auth_chap; /* AuthMethod: the login answers it */
     char initiator[ISCSI_NAME_MAX + 1];
     char initiator_alias[256];
     char target[ISCSI_NAME_MAX + 1];
@@ -42,7 +43,6 @@ struct nego {
 enum nego_result {
     NEGO_OK,
     NEGO_REPEATED, /* a key was negotiated before: the login fails, 6.2 */
-    NEGO_NO_AUTH,  /* no authentication method in common */
     NEGO_BAD,      /* a declaration that cannot be used (a malformed name, a bad session type) */
     NEGO_TOO_LONG, /* the answers do not fit the reply */
 };

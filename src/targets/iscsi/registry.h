@@ -13,6 +13,7 @@
 struct iscsi_acl {
     struct list link;
     char initiator[ISCSI_NAME_MAX + 1];
+    struct iscsi_auth auth; /* main's */
 };
 
 struct iscsi_target {
@@ -33,6 +34,12 @@ extern struct list registry_targets; /* struct iscsi_target */
 struct iscsi_target *registry_find(const char *iqn); /* main, or under the lock */
 /* May the initiator log in to the target through an address that is local or not? */
 bool registry_permits(const struct iscsi_target *t, const char *initiator, bool local);
+
+struct iscsi_acl *acl_find(const struct iscsi_target *t, const char *initiator);
+
+/* auth.c; main: a copy of what the initiator must prove itself by; "" = nothing. `t` NULL: in a
+ * discovery session. */
+void auth_needed(const struct iscsi_target *t, const char *initiator, struct iscsi_auth *auth_r);
 
 /* portal.c; main */
 void portals_close(void);

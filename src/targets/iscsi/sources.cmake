@@ -1,4 +1,6 @@
 list(APPEND target_sources
+    iscsi/auth.c
+    iscsi/chap.c
     iscsi/command.c
     iscsi/conn.c
     iscsi/conn_rx.c

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "unit.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "targets/iscsi/login.h"
@@ -8,14 +10,17 @@
 /* The login machine, fed with PDUs by hand. */
 static enum login_status verdict;
 static unsigned asked;
+static struct iscsi_auth auth; /* what the world asks for */
 static struct login machine;
 static struct login_reply reply;
 
-static enum login_status permit(const struct login *l, const char **alias_r, void *arg)
+static enum login_status permit(const struct login *l, const char **alias_r,
+                                struct iscsi_auth *auth_r, void *arg)
 {
     assert_ptr_equal(l, &machine);
     assert_ptr_equal(arg, &verdict);
     asked++;
+    *auth_r = auth;
     *alias_r = "the alias";
     return verdict;
 }
@@ -25,6 +30,7 @@ static int setup(void **state)
     (void)state;
     verdict = LOGIN_SUCCESS;
     asked = 0;
+    auth = (struct iscsi_auth){0};
     struct login_env env = {.permit = permit, .arg = &verdict};
     login_init(&machine, &env);
     return 0;
@@ -231,6 +237,169 @@ static void answers_that_do_not_fit_are_refused(void **state)
     fails(say_n(T | STAGES(1, 3), many, sizeof many), LOGIN_INITIATOR_ERROR);
 }
 
+/* ---- CHAP */
+
+#define LONG "a secret of 24 characters"
+#define OTHER "the target's own secret"
+
+static void needs(const char *mutual)
+{
+    auth = (struct iscsi_auth){.user = "host", .secret = LONG};
+    if (mutual) {
+        strcpy(auth.mutual_user, mutual);
+        strcpy(auth.mutual_secret, OTHER);
+    }
+}
+
+static const char *value_of(const char *key)
+{
+    size_t n = strlen(key);
+    for (size_t at = 0; at < reply.text.len; at += strlen(reply.text.p + at) + 1) {
+        if (!strncmp(reply.text.p + at, key, n) && reply.text.p[at + n] == '=')
+            return reply.text.p + at + n + 1;
+    }
+    return "";
+}
+
+/* Up to the challenge. */
+static void challenged(const char *algorithms)
+{
+    char pair[64];
+    int n = snprintf(pair, sizeof pair, "CHAP_A=%s", algorithms);
+    assert_int_equal(SAY(T | STAGES(0, 1), NAMES "AuthMethod=None,CHAP\0"), LOGIN_MORE);
+    assert_int_equal(reply.head.flags, STAGES(0, 0)); /* not to the next stage yet */
+    assert_true(has("AuthMethod=CHAP"));
+    assert_int_equal(say_n(STAGES(0, 0), pair, (size_t)n + 1), LOGIN_MORE);
+}
+
+/* The answer to the challenge that stands in the reply, with `more` behind it. */
+static enum login_next answers(const char *user, const char *secret, const char *more, size_t len)
+{
+    uint8_t challenge[64], digest[CHAP_DIGEST_MAX];
+    unsigned algorithm = (unsigned)atoi(value_of("CHAP_A")),
+             id = (unsigned)atoi(value_of("CHAP_I"));
+    int n = chap_binary(value_of("CHAP_C"), challenge, sizeof challenge);
+    assert_int_equal(n, chap_digest_len(algorithm));
+    assert_true(chap_digest(algorithm, (uint8_t)id, secret, challenge, (size_t)n, digest));
+    char text[1024];
+    int at = snprintf(text, sizeof text, "CHAP_N=%s%cCHAP_R=0x", user, 0);
+    for (int i = 0; i < n; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, "%02x", digest[i]);
+    memcpy(text + ++at, more, len);
+    return say_n(T | STAGES(0, 1), text, (size_t)at + len);
+}
+
+static void the_strongest_algorithm_in_common_is_taken(void **state)
+{
+    static const char *const rows[][2] = {{"5", "5"},     {"5,6", "6"},      {"7,6,5", "7"},
+                                          {"5,8,7", "8"}, {"99,0x6,5", "6"}, {"1,5", "5"}};
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        setup(state);
+        needs(NULL);
+        challenged(rows[i][0]);
+        assert_string_equal(value_of("CHAP_A"), rows[i][1]);
+        assert_int_equal(answers("host", LONG, "", 0), LOGIN_MORE);
+        assert_int_equal(reply.head.flags, T | STAGES(0, 1));
+        assert_int_equal(SAY(T | STAGES(1, 3), ""), LOGIN_DONE);
+        teardown(state);
+    }
+    setup(state);
+    needs(NULL);
+    assert_int_equal(SAY(STAGES(0, 0), NAMES "AuthMethod=CHAP\0"), LOGIN_MORE);
+    fails(SAY(STAGES(0, 0), "CHAP_A=1,99,junk\0"), LOGIN_AUTH_FAILED);
+}
+
+static void wrong_names_and_secrets_are_refused(void **state)
+{
+    (void)state;
+    needs(NULL);
+    challenged("7");
+    fails(answers("host", "another one of its length", "", 0), LOGIN_AUTH_FAILED);
+    setup(state);
+    needs(NULL);
+    challenged("5");
+    fails(answers("hos", LONG, "", 0), LOGIN_AUTH_FAILED);
+    setup(state);
+    needs(NULL);
+    challenged("5");
+    fails(SAY(STAGES(0, 0), "CHAP_N=host\0CHAP_R=0x00\0"), LOGIN_AUTH_FAILED);
+}
+
+static void who_must_prove_itself_cannot_go_round_it(void **state)
+{
+    needs(NULL);
+    fails(SAY(T | STAGES(1, 3), NAMES), LOGIN_AUTH_FAILED);
+    setup(state);
+    needs(NULL);
+    fails(SAY(T | STAGES(0, 1), NAMES), LOGIN_AUTH_FAILED);
+    setup(state);
+    needs(NULL);
+    fails(SAY(T | STAGES(0, 3), NAMES "AuthMethod=None\0"), LOGIN_AUTH_FAILED);
+    setup(state);
+    needs(NULL);
+    assert_int_equal(SAY(T | STAGES(0, 3), NAMES "AuthMethod=CHAP\0"), LOGIN_MORE);
+    fails(SAY(T | STAGES(1, 3), ""), LOGIN_INITIATOR_ERROR); /* a stage it is not in */
+    setup(state);
+    fails(SAY(T | STAGES(0, 1), NAMES "AuthMethod=CHAP\0"), LOGIN_AUTH_FAILED); /* none is needed */
+}
+
+static void the_target_proves_itself_when_asked(void **state)
+{
+    uint8_t digest[CHAP_DIGEST_MAX], proof[CHAP_DIGEST_MAX];
+    (void)state;
+    needs("orion");
+    challenged("7");
+    const char more[] = "CHAP_I=7\0CHAP_C=0x0102030405060708";
+    assert_int_equal(answers("host", LONG, more, sizeof more), LOGIN_MORE);
+    assert_int_equal(reply.head.flags, T | STAGES(0, 1));
+    assert_true(has("CHAP_N=orion"));
+    assert_true(chap_digest(7, 7, OTHER, (const uint8_t *)"\1\2\3\4\5\6\7\10", 8, digest));
+    assert_int_equal(chap_binary(value_of("CHAP_R"), proof, sizeof proof), 32);
+    assert_memory_equal(proof, digest, 32);
+    /* with nothing to prove it by, the login ends */
+    setup(state);
+    needs(NULL);
+    challenged("7");
+    fails(answers("host", LONG, more, sizeof more), LOGIN_AUTH_FAILED);
+}
+
+static void our_challenge_sent_back_ends_the_login(void **state)
+{
+    char more[128];
+    (void)state;
+    needs("orion");
+    challenged("5");
+    int n = snprintf(more, sizeof more, "CHAP_I=%s%cCHAP_C=%s", value_of("CHAP_I"), 0,
+                     value_of("CHAP_C"));
+    fails(answers("host", LONG, more, (size_t)n + 1), LOGIN_AUTH_FAILED);
+}
+
+static void chap_keys_out_of_place_are_refused(void **state)
+{
+    static const struct {
+        const char *p;
+        size_t n;
+    } rows[] = {
+#define ROW(s) {s, sizeof s}
+        ROW("CHAP_N=host"),
+        ROW("CHAP_R=0x00"),
+        ROW("CHAP_A=5"),
+        ROW("CHAP_N=host\0CHAP_R=zz"),
+        ROW("CHAP_N=host\0CHAP_R=0x"),
+        ROW("CHAP_N=host\0CHAP_N=host\0CHAP_R=0x00"),
+        ROW("CHAP_N=host\0CHAP_R=0x00\0CHAP_I=1"),
+        ROW("CHAP_N=host\0CHAP_R=0x00\0CHAP_C=0x11"),
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        setup(state);
+        needs("orion");
+        challenged("5");
+        fails(say_n(STAGES(0, 0), rows[i].p, rows[i].n), LOGIN_INITIATOR_ERROR);
+    }
+    setup(state);
+    fails(SAY(STAGES(0, 0), NAMES "CHAP_A=5\0"), LOGIN_INITIATOR_ERROR);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -242,7 +411,10 @@ int main(void)
         TEST(names_must_be_told_at_once),          TEST(discovery_needs_no_target),
         TEST(the_worlds_verdict_is_told),          TEST(wrong_headers_are_refused),
         TEST(identity_must_not_change_on_the_way), TEST(bad_texts_are_refused),
-        TEST(answers_that_do_not_fit_are_refused),
+        TEST(answers_that_do_not_fit_are_refused), TEST(the_strongest_algorithm_in_common_is_taken),
+        TEST(wrong_names_and_secrets_are_refused), TEST(who_must_prove_itself_cannot_go_round_it),
+        TEST(the_target_proves_itself_when_asked), TEST(our_challenge_sent_back_ends_the_login),
+        TEST(chap_keys_out_of_place_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

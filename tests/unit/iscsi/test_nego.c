@@ -138,16 +138,15 @@ static void the_first_burst_is_within_the_burst(void **state)
     assert_int_equal(n.params.first_burst, 4096);
 }
 
-static void only_none_authenticates(void **state)
+static void methods_of_authentication_are_noted(void **state)
 {
     (void)state;
     struct nego n;
     nego_init(&n);
-    answers(&n, STAGE_SECURITY, &(struct row){"AuthMethod", "CHAP,None", "None"});
-    nego_init(&n);
     struct text reply = {0};
-    assert_int_equal(nego_login_key(&n, STAGE_SECURITY, "AuthMethod", "CHAP", &reply),
-                     NEGO_NO_AUTH);
+    assert_int_equal(nego_login_key(&n, STAGE_SECURITY, "AuthMethod", "SRP,CHAP", &reply), NEGO_OK);
+    assert_true(n.auth_offered && n.auth_chap && !n.auth_none);
+    assert_int_equal(reply.len, 0); /* the login answers */
     assert_int_equal(nego_login_key(&n, STAGE_SECURITY, "InitiatorName", "not a name", &reply),
                      NEGO_BAD);
 }
@@ -195,7 +194,7 @@ int main(void)
         cmocka_unit_test(discovery_makes_keys_irrelevant),
         cmocka_unit_test(defaults_are_the_standards),
         cmocka_unit_test(the_first_burst_is_within_the_burst),
-        cmocka_unit_test(only_none_authenticates),
+        cmocka_unit_test(methods_of_authentication_are_noted),
         cmocka_unit_test(in_full_feature_only_some_keys_change),
         cmocka_unit_test(names_are_checked),
     };

@@ -251,9 +251,9 @@ HARNESS_TEST(access_lists_let_in_whom_they_name)
 {
     struct err e = {0};
     target_begin();
-    check(!iscsi_acl_add(IQN, "iqn.a:friend", &e));
+    check(!iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e));
     initiator(try_logins, NULL);
-    check(iscsi_acl_add(IQN, "iqn.a:friend", &e) && e.code == ERR_EXISTS);
+    check(iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e) && e.code == ERR_EXISTS);
     check(iscsi_acl_remove(IQN, "iqn.a:stranger", &e) && e.code == ERR_NOT_FOUND);
     check(!iscsi_acl_remove(IQN, "iqn.a:friend", &e));
     target_end();
@@ -272,7 +272,7 @@ HARNESS_TEST(wrong_wishes_are_refused_with_reasons)
     check(iscsi_lun_remove(IQN, 5, false, &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_portal_add(portal, &e) && e.code == ERR_EXISTS);
     check(iscsi_portal_remove("127.0.0.1:1", &e) && e.code == ERR_NOT_FOUND);
-    check(iscsi_acl_add(IQN, "me", &e) && e.code == ERR_INVALID);
+    check(iscsi_acl_add(IQN, "me", NULL, &e) && e.code == ERR_INVALID);
     target_end();
 }
 

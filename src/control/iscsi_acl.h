@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_CONTROL_ISCSI_ACL_H
+#define ORION_CONTROL_ISCSI_ACL_H
+
+#include "control/private.h"
+
+/* Who may log in to a target, and what with. iscsi_acl.c */
+int acl_verb(struct verb_run *v, struct err *e);
+int acl_set_verb(struct verb_run *v, struct err *e);
+int unacl_verb(struct verb_run *v, struct err *e);
+int discovery_set_verb(struct verb_run *v, struct err *e);
+int discovery_remove_verb(struct verb_run *v, struct err *e);
+
+/* Start-up. `name` is IQN/INITIATOR. */
+int acl_start(const char *name, struct json_object *record, struct err *e);
+int discovery_start(struct err *e); /* does nothing when nothing is saved */
+
+/* iscsi.c */
+int need_target(const struct schema_match *m, struct err *e);
+
+#endif
