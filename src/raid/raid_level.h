@@ -35,6 +35,13 @@ struct raid_level {
     void (*write)(struct raid_array *a, struct bio *bio); /* WRITE, WRITE_ZEROES, DISCARD */
     void (*flush)(struct raid_array *a, struct bio *bio);
 
+    /* Optional. Home, in a task, before superblocks are written; these stand on disk now. */
+    void (*before_super)(struct raid_array *a, uint64_t events, uint64_t utime);
+    /* Optional. Main, in a task, members open, not started: a dirty array's log is worked off.
+     * `lost` members were there when it went down. 0: what is on the members fits, everywhere when
+     * *synced_r; -1 with *why_r: no log. */
+    int (*replay)(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
+
     /* Redundant levels, in a task on the array's home. */
     /* Makes members agree on [offset, offset + length) of their data, or fills that part of `to`
      * when it is not NULL. 0; -EIO: what could be done was done, a part had no readable copy; any
