@@ -57,6 +57,7 @@ bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write)
         return true;
     switch (g->type) {
     case GATE_WRITE_EXCLUSIVE: return !is_write;
+    case GATE_RESERVE6:
     case GATE_EXCLUSIVE_ACCESS: return false;
     case GATE_WRITE_EXCLUSIVE_REGISTRANTS:
     case GATE_WRITE_EXCLUSIVE_ALL: return !is_write || registered(g, nexus);
@@ -70,6 +71,12 @@ bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write)
 {
     const struct gate_state *g = bdev_channel_get(bdev)->core->gate;
     return !g || gate_check(g, nexus, is_write);
+}
+
+enum gate_type gate_type(struct bdev *bdev)
+{
+    const struct gate_state *g = bdev_channel_get(bdev)->core->gate;
+    return g ? g->type : GATE_NONE;
 }
 
 /* ---- states */

@@ -25,6 +25,8 @@ enum gate_type { /* values of PERSISTENT RESERVE's TYPE field, SPC-4 6.15.3 */
                  GATE_EXCLUSIVE_ACCESS_REGISTRANTS = 6,
                  GATE_WRITE_EXCLUSIVE_ALL = 7,
                  GATE_EXCLUSIVE_ACCESS_ALL = 8,
+                 GATE_RESERVE6 =
+                     0x100, /* no TYPE: RESERVE(6) of SPC-2, the holder and nobody else */
 };
 
 struct gate_registrant {
@@ -37,6 +39,7 @@ struct gate_state {
     enum gate_type type;
     uint64_t holder; /* nexus; with *_ALL types every registrant holds */
     uint32_t generation;
+    bool durable; /* its owner keeps it through a loss of power; of no meaning to the gate */
     unsigned count;
     struct gate_registrant *reg; /* sorted by nexus */
 };
@@ -46,6 +49,7 @@ bool gate_nexus_name(uint64_t nexus, char *out, size_t size);
 
 /* Would the op be let through now? Any reactor. */
 bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
+enum gate_type gate_type(struct bdev *bdev); /* any reactor */
 /* A copy of the present state (reg is malloc'ed, caller frees). Any reactor. */
 void gate_get(struct bdev *bdev, struct gate_state *state_r);
 

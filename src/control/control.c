@@ -348,6 +348,7 @@ int control_open(const struct control_opts *opts, struct err *e)
     if (!control.journal)
         return -1;
     jobs_init();
+    store_init();
     return nbd_init(e) || iscsi_init(e) ? -1 : 0;
 }
 

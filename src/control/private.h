@@ -125,7 +125,10 @@ int check_signatures(const char *const *devices, unsigned n, const char *field, 
 bool name_is_taken(const char *name); /* device, array, pool: running or saved */
 struct json_object *config_json(void);
 
-/* ---- events, live.c */
+/* ---- the SCSI records, store.c */
+void store_init(void);
+
+/* ---- events, events.c */
 void events_init(void);
 void events_fini(void);
 

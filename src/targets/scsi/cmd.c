@@ -106,6 +106,12 @@ static void begin_nowhere(struct scsi_cmd *cmd)
         cmd->op->prepare(cmd);
 }
 
+bool scsi_refuse_status(struct scsi_cmd *cmd, enum scsi_status status)
+{
+    cmd->status = status;
+    return refused(cmd);
+}
+
 static bool check_range(struct scsi_cmd *cmd, const struct scsi_facts *f)
 {
     if (cmd->lba <= f->blocks && cmd->blocks <= f->blocks - cmd->lba)
@@ -160,6 +166,8 @@ static bool checks(struct scsi_cmd *cmd)
         return scsi_refuse_field(cmd, (bad - 1) / 8, (bad - 1) % 8);
     if (!f->desc && !(op->flags & OP_NO_MEDIUM))
         return scsi_refuse(cmd, SENSE_BECOMING_READY);
+    if (!(op->flags & OP_GATED) && f->desc && scsi_reserved(cmd, op))
+        return scsi_refuse_status(cmd, SCSI_RESERVATION_CONFLICT);
     return decode(cmd, f);
 }
 
@@ -201,6 +209,7 @@ static void run(struct scsi_cmd *cmd)
     cmd->state = CMD_RUNNING;
     if (!(cmd->op->flags & OP_NO_MEDIUM)) {
         cmd->uses_device = true;
+        cmd->times.submitted = reactor_now();
         cmd->view->running++;
         if (!scsi_device(cmd))
             return;
@@ -400,7 +409,7 @@ void scsi_cmd_end(struct scsi_cmd *cmd)
     iobuf_put(&cmd->scratch);
     if (!cmd->view)
         return;
-    if (cmd->sent)
+    if (cmd->sent && cmd->bio.desc)
         count(cmd);
     struct scsi_local *l = cmd->nexus->local;
     cmd->view->users--;
@@ -459,7 +468,5 @@ void scsi_submit(struct scsi_cmd *cmd, void (*next)(struct scsi_cmd *cmd))
 {
     cmd->next = next;
     cmd->bio.done = step_done;
-    if (!cmd->times.submitted)
-        cmd->times.submitted = reactor_now();
     bio_submit(&cmd->bio);
 }

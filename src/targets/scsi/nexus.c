@@ -40,7 +40,33 @@ struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8])
     return l->table->lun[number];
 }
 
+/* ---- target ports */
+
+static unsigned ports = 1;
+
+void scsi_set_ports(unsigned count)
+{
+    __atomic_store_n(&ports, count, __ATOMIC_RELAXED);
+}
+
+unsigned scsi_port_count(void)
+{
+    return __atomic_load_n(&ports, __ATOMIC_RELAXED);
+}
+
 /* ---- nexuses */
+
+/* Each reactor touches only its own. */
+struct list *scsi_nexuses_here(void)
+{
+    static struct {
+        struct list list;
+    } __attribute__((aligned(64))) all[REACTOR_MAX];
+    struct list *l = &all[reactor_self_index()].list;
+    if (!l->next)
+        list_init(l);
+    return l;
+}
 
 struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, uint16_t tpgt)
 {
@@ -49,8 +75,11 @@ struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, 
     n->local = &t->local[reactor_self_index()];
     n->tpgt = tpgt;
     snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
-    n->gate = gate_nexus(initiator);
+    char name[SCSI_NEXUS_NAME];
+    scsi_nexus_name(t->name, tpgt, initiator, name);
+    n->gate = gate_nexus(name);
     list_add_tail(&n->local->nexuses, &n->link);
+    list_add_tail(scsi_nexuses_here(), &n->all);
     return n;
 }
 
@@ -58,12 +87,14 @@ void scsi_nexus_free(struct scsi_nexus **n)
 {
     if (!*n)
         return;
+    scsi_nexus_lost(*n);
     for (unsigned i = 0; i < (*n)->itls; i++) {
         struct scsi_itl *itl = (*n)->itl[i];
         assert(!itl || list_empty(&itl->cmds));
         free(itl);
     }
     list_del(&(*n)->link);
+    list_del(&(*n)->all);
     free((*n)->itl);
     free(*n);
     *n = NULL;
@@ -108,8 +139,17 @@ void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun)
 /* ---- unit attentions */
 
 static const enum sense_code ua_codes[] = {
-    SENSE_POWER_ON,         SENSE_LUN_RESET,    SENSE_COMMANDS_CLEARED, SENSE_READY_CHANGE,
-    SENSE_CAPACITY_CHANGED, SENSE_MODE_CHANGED, SENSE_LUNS_CHANGED,
+    SENSE_POWER_ON,
+    SENSE_LUN_RESET,
+    SENSE_COMMANDS_CLEARED,
+    SENSE_READY_CHANGE,
+    SENSE_CAPACITY_CHANGED,
+    SENSE_MODE_CHANGED,
+    SENSE_RESERVATIONS_PREEMPTED,
+    SENSE_RESERVATIONS_RELEASED,
+    SENSE_REGISTRATIONS_PREEMPTED,
+    SENSE_ALUA_CHANGED,
+    SENSE_LUNS_CHANGED,
 };
 
 enum sense_code scsi_ua_take(struct scsi_itl *itl)

@@ -25,6 +25,12 @@ enum scsi_op_flags {
     OP_EXACT = 1 << 10,     /* the announced length must be the command's */
     OP_PARTIAL = 1 << 12,   /* less data-out than the command's is fine, in whole blocks */
     OP_UNMAP = 1 << 11,     /* has an UNMAP bit, byte 1 bit 3, where provisioning is managed */
+    /* Under somebody else's reservation (SPC-4 and SBC-3, tables "allowed commands"). None of these
+     * three: a conflict unless the nexus may write. */
+    OP_FREE = 1 << 13,    /* goes through, or checks for itself */
+    OP_READS = 1 << 14,   /* allowed to whom a read is */
+    OP_RELEASE = 1 << 16, /* RELEASE(6): not stopped by a RESERVE(6) either */
+    OP_GATED = 1 << 15,   /* all it does are bios, which the gate checks */
 };
 
 enum { OP_NO_SA = 0xffff };
@@ -34,7 +40,7 @@ struct scsi_opcode {
     uint8_t cdb_len;
     uint16_t sa; /* service action (byte 1 bits 4..0), or OP_NO_SA */
     uint8_t dir; /* enum scsi_dir */
-    uint16_t flags;
+    uint32_t flags;
     uint8_t lba_at, lba_len, count_at, count_len; /* fields of the CDB; length 0: none */
     uint16_t timeout;                             /* recommended, in seconds */
     /* Checks what the flags do not say and sets cmd->length. NULL: nothing to do. False: the
@@ -68,7 +74,9 @@ void scsi_run_report_opcodes(struct scsi_cmd *cmd);
 void scsi_run_report_tmf(struct scsi_cmd *cmd);
 void scsi_run_read_capacity10(struct scsi_cmd *cmd);
 void scsi_run_read_capacity16(struct scsi_cmd *cmd);
+bool scsi_prepare_start_stop(struct scsi_cmd *cmd);
 void scsi_run_start_stop(struct scsi_cmd *cmd);
+bool scsi_prepare_prevent(struct scsi_cmd *cmd);
 /* mode.c */
 void scsi_run_mode_sense(struct scsi_cmd *cmd);
 void scsi_run_mode_select(struct scsi_cmd *cmd);
@@ -91,6 +99,14 @@ void scsi_run_unmap(struct scsi_cmd *cmd);
 bool scsi_prepare_write_same(struct scsi_cmd *cmd);
 void scsi_run_write_same(struct scsi_cmd *cmd);
 void scsi_run_get_lba_status(struct scsi_cmd *cmd);
+
+/* reserve.c */
+void scsi_run_reserve6(struct scsi_cmd *cmd);
+void scsi_run_release6(struct scsi_cmd *cmd);
+/* prin.c */
+void scsi_run_pr_in(struct scsi_cmd *cmd);
+/* prout.c */
+void scsi_run_pr_out(struct scsi_cmd *cmd);
 
 /* vpd.c: fills the whole page; false: there is no such page. */
 struct wr;

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #define ALWAYS (OP_NO_MEDIUM | OP_LENGTH)
-#define ANYWHERE (ALWAYS | OP_NO_UA | OP_NO_LUN | OP_WELL_KNOWN)
-#define READS (OP_RANGE | OP_MOVES | OP_FUA)
-#define PLAIN_WRITES (OP_RANGE | OP_MOVES | OP_WRITES | OP_PARTIAL)
+#define ANYWHERE (ALWAYS | OP_NO_UA | OP_NO_LUN | OP_WELL_KNOWN | OP_FREE)
+#define READS (OP_RANGE | OP_MOVES | OP_FUA | OP_GATED)
+#define PLAIN_WRITES (OP_RANGE | OP_MOVES | OP_WRITES | OP_PARTIAL | OP_GATED)
 #define WRITES (PLAIN_WRITES | OP_FUA)
 #define SAMES (OP_RANGE | OP_WRITES | OP_EXACT | OP_UNMAP)
 
@@ -27,6 +27,12 @@
         op, b1, B4, B4, B4, 0x1f, 0 \
     }
 
+/* PERSISTENT RESERVE IN and OUT: OUT has scope and type, and a longer length. */
+#define PR(op, sa, out)                               \
+    {                                                 \
+        op, sa, out, 0, 0, out, out, 0xff, 0xff, 0    \
+    }
+
 /* The LBA and count fields of these layouts; NONE: no such field. */
 #define NONE 0, 0
 #define AT(byte, length) byte, length
@@ -43,11 +49,11 @@ enum { NOWHERE = SCSI_DIR_NONE, IN = SCSI_DIR_IN, OUT = SCSI_DIR_OUT };
  */
 /* clang-format off */
 static const struct scsi_opcode table[] = {
-    {0x00, 6, OP_NO_SA, NOWHERE, OP_WELL_KNOWN, NONE, NONE, 10,
+    {0x00, 6, OP_NO_SA, NOWHERE, OP_WELL_KNOWN | OP_FREE, NONE, NONE, 10,
      NULL, scsi_run_nothing, {0x00}, "TEST UNIT READY"},
     {0x03, 6, OP_NO_SA, IN, ANYWHERE, NONE, AT(4, 1), 10,
      NULL, scsi_run_request_sense, {0x03, 0x01, 0, 0, 0xff}, "REQUEST SENSE"},
-    {0x08, 6, OP_NO_SA, IN, OP_RANGE | OP_MOVES, AT(1, 3), AT(4, 1), 60,
+    {0x08, 6, OP_NO_SA, IN, OP_RANGE | OP_MOVES | OP_GATED, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_read, {0x08, 0x1f, 0xff, 0xff, 0xff}, "READ(6)"},
     {0x0a, 6, OP_NO_SA, OUT, PLAIN_WRITES, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_write, {0x0a, 0x1f, 0xff, 0xff, 0xff}, "WRITE(6)"},
@@ -55,13 +61,17 @@ static const struct scsi_opcode table[] = {
      scsi_prepare_inquiry, scsi_run_inquiry, {0x12, 0x01, 0xff, 0xff, 0xff}, "INQUIRY"},
     {0x15, 6, OP_NO_SA, OUT, ALWAYS, NONE, AT(4, 1), 10,
      NULL, scsi_run_mode_select, {0x15, 0x11, 0, 0, 0xff}, "MODE SELECT(6)"},
-    {0x1a, 6, OP_NO_SA, IN, ALWAYS, NONE, AT(4, 1), 10,
+    {0x16, 6, OP_NO_SA, NOWHERE, OP_FREE, NONE, NONE, 10,
+     NULL, scsi_run_reserve6, {0x16}, "RESERVE(6)"},
+    {0x17, 6, OP_NO_SA, NOWHERE, OP_FREE | OP_RELEASE, NONE, NONE, 10,
+     NULL, scsi_run_release6, {0x17}, "RELEASE(6)"},
+    {0x1a, 6, OP_NO_SA, IN, ALWAYS | OP_READS, NONE, AT(4, 1), 10,
      NULL, scsi_run_mode_sense, {0x1a, 0x08, 0xff, 0xff, 0xff}, "MODE SENSE(6)"},
-    {0x1b, 6, OP_NO_SA, NOWHERE, 0, NONE, NONE, 60,
-     NULL, scsi_run_start_stop, {0x1b, 0x01, 0, 0, 0x05}, "START STOP UNIT"},
-    {0x1e, 6, OP_NO_SA, NOWHERE, 0, NONE, NONE, 10,
-     NULL, scsi_run_nothing, {0x1e, 0, 0, 0, 0x01}, "PREVENT ALLOW MEDIUM REMOVAL"},
-    {0x25, 10, OP_NO_SA, IN, 0, NONE, NONE, 10,
+    {0x1b, 6, OP_NO_SA, NOWHERE, OP_FREE, NONE, NONE, 60,
+     scsi_prepare_start_stop, scsi_run_start_stop, {0x1b, 0x01, 0, 0, 0x05}, "START STOP UNIT"},
+    {0x1e, 6, OP_NO_SA, NOWHERE, OP_FREE, NONE, NONE, 10,
+     scsi_prepare_prevent, scsi_run_nothing, {0x1e, 0, 0, 0, 0x01}, "PREVENT ALLOW MEDIUM REMOVAL"},
+    {0x25, 10, OP_NO_SA, IN, OP_FREE, NONE, NONE, 10,
      NULL, scsi_run_read_capacity10, {0x25}, "READ CAPACITY(10)"},
     {0x28, 10, OP_NO_SA, IN, READS, IN10, 60,
      NULL, scsi_run_read, USE10(0x28, 0x18), "READ(10)"},
@@ -69,9 +79,9 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_write, USE10(0x2a, 0x18), "WRITE(10)"},
     {0x2e, 10, OP_NO_SA, OUT, PLAIN_WRITES, IN10, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE10(0x2e, 0x16), "WRITE AND VERIFY(10)"},
-    {0x2f, 10, OP_NO_SA, OUT, OP_RANGE, IN10, 60,
+    {0x2f, 10, OP_NO_SA, OUT, OP_RANGE | OP_READS, IN10, 60,
      scsi_prepare_verify, scsi_run_verify, USE10(0x2f, 0x16), "VERIFY(10)"},
-    {0x34, 10, OP_NO_SA, NOWHERE, OP_RANGE, IN10, 60,
+    {0x34, 10, OP_NO_SA, NOWHERE, OP_RANGE | OP_READS, IN10, 60,
      NULL, scsi_run_prefetch, USE10(0x34, 0x02), "PRE-FETCH(10)"},
     {0x35, 10, OP_NO_SA, NOWHERE, OP_RANGE, IN10, 120,
      NULL, scsi_run_sync, USE10(0x35, 0x02), "SYNCHRONIZE CACHE(10)"},
@@ -81,8 +91,40 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_unmap, {0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff}, "UNMAP"},
     {0x55, 10, OP_NO_SA, OUT, ALWAYS, NONE, AT(7, 2), 10,
      NULL, scsi_run_mode_select, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff}, "MODE SELECT(10)"},
-    {0x5a, 10, OP_NO_SA, IN, ALWAYS, NONE, AT(7, 2), 10,
+    {0x5a, 10, OP_NO_SA, IN, ALWAYS | OP_READS, NONE, AT(7, 2), 10,
      NULL, scsi_run_mode_sense, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff}, "MODE SENSE(10)"},
+    {0x5e, 10, 0x00, IN, OP_LENGTH | OP_FREE, NONE, AT(7, 2), 10,
+     NULL, scsi_run_pr_in, PR(0x5e, 0x00, 0), "PERSISTENT RESERVE IN, READ KEYS"},
+    {0x5e, 10, 0x01, IN, OP_LENGTH | OP_FREE, NONE, AT(7, 2), 10,
+     NULL, scsi_run_pr_in, PR(0x5e, 0x01, 0), "PERSISTENT RESERVE IN, READ RESERVATION"},
+    {0x5e, 10, 0x02, IN, OP_LENGTH | OP_FREE, NONE, AT(7, 2), 10,
+     NULL, scsi_run_pr_in, PR(0x5e, 0x02, 0), "PERSISTENT RESERVE IN, REPORT CAPABILITIES"},
+    {0x5e, 10, 0x03, IN, OP_LENGTH | OP_FREE, NONE, AT(7, 2), 10,
+     NULL, scsi_run_pr_in, PR(0x5e, 0x03, 0), "PERSISTENT RESERVE IN, READ FULL STATUS"},
+    {0x5f, 10, 0x00, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x00, 0xff),
+     "PERSISTENT RESERVE OUT, REGISTER"},
+    {0x5f, 10, 0x01, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x01, 0xff),
+     "PERSISTENT RESERVE OUT, RESERVE"},
+    {0x5f, 10, 0x02, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x02, 0xff),
+     "PERSISTENT RESERVE OUT, RELEASE"},
+    {0x5f, 10, 0x03, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x03, 0xff),
+     "PERSISTENT RESERVE OUT, CLEAR"},
+    {0x5f, 10, 0x04, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x04, 0xff),
+     "PERSISTENT RESERVE OUT, PREEMPT"},
+    {0x5f, 10, 0x05, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x05, 0xff),
+     "PERSISTENT RESERVE OUT, PREEMPT AND ABORT"},
+    {0x5f, 10, 0x06, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x06, 0xff),
+     "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY"},
+    {0x5f, 10, 0x07, OUT, OP_LENGTH | OP_FREE, NONE, AT(5, 4), 30,
+     NULL, scsi_run_pr_out, PR(0x5f, 0x07, 0xff),
+     "PERSISTENT RESERVE OUT, REGISTER AND MOVE"},
     {0x88, 16, OP_NO_SA, IN, READS, IN16, 60,
      NULL, scsi_run_read, USE16(0x88, 0x18), "READ(16)"},
     {0x89, 16, OP_NO_SA, OUT, OP_RANGE | OP_WRITES | OP_FUA | OP_EXACT, AT(2, 8), AT(13, 1), 60,
@@ -91,24 +133,24 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_write, USE16(0x8a, 0x18), "WRITE(16)"},
     {0x8e, 16, OP_NO_SA, OUT, PLAIN_WRITES, IN16, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE16(0x8e, 0x16), "WRITE AND VERIFY(16)"},
-    {0x8f, 16, OP_NO_SA, OUT, OP_RANGE, IN16, 60,
+    {0x8f, 16, OP_NO_SA, OUT, OP_RANGE | OP_READS, IN16, 60,
      scsi_prepare_verify, scsi_run_verify, USE16(0x8f, 0x16), "VERIFY(16)"},
-    {0x90, 16, OP_NO_SA, NOWHERE, OP_RANGE, IN16, 60,
+    {0x90, 16, OP_NO_SA, NOWHERE, OP_RANGE | OP_READS, IN16, 60,
      NULL, scsi_run_prefetch, USE16(0x90, 0x02), "PRE-FETCH(16)"},
     {0x91, 16, OP_NO_SA, NOWHERE, OP_RANGE, IN16, 120,
      NULL, scsi_run_sync, USE16(0x91, 0x02), "SYNCHRONIZE CACHE(16)"},
     {0x93, 16, OP_NO_SA, OUT, SAMES, IN16, 120,
      scsi_prepare_write_same, scsi_run_write_same, USE16(0x93, 0x09), "WRITE SAME(16)"},
-    {0x9e, 16, 0x10, IN, OP_LENGTH, NONE, AT(10, 4), 10,
+    {0x9e, 16, 0x10, IN, OP_LENGTH | OP_FREE, NONE, AT(10, 4), 10,
      NULL, scsi_run_read_capacity16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, B4}, "READ CAPACITY(16)"},
-    {0x9e, 16, 0x12, IN, OP_LENGTH | OP_LBP, IN16, 30,
+    {0x9e, 16, 0x12, IN, OP_LENGTH | OP_LBP | OP_READS, IN16, 30,
      NULL, scsi_run_get_lba_status, {0x9e, 0x12, B4, B4, B4}, "GET LBA STATUS"},
     {0xa0, 12, OP_NO_SA, IN, ANYWHERE, NONE, AT(6, 4), 10,
      NULL, scsi_run_report_luns, {0xa0, 0, 0xff, 0, 0, 0, B4}, "REPORT LUNS"},
-    {0xa3, 12, 0x0c, IN, ALWAYS, NONE, AT(6, 4), 10,
+    {0xa3, 12, 0x0c, IN, ALWAYS | OP_READS, NONE, AT(6, 4), 10,
      NULL, scsi_run_report_opcodes, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, B4},
      "REPORT SUPPORTED OPERATION CODES"},
-    {0xa3, 12, 0x0d, IN, ALWAYS, NONE, AT(6, 4), 10,
+    {0xa3, 12, 0x0d, IN, ALWAYS | OP_READS, NONE, AT(6, 4), 10,
      NULL, scsi_run_report_tmf, {0xa3, 0x0d, 0x80, 0, 0, 0, B4},
      "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS"},
     {0xa8, 12, OP_NO_SA, IN, READS, IN12, 60,
@@ -117,7 +159,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_write, USE12(0xaa, 0x18), "WRITE(12)"},
     {0xae, 12, OP_NO_SA, OUT, PLAIN_WRITES, IN12, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE12(0xae, 0x16), "WRITE AND VERIFY(12)"},
-    {0xaf, 12, OP_NO_SA, OUT, OP_RANGE, IN12, 60,
+    {0xaf, 12, OP_NO_SA, OUT, OP_RANGE | OP_READS, IN12, 60,
      scsi_prepare_verify, scsi_run_verify, USE12(0xaf, 0x16), "VERIFY(12)"},
 };
 /* clang-format on */

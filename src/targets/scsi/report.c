@@ -9,6 +9,18 @@ void scsi_run_nothing(struct scsi_cmd *cmd)
     scsi_good(cmd);
 }
 
+/* Starting disturbs nobody, so only the other way is subject to reservations (SPC-4, "allowed
+ * commands"); the same for PREVENT. */
+bool scsi_prepare_start_stop(struct scsi_cmd *cmd)
+{
+    return cmd->cdb[4] & 0x01 || scsi_may_write(cmd);
+}
+
+bool scsi_prepare_prevent(struct scsi_cmd *cmd)
+{
+    return !(cmd->cdb[4] & 0x01) || scsi_may_write(cmd);
+}
+
 /* A virtual disk has no motor, and the one that stops it must not take it from the others: stopping
  * writes the cache out (unless NO_FLUSH), and the LUN stays ready. */
 void scsi_run_start_stop(struct scsi_cmd *cmd)

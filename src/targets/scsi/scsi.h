@@ -61,6 +61,22 @@ unsigned scsi_lun_count(const struct scsi_target *t);
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
                        void *arg);
 
+/*
+ * What must outlive the process: small records, each for the identity of a device. The functions
+ * run in a task of any reactor and return when the medium has it (save), 0 or -errno; load gives
+ * -ENOENT when there is none. `kind` is a short word ("reservations"). Without a store nothing can
+ * be saved, and commands that ask for it are refused. Main, before the first target.
+ */
+struct scsi_store {
+    int (*load)(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r);
+    int (*save)(const char *kind, const struct uuid *id, const void *data, size_t len);
+    int (*forget)(const char *kind, const struct uuid *id); /* what is not there is fine */
+};
+void scsi_set_store(const struct scsi_store *store); /* not copied; NULL: none */
+/* The relative target ports are 1..count (default 1); the tag a nexus comes with is one of them.
+ * Main. */
+void scsi_set_ports(unsigned count);
+
 /* ---- the nexus's reactor */
 
 /* `initiator` is the initiator port's name (iSCSI: "iqn...,i,0xISID"); `tpgt` the target portal

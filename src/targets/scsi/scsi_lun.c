@@ -158,6 +158,10 @@ int scsi_lun_open(struct scsi_lun *lun, struct err *e)
     lun->desc = bdev_open(lun->device, claim, &user, e);
     if (!lun->desc)
         return -1;
+    if (scsi_pr_restore(bdev_of(lun->desc), &info.uuid, e)) {
+        bdev_close(&lun->desc);
+        return -1;
+    }
     take_info(lun, &info);
     lun->expect = info.uuid;
     if (uuid_is_null(&lun->identity))

@@ -113,7 +113,11 @@ enum scsi_ua {
     UA_READY_CHANGE = 1 << 3,
     UA_CAPACITY_CHANGED = 1 << 4,
     UA_MODE_CHANGED = 1 << 5,
-    UA_LUNS_CHANGED = 1 << 6,
+    UA_RESERVATIONS_PREEMPTED = 1 << 6,
+    UA_RESERVATIONS_RELEASED = 1 << 7,
+    UA_REGISTRATIONS_PREEMPTED = 1 << 8,
+    UA_ALUA_CHANGED = 1 << 9,
+    UA_LUNS_CHANGED = 1 << 10,
 };
 
 /* A nexus's relation to one LUN; made when the nexus first addresses it. */
@@ -123,10 +127,12 @@ struct scsi_itl {
     struct list cmds;  /* begun and not completed, in order of arrival: the task set */
     unsigned barriers; /* of these, ORDERED or HEAD OF QUEUE */
     uint32_t ua;       /* pending unit attentions */
+    bool reserved;     /* has asked for a RESERVE(6) */
 };
 
 struct scsi_nexus { /* its reactor's */
     struct list link;
+    struct list all; /* this reactor's nexuses of all targets */
     struct scsi_target *target;
     struct scsi_local *local;
     char initiator[256];
@@ -139,6 +145,7 @@ struct scsi_nexus { /* its reactor's */
 /* ---- cmd.c: how a command ends */
 /* From begin or a prepare function: the command is finished before it ran. Return false. */
 bool scsi_refuse(struct scsi_cmd *cmd, enum sense_code code);
+bool scsi_refuse_status(struct scsi_cmd *cmd, enum scsi_status status);
 bool scsi_refuse_field(struct scsi_cmd *cmd, unsigned byte, unsigned bit);
 /* Set status and sense. */
 void scsi_set_sense(struct scsi_cmd *cmd, const struct sense *s);
@@ -173,7 +180,49 @@ static inline uint64_t cdb_be(const struct scsi_cmd *cmd, unsigned at, unsigned 
     return rd_be(&r, n);
 }
 
+/* ---- reserve.c */
+/* Somebody else's reservation forbids the command. */
+bool scsi_reserved(const struct scsi_cmd *cmd, const struct scsi_opcode *op);
+bool scsi_may_write(struct scsi_cmd *cmd); /* else refuses with RESERVATION CONFLICT */
+/* The name of a nexus in the gate: the target port, a space, the initiator port. */
+enum { SCSI_NEXUS_NAME = 512 };
+void scsi_nexus_name(const char *target, unsigned port, const char *initiator,
+                     char out[SCSI_NEXUS_NAME]);
+/* Takes it apart in place; false: none of ours. */
+bool scsi_nexus_name_split(char name[SCSI_NEXUS_NAME], const char **target_r, unsigned *port_r,
+                           const char **initiator_r);
+/* In a task, any reactor: raises ua on the nexus with this gate id, wherever it is, for the LUNs on
+ * that device. */
+struct scsi_notice {
+    uint64_t nexus;
+    uint32_t ua;
+};
+void scsi_notify(struct bdev *bdev, const struct scsi_notice *list, unsigned count);
+/* In a task, any reactor; the device stays: a RESERVE(6) ends. nexus 0: whoever holds it. */
+void scsi_release6(struct bdev *bdev, uint64_t nexus);
+/* On the nexus's reactor: its RESERVE(6) ends soon. */
+void scsi_nexus_lost(struct scsi_nexus *n);
+
+/* ---- prsave.c; in a task */
+struct gate_state;
+bool scsi_has_store(void);
+const struct scsi_store *scsi_store(void);
+int scsi_pr_save(const struct uuid *id, const struct gate_state *state); /* 0 or -errno */
+int scsi_pr_forget(const struct uuid *id);
+/* Brings the reservations back that were saved for the device, unless it has some. */
+int scsi_pr_restore(struct bdev *bdev, const struct uuid *id, struct err *e);
+/* The record (little-endian, CRC32C at the end), for its tests. 0 or -EILSEQ; reg is malloc'ed. */
+int scsi_pr_decode(const void *data, size_t len, struct gate_state *state_r);
+size_t scsi_pr_encode(const struct gate_state *state, uint8_t **data_r);
+
+/* ---- tmf.c */
+/* In a task, any reactor: aborts all commands that these nexuses have on the device, but
+ * PERSISTENT RESERVE OUT, and waits for their end. */
+void scsi_abort_nexuses(struct bdev *bdev, const uint64_t *nexus, unsigned count);
+
 /* ---- nexus.c */
+struct list *scsi_nexuses_here(void); /* of all targets on this reactor, by `all` */
+unsigned scsi_port_count(void);       /* the relative target ports are 1..n */
 struct scsi_itl *scsi_itl_get(struct scsi_nexus *n, struct scsi_lun *lun);
 /* The LUN at a SAM address on this reactor, or NULL. */
 struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8]);

@@ -5,8 +5,12 @@ list(APPEND target_sources
     scsi/mode.c
     scsi/nexus.c
     scsi/opcodes.c
+    scsi/prin.c
+    scsi/prout.c
     scsi/provisioning.c
+    scsi/prsave.c
     scsi/report.c
+    scsi/reserve.c
     scsi/rw.c
     scsi/scsi_lun.c
     scsi/scsi_target.c

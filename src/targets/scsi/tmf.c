@@ -88,7 +88,80 @@ static void abort_one(struct tmf *t)
     }
 }
 
-static void reset_modes(void *arg)
+/* ---- PREEMPT AND ABORT */
+
+struct preempted {
+    struct bdev *bdev;
+    const uint64_t *nexus;
+    unsigned count;
+};
+
+static bool is_preempted(const struct scsi_nexus *n, const struct preempted *p)
+{
+    for (unsigned i = 0; i < p->count; i++)
+        if (p->nexus[i] == n->gate)
+            return true;
+    return false;
+}
+
+/* PERSISTENT RESERVE OUT is left alone: two that abort each other would wait for each other. */
+static bool sweep_but_prout(struct scsi_itl *itl, bool act)
+{
+    bool left = false;
+    struct scsi_cmd *c, *tmp;
+    list_for_each_safe (c, tmp, &itl->cmds, link) {
+        if (c->op->opcode == 0x5f)
+            continue;
+        if (act && !c->aborted)
+            scsi_abort(c);
+        left = left || c->aborted;
+    }
+    return left;
+}
+
+/* Which target and local to wait in: that of a nexus with commands left; NULL: none are. */
+static struct scsi_local *sweep_preempted(const struct preempted *p, bool act)
+{
+    struct scsi_local *left = NULL;
+    unsigned here = reactor_self_index();
+    struct scsi_nexus *n;
+    list_for_each (n, scsi_nexuses_here(), all)
+        for (unsigned i = 0; is_preempted(n, p) && i < n->itls; i++) {
+            struct bdev_desc *desc = n->itl[i] ? n->itl[i]->unit->view[here].now.desc : NULL;
+            if (desc && bdev_of(desc) == p->bdev && sweep_but_prout(n->itl[i], act))
+                left = n->local;
+        }
+    return left;
+}
+
+static void preempt_here(void *arg)
+{
+    const struct preempted *p = arg;
+    struct scsi_local *left = sweep_preempted(p, true);
+    while (left) {
+        scsi_wait(left);
+        left = sweep_preempted(p, false);
+    }
+}
+
+void scsi_abort_nexuses(struct bdev *bdev, const uint64_t *nexus, unsigned count)
+{
+    struct preempted p = {bdev, nexus, count};
+    task_call_all(preempt_here, &p);
+}
+
+/* ---- the functions */
+
+/* Main, the target locked. A reset ends a RESERVE(6) too (SPC-2), and what a reset does to mode
+ * parameters. */
+static void reset_lun(struct scsi_lun *lun)
+{
+    scsi_lun_reset_mode(lun);
+    if (lun->desc)
+        scsi_release6(bdev_of(lun->desc), 0);
+}
+
+static void reset_luns(void *arg)
 {
     struct tmf *t = arg;
     struct scsi_target *target = t->nexus->target;
@@ -96,7 +169,7 @@ static void reset_modes(void *arg)
     struct scsi_lun *lun;
     list_for_each (lun, &target->luns, link)
         if ((!t->unit || lun == t->unit) && !lun->removed)
-            scsi_lun_reset_mode(lun);
+            reset_lun(lun);
     tlock_unlock(&target->lock);
 }
 
@@ -115,7 +188,7 @@ static void run_tmf(void *arg)
     case SCSI_TARGET_RESET:
         s.ua = UA_LUN_RESET;
         task_call_all(sweep_here, &s);
-        task_call(reactor_main(), reset_modes, t);
+        task_call(reactor_main(), reset_luns, t);
         break;
     case SCSI_CLEAR_ACA: break;
     }
