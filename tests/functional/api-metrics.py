@@ -6,7 +6,7 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from orion import Orion, find, free_port, need, run, sh
+from orion import Orion, find, free_port, need, run, sh, wait_for
 
 
 def build(o):
@@ -69,6 +69,72 @@ def test_io_is_counted_and_timed():
             s['orion_io_duration_seconds_count{device="a0",op="write"}'], row
 
 
+def stage_sums(s, protocol, export):
+    return {stage: s['orion_io_stage_seconds_sum{protocol="%s",export="%s",stage="%s"%s}' % (
+        protocol, export, stage, ',lun="0"' if protocol == 'iscsi' else '')]
+        for stage in ('receive', 'queue', 'device', 'send')}
+
+
+def test_the_stages_of_an_export_add_up_to_its_time():
+    need('nbdcopy', 'dd')
+    with Orion() as o:
+        o.mem('d0')
+        uri = o.nbd('e', 'd0')
+        sh('dd', 'if=/dev/urandom', 'of=%s/data' % o.dir, 'bs=1M', 'count=4')
+        sh('nbdcopy', o.dir + '/data', uri)
+        s = samples(o.http('GET', '/metrics').body.decode())
+        name = 'orion_export_duration_seconds_%s{protocol="nbd",export="e",op="%s"}'
+        assert s['orion_export_bytes_total{protocol="nbd",export="e",op="write"}'] == 4 << 20
+        total = sum(s[name % ('sum', op)] for op in ('read', 'write', 'other'))
+        count = sum(s[name % ('count', op)] for op in ('read', 'write', 'other'))
+        stages = stage_sums(s, 'nbd', 'e')
+        assert abs(sum(stages.values()) - total) < 1e-6 and total > 0, (stages, total)
+        assert count == s['orion_io_stage_seconds_count{protocol="nbd",export="e",stage="send"}']
+
+
+def test_a_slow_device_shows_as_device_and_in_the_log():
+    need('nbdinfo', 'qemu-io')
+    with Orion('--slow-io-ms', 50) as o:
+        o.mem('d0')
+        o.ctl('device', 'add', 'f0', '--type', 'fault', '--on', 'd0', '--rules',
+              'write:delay=120ms')
+        uri = o.nbd('e', 'f0')
+        sh('qemu-io', '-f', 'raw', '-c', 'write 0 4096', uri)
+        s = samples(o.http('GET', '/metrics').body.decode())
+        stages = stage_sums(s, 'nbd', 'e')
+        assert stages['device'] > 0.1 and stages['device'] > 0.9 * sum(stages.values()), stages
+        assert s['orion_slow_requests_total'] == 1
+        line = [t for t in o.log().splitlines() if 'slow request' in t]
+        assert len(line) == 1 and 'op=write offset=0 length=4096' in line[0], line
+        assert float(re.search(r'device_ms=([0-9.]+)', line[0]).group(1)) > 100, line
+        assert 'object=e' in line[0]
+
+
+def test_iscsi_luns_are_exports_and_initiators_clients():
+    need('iscsi-perf')
+    iqn = 'iqn.2026-01.com.example:t0'
+    with Orion() as o:
+        o.mem('d0')
+        addr = o.iscsi(iqn, 'd0')
+        p = subprocess.Popen(['iscsi-perf', '-i', 'iqn.2026-01.com.example:host', '-m', '4', '-b',
+                              '8', 'iscsi://%s/%s/0' % (addr, iqn)],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            def read():
+                s = samples(o.http('GET', '/metrics').body.decode())
+                key = 'orion_client_requests_total{protocol="iscsi",' \
+                      'client="iqn.2026-01.com.example:host",op="read"}'
+                return s.get(key, 0) > 100 and s
+            s = wait_for(read, 20)
+        finally:
+            p.kill()
+            p.wait()
+        stages = stage_sums(s, 'iscsi', iqn)
+        assert stages['device'] > 0, stages
+        assert s['orion_export_duration_seconds_count{protocol="iscsi",export="%s",op="read",'
+                 'lun="0"}' % iqn] > 100
+
+
 def test_states_are_enums():
     with Orion() as o:
         build(o)
@@ -114,6 +180,8 @@ def test_the_listener_is_refused_beyond_loopback():
 
 
 run(test_promtool_finds_nothing_to_say, test_series_exist_with_zeros_from_the_start,
-    test_io_is_counted_and_timed, test_states_are_enums,
+    test_io_is_counted_and_timed, test_the_stages_of_an_export_add_up_to_its_time,
+    test_a_slow_device_shows_as_device_and_in_the_log,
+    test_iscsi_luns_are_exports_and_initiators_clients, test_states_are_enums,
     test_the_listener_serves_four_paths_and_nothing_else,
     test_the_listener_is_refused_beyond_loopback)
