@@ -8,6 +8,7 @@
 
 #include <linux/raid/md_p.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "block/event.h"
 #include "raid/bitmap.h"
@@ -24,11 +25,6 @@ static int check_choice(const struct raid_assemble *r, const struct raid_choice 
         return err_set(e, ERR_UNSUPPORTED, "", "cannot be started: %s", ch->why);
     if (!ch->complete && !r->degraded_ok && !r->force)
         return err_set(e, ERR_NEEDS_FORCE, "force", "%s", ch->why);
-    if (ch->dirty && ch->in_sync < ch->freshest->sb.raid_disks && !r->force && !r->read_only &&
-        raid_level_find(ch->freshest->sb.level)->parity)
-        return err_set(e, ERR_NEEDS_FORCE, "force",
-                       "members are missing and the array was in use when it went down: what they "
-                       "held of the stripes that were being written may be lost");
     if (!r->name || !bdev_name_valid(r->name))
         return err_set(e, ERR_INVALID, "name", "'%s' is no name", r->name ? r->name : "");
     if (!r->dry_run && bdev_find(r->name))
@@ -130,9 +126,64 @@ static void would(const struct raid_array *a, const struct raid_assemble *r,
 
 /* ---- the verb */
 
+/* Slots that somebody had when the freshest superblock was written, and nobody has now. */
+static unsigned lost_members(const struct raid_choice *ch)
+{
+    const struct md_super *top = &ch->freshest->sb;
+    uint64_t told = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < top->max_dev; i++)
+        if (top->role[i] < top->raid_disks)
+            told |= 1ull << top->role[i];
+    for (unsigned i = 0; i < top->raid_disks; i++)
+        n += told >> i & 1 && !ch->slot[i];
+    return n;
+}
+
+/* A dirty array with parity: its log, if it has one that belongs here, makes parity fit. Without,
+ * members may be missing only by force: what they held may be damaged. */
+static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
+                        const struct raid_choice *ch, struct err *e)
+{
+    bool synced = false;
+    const char *why = "nothing is written";
+    if (!ch->dirty || !a->level->parity)
+        return 0;
+    if (!a->read_only && !a->level->replay(a, lost_members(ch), &synced, &why)) {
+        a->resync_pos = synced ? UINT64_MAX : 0;
+        a->replayed = true;
+        return 0;
+    }
+    if (ch->in_sync == a->slots || r->force || r->read_only)
+        return 0;
+    return err_set(e, ERR_NEEDS_FORCE, "force",
+                   "members are missing and the array was in use when it went down: what they held "
+                   "of the stripes that were being written may be lost (%s)",
+                   why);
+}
+
+/* What the log has mended is mended on disk too. */
+static void note_replay(void *arg) /* home */
+{
+    struct raid_array *a = arg;
+    tlock_lock(&a->meta_lock);
+    raid_meta_write(a);
+    tlock_unlock(&a->meta_lock);
+}
+
 static void start_sync(void *arg) /* home */
 {
     raid_sync_next(arg);
+}
+
+/* Members that were away while the others went on: what the bitmap has kept for them is copied. */
+static void take_back_stale(struct raid_array *a, const struct raid_choice *ch)
+{
+    for (unsigned i = 0; i < ch->stales && a->bitmap && !a->read_only; i++) {
+        struct err e;
+        if (raid_readd_member(a->bdev.name, ch->stale[i]->device, &e))
+            log_info("raid", "array %s: %s", a->bdev.name, e.msg);
+    }
 }
 
 static int assemble(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
@@ -141,6 +192,7 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     const struct raid_level *level = raid_level_find(top->level);
     struct raid_array *a = raid_array_new(r->name, level, top);
     a->read_only = r->read_only || r->dry_run;
+    a->no_log = r->no_log;
     /* With one copy there is nothing to agree with. */
     bool resync = ch->dirty && (ch->in_sync > 1 || ch->rebuilding);
     if (resync && ch->in_sync > 1)
@@ -154,6 +206,8 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
         rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);
     if (ch->in_sync < 2)
         a->resync_pos = UINT64_MAX;
+    if (!rc)
+        rc = work_off_log(a, r, ch, e);
     if (!rc && r->dry_run)
         would(a, r, ch);
     if (!rc && !r->dry_run)
@@ -167,6 +221,9 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     event_raise(object, "array-assembled", "%s with %u of %u members%s%s", level->name, ch->in_sync,
                 a->slots, r->read_only ? ", read-only" : "",
                 a->resync_pos != UINT64_MAX ? ", needs a resync" : "");
+    if (a->replayed)
+        task_call(a->home, note_replay, a);
+    take_back_stale(a, ch);
     task_call(a->home, start_sync, a);
     return 0;
 }

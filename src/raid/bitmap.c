@@ -306,6 +306,9 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
         if (m->state == RAID_MEMBER_IN_SYNC && merge(a->bitmap, m, e))
             return -1;
     all_pages(a->bitmap); /* copies may differ */
+    list_for_each (m, &a->members, link)
+        m->by_bitmap =
+            m->state == RAID_MEMBER_REBUILDING && m->sb.features & MD_FEATURE_RECOVERY_BITMAP;
     return 0;
 }
 

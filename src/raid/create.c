@@ -11,7 +11,7 @@
 #include "block/event.h"
 #include "probe/probe.h"
 #include "raid/bitmap.h"
-#include "raid/parity.h"
+#include "raid/plog.h"
 
 enum {
     CHUNK_DEFAULT = 512 << 10,
@@ -201,6 +201,14 @@ static int lay_out(struct raid_array *a, struct err *e)
     return 0;
 }
 
+static int check_log(struct raid_array *a, struct err *e)
+{
+    const char *why = a->level->parity && !a->no_log ? plog_missing(a) : NULL;
+    return why ? err_set(e, ERR_NO_SPACE, "no_log",
+                         "%s: larger members, or --no-log and a write hole", why)
+               : 0;
+}
+
 /* ---- writing */
 
 static int zero_range(struct bdev_desc *desc, uint64_t from, uint64_t to)
@@ -281,6 +289,7 @@ int raid_create(const struct raid_create *c, struct err *e)
     template(c, level, sb);
     struct raid_array *a = raid_array_new(c->name, level, sb);
     bool zero = true;
+    a->no_log = c->no_log;
     int rc = open_members(a, c, &zero, e) || lay_out(a, e) ? -1 : 0;
     if (!rc) {
         bool clean = !level->redundant || zero || c->assume_clean || !raid_has_redundancy(a);
@@ -288,6 +297,7 @@ int raid_create(const struct raid_create *c, struct err *e)
         a->bdev.known_zero = zero;
         if (wants_bitmap(a, c))
             rc = raid_bitmap_make(a, c->bitmap_chunk, !clean, e);
+        rc = rc ? rc : check_log(a, e);
     }
     if (!rc) {
         a->wipe = true; /* until it runs: leave nothing half-made */

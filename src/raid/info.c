@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raid/bitmap.h"
+#include "raid/parity.h"
 
 const char *raid_state_name(enum raid_state s)
 {
@@ -72,6 +73,12 @@ static void list_members(struct raid_array *a)
             add_member(a, m, -1);
 }
 
+static const char *layout_of(const struct raid_array *a)
+{
+    const char *name = parity_layout_name(a->level->level, a->sb.layout);
+    return name ? name : "";
+}
+
 void raid_publish(struct raid_array *a)
 {
     const struct raid_member *m, *first = NULL;
@@ -83,7 +90,7 @@ void raid_publish(struct raid_array *a)
     snprintf(info->level, sizeof info->level, "%s", a->level->name);
     info->uuid = a->bdev.uuid;
     info->state = state_of(a, in_sync);
-    info->sync = RAID_SYNC_IDLE;
+    info->sync = (enum raid_sync)raid_load(&a->scrub);
     if (raid_load(&a->resync_pos) != UINT64_MAX)
         info->sync = RAID_SYNC_RESYNC;
     list_for_each (m, &a->members, link) {
@@ -96,6 +103,9 @@ void raid_publish(struct raid_array *a)
     info->chunk = a->level->level == 1 ? 0 : a->chunk;
     info->data_offset = first ? first->data_offset : 0;
     info->events = a->sb.events;
+    snprintf(info->layout, sizeof info->layout, "%s", layout_of(a));
+    if (a->level->log)
+        a->level->log(a, info->log, sizeof info->log);
     info->bitmap_chunk = a->bitmap ? a->bitmap->chunk : 0;
     info->slots = a->slots;
     pthread_mutex_unlock(&a->info_lock);
@@ -106,6 +116,7 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
     pthread_mutex_lock(&a->info_lock);
     *info_r = a->info;
     info_r->sync_done = 0;
+    info_r->mismatch = raid_load(&a->mismatch);
     info_r->bitmap_dirty = a->bitmap ? raid_load(&a->bitmap->dirty) : 0;
     info_r->sync_job = raid_load(&a->sync_job);
     for (unsigned i = 0; i < info_r->member_count; i++) {
@@ -114,9 +125,13 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
             continue;
         info_r->member[i].errors = raid_load(&m->errors);
         info_r->member[i].corrected = raid_load(&m->corrected);
+        if (info_r->member[i].slot >= 0)
+            info_r->member[i].wrong = raid_load(&a->wrong[info_r->member[i].slot]);
         if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING)
             info_r->sync_done = raid_load(&m->rebuilt);
     }
+    if (info_r->sync == RAID_SYNC_CHECK || info_r->sync == RAID_SYNC_REPAIR)
+        info_r->sync_done = raid_load(&a->scrub_pos);
     if (info_r->sync == RAID_SYNC_RESYNC) {
         uint64_t pos = raid_load(&a->resync_pos);
         info_r->sync_done = pos == UINT64_MAX ? info_r->sync_total : pos;

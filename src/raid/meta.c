@@ -59,6 +59,8 @@ void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct m
         /* While in use, what has been rebuilt may lack a write that a power cut interrupts. */
         sb_r->features |= MD_FEATURE_RECOVERY_OFFSET;
         sb_r->recovery_offset = a->active ? 0 : m->checkpoint / MD_SECTOR;
+        if (m->by_bitmap)
+            sb_r->features |= MD_FEATURE_RECOVERY_BITMAP;
     }
     sb_r->data_offset = m->data_offset / MD_SECTOR;
     sb_r->data_size = m->data_size / MD_SECTOR;

@@ -42,6 +42,7 @@ struct raid_member_info {
     int slot;        /* role, -1 for spare */
     enum raid_member_state state;
     uint64_t errors, corrected;
+    uint64_t wrong; /* places where it was the one that differed, in the last scrub */
 };
 
 struct raid_info {
@@ -54,7 +55,10 @@ struct raid_info {
     uint64_t sync_job;              /* id, 0 = none */
     uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
     uint64_t data_offset;           /* bytes, of the first member */
+    char layout[24];                /* "left-symmetric"; "" where there is none */
+    char log[80]; /* of the write hole: "on", or why there is none; "" on other levels */
     uint64_t events;
+    uint64_t mismatch;                   /* bytes that did not fit in the last or running scrub */
     uint64_t bitmap_chunk, bitmap_dirty; /* bytes, and chunks that are marked; 0: no bitmap */
     unsigned slots, missing, member_count;
     struct raid_member_info member[RAID_MEMBERS_MAX];
@@ -70,7 +74,8 @@ struct raid_create {
     unsigned member_count;
     uint64_t chunk; /* bytes; 0 = 512 KiB */
     bool assume_clean;
-    bool force; /* members may carry signatures */
+    bool force;  /* members may carry signatures */
+    bool no_log; /* parity levels: do without the log that closes the write hole */
     enum raid_bitmap_choice bitmap;
     uint64_t bitmap_chunk;   /* bytes, a power of two; 0 = 64 MiB, or what fits */
     const char *homehost;    /* set_name becomes HOMEHOST:NAME */
@@ -99,6 +104,7 @@ struct raid_assemble {
     struct uuid uuid;
     bool
         force; /* start although dirty and degraded, or with too few fresh members where possible */
+    bool no_log;      /* parity levels: do not write the log that closes the write hole */
     bool degraded_ok; /* start with members missing (redundant levels) */
     bool read_only;   /* writes nothing at all */
     bool dry_run;     /* describes in *would (may be NULL) what would be written, writes nothing */
@@ -125,6 +131,13 @@ void raid_shutdown_all(void);
 int raid_fail_member(const char *name, const char *member, bool force, struct err *e);
 int raid_remove_member(const char *name, const char *member, bool force, struct err *e);
 int raid_add_member(const char *name, const char *device, bool force, struct err *e);
+
+/* A former member comes back: by the bitmap only what was written meanwhile is copied.
+ * ERR_UNSUPPORTED when nobody knows what it lacks. */
+int raid_readd_member(const char *name, const char *device, struct err *e);
+/* Compares all redundancy, and with `repair` puts right what does not fit: of three and more copies
+ * what most say, of two what the first says. *job_r (may be NULL) is the job's id. */
+int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e);
 
 bool raid_get(const char *name, struct raid_info *info_r);
 void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);

@@ -295,6 +295,95 @@ static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, 
     iobuf_put(&buf);
 }
 
+/* ---- scrub */
+
+struct copies {
+    unsigned n;
+    struct raid_member *m[RAID_MEMBERS_MAX];
+    struct iobuf *buf[RAID_MEMBERS_MAX];
+    bool unread[RAID_MEMBERS_MAX];
+};
+
+static int get_copies(struct raid_array *a, struct copies *c, uint64_t offset, uint64_t length)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < a->slots; i++) {
+        struct raid_member *m = readable(a, i, 0);
+        if (!m)
+            continue;
+        struct iobuf *buf = iobuf_get(length);
+        if (!buf)
+            return -ENOMEM;
+        c->m[c->n] = m;
+        c->buf[c->n++] = buf;
+        int error = bdev_read(m->desc, m->data_offset + offset, buf->data, length);
+        if (!error)
+            continue;
+        raid_count(&m->errors);
+        c->unread[c->n - 1] = true;
+        raid_want_repair(a, 1ull << i, offset, length);
+        rc = -EIO;
+    }
+    return rc;
+}
+
+/* The copy that most others are equal to; *votes_r: how many have it. */
+static unsigned most_common(const struct copies *c, uint64_t at, size_t len, unsigned *votes_r)
+{
+    unsigned best = 0;
+    *votes_r = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        unsigned votes = 0;
+        for (unsigned k = 0; k < c->n && !c->unread[i]; k++)
+            votes += !c->unread[k] && !memcmp(c->buf[i]->data + at, c->buf[k]->data + at, len);
+        if (votes > *votes_r) {
+            best = i;
+            *votes_r = votes;
+        }
+    }
+    return best;
+}
+
+static void check_block(struct raid_array *a, const struct copies *c, uint64_t offset, uint64_t at,
+                        size_t len, struct raid_check *check)
+{
+    unsigned votes, best = most_common(c, at, len, &votes), have = 0;
+    for (unsigned i = 0; i < c->n; i++)
+        have += !c->unread[i];
+    if (votes == have)
+        return;
+    bool known = votes > have / 2;
+    if (!known)
+        raid_check_tell(a, check, offset + at, len, NULL);
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->unread[i] || !memcmp(c->buf[i]->data + at, c->buf[best]->data + at, len))
+            continue;
+        if (known)
+            raid_check_tell(a, check, offset + at, len, c->m[i]);
+        if (check->repair)
+            write_to(c->m[i], offset + at, c->buf[best]->data + at, len);
+    }
+}
+
+static int raid1_check_window(struct raid_array *a, uint64_t offset, uint64_t length,
+                              struct raid_check *check)
+{
+    struct copies c = {0};
+    struct range_req range;
+    range_acquire_wait(a->ranges, &range, offset, length);
+    int rc = get_copies(a, &c, offset, length);
+    bool same = true;
+    for (unsigned i = 0; i < c.n; i++)
+        same = same && !c.unread[i] && !memcmp(c.buf[0]->data, c.buf[i]->data, length);
+    for (uint64_t at = 0; !same && rc != -ENOMEM && at < length; at += REPAIR_STEP)
+        check_block(a, &c, offset, at, length - at < REPAIR_STEP ? length - at : REPAIR_STEP,
+                    check);
+    range_release(a->ranges, &range);
+    for (unsigned i = 0; i < c.n; i++)
+        iobuf_put(&c.buf[i]);
+    return rc;
+}
+
 static bool raid1_can_run(const struct md_super *sb, uint64_t in_sync)
 {
     (void)sb;
@@ -313,5 +402,6 @@ const struct raid_level raid1_level = {
     .write = raid1_write,
     .flush = raid_flush_all,
     .sync_window = raid1_sync_window,
+    .check_window = raid1_check_window,
     .repair = raid1_repair,
 };

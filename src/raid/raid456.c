@@ -4,11 +4,12 @@
  * repair by the stripe engine.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "block/event.h"
-#include "raid/stripe.h"
+#include "raid/plog.h"
 
 /* ---- life */
 
@@ -31,6 +32,10 @@ static int raid456_setup(struct raid_array *a, struct err *e)
     a->member_bytes = a->member_bytes / a->chunk * a->chunk;
     for (unsigned i = 0; i < reactor_count(); i++)
         r->owner[i] = stripe_owner_new(a, reactor_get(i));
+    if (a->no_log)
+        r->no_log = "it is not wanted";
+    else if (!a->read_only)
+        r->log = plog_new(a, &r->no_log);
     b->size = a->member_bytes * r->geometry.data;
     b->boundary = r->stripe_bytes;
     b->opt_io = (uint32_t)r->stripe_bytes;
@@ -287,6 +292,12 @@ static void raid456_repair(struct raid_array *a, uint64_t slots, uint64_t offset
         }
 }
 
+static void raid456_log(const struct raid_array *a, char *out, size_t size)
+{
+    const struct raid456 *r = a->level_data;
+    snprintf(out, size, "%s", !r ? "" : r->log ? "on" : r->no_log ? r->no_log : "read-only");
+}
+
 #define RAID456(number)                              \
     const struct raid_level raid##number##_level = { \
         .level = number,                             \
@@ -301,6 +312,9 @@ static void raid456_repair(struct raid_array *a, uint64_t slots, uint64_t offset
         .read = raid456_read,                        \
         .write = raid456_write,                      \
         .flush = raid_flush_all,                     \
+        .before_super = plog_before_super,           \
+        .replay = plog_replay,                       \
+        .log = raid456_log,                          \
         .sync_window = raid456_sync_window,          \
         .repair = raid456_repair,                    \
     }

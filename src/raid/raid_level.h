@@ -10,6 +10,12 @@ struct raid_array;
 struct raid_member;
 struct reactor;
 
+struct raid_check {
+    bool repair;
+    uint64_t bytes, unread;
+    unsigned told;
+};
+
 /*
  * What a RAID level gives. Redundant levels get writes only while the array is marked active on
  * disk, and end each client bio by raid_write_end (and only so). I/O runs on any reactor.
@@ -42,12 +48,19 @@ struct raid_level {
      * *synced_r; -1 with *why_r: no log. */
     int (*replay)(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
 
+    /* Optional. "on", or why there is no log that closes the write hole. */
+    void (*log)(const struct raid_array *a, char *out, size_t size);
+
     /* Redundant levels, in a task on the array's home. */
     /* Makes members agree on [offset, offset + length) of their data, or fills that part of `to`
      * when it is not NULL. 0; -EIO: what could be done was done, a part had no readable copy; any
      * other error: `to` failed and has been reported. */
     int (*sync_window)(struct raid_array *a, struct raid_member *to, uint64_t offset,
                        uint64_t length);
+    /* Compares what is redundant in [offset, offset + length) of the members' data, tells by
+     * raid_check_tell, and puts it right for a repair. As sync_window. NULL: not built. */
+    int (*check_window)(struct raid_array *a, uint64_t offset, uint64_t length,
+                        struct raid_check *check);
     /* Rewrites [offset, offset + length) on the members in `slots` (a bit each), which could not
      * read it, from the others. */
     void (*repair)(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length);

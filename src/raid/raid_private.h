@@ -33,6 +33,7 @@ struct raid_member {
     uint64_t data_offset, data_size; /* bytes */
     int slot;                        /* home; -1 for a spare */
     unsigned state;                  /* atomic; enum raid_member_state; home writes */
+    bool by_bitmap;                  /* home; rebuilt where the bitmap says only */
     bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
     uint64_t rebuilt;                /* atomic; bytes of data; home writes */
     uint64_t checkpoint;             /* home; as much of it is durable */
@@ -98,7 +99,7 @@ struct raid_array {
     unsigned slots;
     uint64_t chunk;        /* bytes, 0 for raid1 */
     uint64_t member_bytes; /* of each member's data, for redundant levels */
-    bool read_only;
+    bool read_only, no_log;
     struct range_map *ranges; /* redundant levels */
     void *level_data;
     struct raid_bitmap *bitmap; /* NULL: none */
@@ -110,6 +111,10 @@ struct raid_array {
         resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
     bool failed;       /* cannot store any more */
     uint64_t sync_job; /* id, 0 = none */
+    unsigned scrub;    /* enum raid_sync: a check or a repair that runs */
+    uint64_t scrub_pos;
+    uint64_t mismatch;                /* bytes, of the last or running scrub */
+    uint64_t wrong[RAID_MEMBERS_MAX]; /* places where a slot was the one that differed */
 
     /* home */
     struct md_super
@@ -130,6 +135,7 @@ struct raid_array {
     /* main */
     unsigned main_tasks;
     bool started, freeing;
+    bool replayed;  /* the log has made it consistent at assembly */
     bool wipe;      /* destroy erases the superblocks */
     bool unclean_r; /* destroy could not mark it clean: see raid_stop */
 
@@ -217,6 +223,20 @@ bool raid_alive(const struct raid_array *a, const struct raid_member *without);
 bool raid_has_redundancy(const struct raid_array *a); /* could it lose one? */
 
 /* ---- sync.c: resync and rebuild. Home. */
+struct raid_pace {
+    uint64_t ops, began;
+};
+void raid_pace_begin(const struct raid_array *a, struct raid_pace *p);
+/* In a task, after a step of background work: waits as long as clients need it. */
+void raid_pace_give_way(const struct raid_array *a, struct raid_pace *p);
+
+/* ---- scrub.c */
+/* Home: a check has found that [offset, offset + length) of the members' data does not fit; `wrong`
+ * when it is known who differs. */
+void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset, uint64_t length,
+                     const struct raid_member *wrong);
+
+/* ---- sync.c, what is due */
 void raid_sync_next(struct raid_array *a); /* starts what is to be done, if anything is */
 
 /* ---- info.c */
@@ -241,6 +261,8 @@ struct raid_choice {
     const struct raid_candidate *slot[RAID_MEMBERS_MAX];
     const struct raid_candidate *spare[RAID_MEMBERS_MAX];
     const struct raid_candidate *freshest;
+    const struct raid_candidate *stale[RAID_MEMBERS_MAX]; /* were members; may come back */
+    unsigned stales;
     unsigned spares, in_sync, rebuilding, found;
     bool ambiguous, startable, complete, dirty;
     char why[300];

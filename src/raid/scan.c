@@ -140,6 +140,9 @@ static void consider(struct raid_choice *ch, const struct raid_candidate *c)
             ch->spare[ch->spares++] = c;
         return;
     }
+    if (own < top->raid_disks && sb->events < top->events && ch->stales < RAID_MEMBERS_MAX &&
+        (told != own || sb->events + 1 < top->events))
+        ch->stale[ch->stales++] = c;
     if (own >= top->raid_disks || sb->events + 1 < top->events)
         return;
     if (told != own) {

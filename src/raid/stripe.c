@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "raid/plog.h"
 
 static void look_at_all(void *arg);
 
@@ -37,6 +38,8 @@ void stripe_owner_free(struct stripe_owner **op)
         free(list_entry(e, struct stripe, link));
     while ((e = list_pop(&o->spare_ops))) {
         struct stripe_op *one = list_entry(e, struct stripe_op, link);
+        iobuf_put(&one->log_buf);
+        free(one->log_iov);
         free(one->io);
         free(one);
     }
@@ -171,7 +174,9 @@ static struct stripe_op *op_get(struct stripe_owner *o)
         return list_entry(e, struct stripe_op, link);
     struct stripe_op *op = xcalloc(1, sizeof *op + slots * sizeof op->col[0]);
     op->io = xcalloc(1, sizeof *op->io + slots * sizeof op->io->leg[0]);
+    op->log_iov = xcalloc(slots + 1, sizeof *op->log_iov);
     op->o = o;
+    list_init(&op->log_link);
     list_init(&op->link);
     list_init(&op->reqs);
     return op;
@@ -286,6 +291,16 @@ static void look_at_all(void *arg)
     }
 }
 
+void stripe_op_retry(struct stripe_op *op)
+{
+    struct stripe_owner *o = op->o;
+    struct stripe *s = op->stripe;
+    stripe_op_release(op);
+    o->ops--;
+    look_later(o, s);
+    dissolve(op);
+}
+
 /* ---- the end */
 
 static void finish_reqs(struct stripe_op *op, int error)
@@ -312,6 +327,8 @@ void stripe_op_end(struct stripe_op *op, int error)
 {
     struct stripe_owner *o = op->o;
     struct stripe *s = op->stripe;
+    if (op->logged)
+        plog_op_end(op);
     stripe_op_release(op);
     list_del(&op->link);
     o->ops--;

@@ -87,7 +87,14 @@ struct stripe_op {
     unsigned pending;
     struct rdefer defer;
     int error;
-    struct raid_io *io;      /* its legs are the writes */
+    struct raid_io *io;   /* its legs are the writes */
+    bool logged;          /* a record of the log stands for it */
+    struct list log_link; /* waits for room in the log */
+    struct bio log_bio;
+    struct iobuf *log_buf;
+    struct iovec *log_iov; /* slots + 1 */
+    unsigned log_iovs;
+    struct raid_member *log_member;
     struct stripe_col col[]; /* by slot */
 };
 
@@ -109,7 +116,11 @@ struct stripe_owner {
     uint64_t gathered;       /* client writes that shared work with another one; atomic */
 };
 
+struct plog;
+
 struct raid456 {
+    struct plog *log;   /* NULL: none */
+    const char *no_log; /* why */
     struct parity_geometry geometry;
     uint64_t stripe_bytes; /* of data */
     uint32_t chunk;
@@ -130,11 +141,13 @@ void stripe_submit(struct stripe_owner *o, struct stripe_req *req); /* on o's re
 bool stripe_touched(const struct raid456 *r, const struct stripe_req *req, unsigned index,
                     uint32_t lo, uint32_t hi, uint32_t *lo_r, uint32_t *hi_r);
 void stripe_op_end(struct stripe_op *op, int error);
+void stripe_op_retry(struct stripe_op *op); /* from the start; nothing has been written */
 void stripe_op_shrink(struct stripe_op *op, uint32_t hi); /* before anything has been done */
 
 /* ---- stripe_io.c: the work */
 /* False: no memory for it now. Else it ends by stripe_op_end, later. */
 bool stripe_op_start(struct stripe_op *op);
 void stripe_op_release(struct stripe_op *op); /* its buffers */
+void stripe_op_logged(struct stripe_op *op);  /* its writes may begin */
 
 #endif

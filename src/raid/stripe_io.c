@@ -6,7 +6,7 @@
  * that stays (reconstruct), or what changes and the old parity (modify). With members missing, what
  * they hold is recovered first where neither does.
  */
-#include "raid/stripe.h"
+#include "raid/plog.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -319,11 +319,27 @@ static void fail(struct stripe_op *op, int error)
     reactor_defer(&op->defer, end_later, op);
 }
 
+/* What is not a whole healthy stripe is copied to the log, and has to fit there. */
+static void fit_log(struct stripe_op *op)
+{
+    struct raid_array *a = op->o->a;
+    if (op->kind != STRIPE_WRITE || !raid456_of(a)->log)
+        return;
+    uint32_t most = plog_rows(a);
+    bool whole = (unsigned)__builtin_popcountll(op->whole) == op->map.data &&
+                 raid_in_sync_count(a) == a->slots;
+    if (whole || rows_of(op) <= most)
+        return;
+    stripe_op_shrink(op, op->lo + most);
+    touch(op);
+}
+
 bool stripe_op_start(struct stripe_op *op)
 {
     struct raid456 *r = raid456_of(op->o->a);
     parity_map_init(&op->map, &r->geometry, op->stripe->number);
     touch(op);
+    fit_log(op);
     if (!plan(op)) {
         fail(op, -EIO);
         return true;
@@ -460,6 +476,11 @@ static void give_reads(struct stripe_op *op)
 
 static void start_writes(struct stripe_op *op);
 
+void stripe_op_logged(struct stripe_op *op)
+{
+    start_writes(op);
+}
+
 static void op_compute(struct stripe_op *op)
 {
     uint8_t *old[PARITY_SLOTS_MAX], *now[PARITY_SLOTS_MAX];
@@ -480,7 +501,10 @@ static void op_compute(struct stripe_op *op)
         parity_update(&op->map, op->touched, old, now, len);
     else
         parity_generate(&op->map, now, len);
-    start_writes(op);
+    if (op->kind == STRIPE_WRITE && raid456_of(op->o->a)->log && !raid_load(&op->o->a->failed))
+        plog_write(op);
+    else
+        start_writes(op);
 }
 
 /* ---- writes */

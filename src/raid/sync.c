@@ -17,10 +17,6 @@ enum {
     PAUSE_MAX_US = 50 * 1000,
 };
 
-struct pace {
-    uint64_t ops, began;
-};
-
 static uint64_t client_ops(const struct raid_array *a)
 {
     uint64_t n = 0;
@@ -29,8 +25,13 @@ static uint64_t client_ops(const struct raid_array *a)
     return n;
 }
 
+void raid_pace_begin(const struct raid_array *a, struct raid_pace *p)
+{
+    *p = (struct raid_pace){client_ops(a), clock_ns()};
+}
+
 /* While clients are served they get twice the time that we take. */
-static void give_way(const struct raid_array *a, struct pace *p)
+void raid_pace_give_way(const struct raid_array *a, struct raid_pace *p)
 {
     uint64_t ops = client_ops(a), took = (clock_ns() - p->began) / 1000;
     if (ops != p->ops) {
@@ -75,10 +76,11 @@ static void resync_end(struct raid_array *a, uint64_t unread)
 static int resync_job(struct job *job, void *arg, struct err *e)
 {
     struct raid_array *a = arg;
-    struct pace pace = {client_ops(a), clock_ns()};
+    struct raid_pace pace;
     uint64_t pos = raid_load(&a->resync_pos), unread = 0, skip;
     char object[80];
     raid_object(a, object);
+    raid_pace_begin(a, &pace);
     event_raise(object, "resync-started", "at byte %llu of %llu", (unsigned long long)pos,
                 (unsigned long long)a->member_bytes);
     while (pos < a->member_bytes) {
@@ -100,7 +102,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
         unread += rc == -EIO;
         pos += len;
         raid_store(&a->resync_pos, pos);
-        give_way(a, &pace);
+        raid_pace_give_way(a, &pace);
     }
     job_step(job, a->member_bytes, a->member_bytes);
     resync_end(a, unread);
@@ -118,6 +120,7 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
                 m->state == RAID_MEMBER_REBUILDING;
     if (good) {
         raid_store(&m->state, RAID_MEMBER_IN_SYNC);
+        m->by_bitmap = false;
         good = !raid_meta_write(a) && raid_in_sync(m);
     }
     tlock_unlock(&a->meta_lock);
@@ -148,17 +151,23 @@ static int rebuild_job(struct job *job, void *arg, struct err *e)
 {
     struct raid_array *a = arg;
     struct raid_member *m = rebuilding(a);
-    struct pace pace = {client_ops(a), clock_ns()};
+    struct raid_pace pace;
+    uint64_t skip;
+    raid_pace_begin(a, &pace);
     if (!m)
         return 0;
     for (uint64_t pos = m->rebuilt; pos < a->member_bytes; pos = m->rebuilt) {
+        if (m->by_bitmap && (skip = raid_bitmap_next(a, pos, a->member_bytes)) > pos) {
+            raid_store(&m->rebuilt, skip);
+            continue;
+        }
         if (!job_step(job, pos, a->member_bytes) || a->stopping)
             return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
         if (raid_load(&m->state) != RAID_MEMBER_REBUILDING || raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "%s or the array has failed", m->device);
         if (rebuild_step(a, m, pos, e))
             return -1;
-        give_way(a, &pace);
+        raid_pace_give_way(a, &pace);
     }
     job_step(job, a->member_bytes, a->member_bytes);
     return rebuild_end(a, m, e);

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The log at work. Each reactor fills its rings of all members from the start; when one is full, it
+ * waits until what was logged is written, flushes the members, and begins at the start again:
+ * records say from which one on they count.
+ */
+#include "raid/plog.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "raid/md_super.h"
+
+struct part; /* of one reactor */
+
+struct flush {
+    struct bio bio;
+    struct part *part;
+    struct raid_member *m;
+};
+
+struct part {
+    _Alignas(64) struct plog *log;
+    unsigned index;
+    uint64_t sequence, tail;
+    uint64_t used[PARITY_SLOTS_MAX]; /* bytes of the ring on that slot */
+    unsigned live;                   /* records whose rows are not yet on the members */
+    bool flushing;
+    unsigned pending;
+    struct list waiting; /* ops without room, by log_link */
+    struct flush *flush; /* by slot */
+};
+
+struct plog {
+    struct raid_array *a;
+    uint64_t length, ring;
+    uint32_t rings;
+    /* home; the epoch changes only while nobody writes */
+    struct uuid epoch;
+    uint64_t heads;
+    bool active;
+    struct part part[REACTOR_MAX];
+};
+
+/* ---- room */
+
+uint64_t plog_room(const struct raid_array *a, const struct raid_member *m)
+{
+    uint64_t from = PLOG_FIRST, end = m->data_offset / PLOG_BLOCK * PLOG_BLOCK;
+    int64_t bitmap = MD_SUPER_OFFSET + (int64_t)m->sb.bitmap_offset * MD_SECTOR + MD_BITMAP_ROOM;
+    int64_t bad = MD_SUPER_OFFSET + ((int64_t)m->sb.bblog_offset + m->sb.bblog_size) * MD_SECTOR;
+    if (a->sb.bitmap_offset && bitmap > (int64_t)from)
+        from = (uint64_t)bitmap;
+    if (m->sb.bblog_size && bad > (int64_t)from)
+        from = (uint64_t)bad;
+    from = (from + PLOG_BLOCK - 1) / PLOG_BLOCK * PLOG_BLOCK;
+    if (m->data_offset % PLOG_BLOCK || end < from + PLOG_HEADS)
+        return 0;
+    return end - from < PLOG_MOST ? end - from : PLOG_MOST;
+}
+
+static uint32_t rows_of_ring(uint64_t ring, unsigned slots)
+{
+    uint64_t rows = ring < PLOG_BLOCK ? 0 : (ring - PLOG_BLOCK) / slots / PLOG_BLOCK * PLOG_BLOCK;
+    return rows < STRIPE_ROWS_MAX ? (uint32_t)rows : STRIPE_ROWS_MAX;
+}
+
+static uint64_t ring_size(const struct raid_array *a)
+{
+    uint64_t length = PLOG_MOST;
+    const struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        uint64_t room = plog_room(a, m);
+        length = room < length ? room : length;
+    }
+    uint64_t ring = length < PLOG_HEADS ? 0 : (length - PLOG_HEADS) / reactor_count();
+    return ring / PLOG_BLOCK * PLOG_BLOCK;
+}
+
+const char *plog_missing(struct raid_array *a)
+{
+    return rows_of_ring(ring_size(a), a->slots)
+               ? NULL
+               : "there is no room for the log before the data of the members";
+}
+
+struct plog *plog_new(struct raid_array *a, const char **why_r)
+{
+    uint64_t ring = ring_size(a);
+    *why_r = plog_missing(a);
+    if (*why_r)
+        return NULL;
+    struct plog *l = aligned_alloc(_Alignof(struct plog), sizeof *l);
+    if (!l)
+        abort();
+    memset(l, 0, sizeof *l);
+    l->a = a;
+    l->ring = ring;
+    l->rings = reactor_count();
+    l->length = ring * l->rings + PLOG_HEADS;
+    l->heads = plog_last_head(a);
+    for (unsigned i = 0; i < l->rings; i++) {
+        struct part *p = &l->part[i];
+        p->log = l;
+        p->index = i;
+        list_init(&p->waiting);
+        p->flush = xcalloc(a->slots, sizeof *p->flush);
+    }
+    return l;
+}
+
+void plog_free(struct plog **lp)
+{
+    struct plog *l = *lp;
+    *lp = NULL;
+    if (!l)
+        return;
+    for (unsigned i = 0; i < l->rings; i++)
+        free(l->part[i].flush);
+    free(l);
+}
+
+uint32_t plog_rows(const struct raid_array *a)
+{
+    const struct raid456 *r = a->level_data;
+    return rows_of_ring(r->log->ring, a->slots);
+}
+
+/* ---- heads */
+
+struct head_write {
+    struct bio bio;
+    struct iovec iov;
+    struct twait *wait;
+    struct raid_member *m;
+};
+
+static void head_written(struct bio *bio)
+{
+    struct head_write *w = bio->arg;
+    twait_done(w->wait);
+}
+
+static unsigned submit_heads(struct plog *l, struct head_write *w, struct iobuf *buf,
+                             struct twait *wait)
+{
+    struct raid_array *a = l->a;
+    struct raid_member *m;
+    unsigned n = 0;
+    list_for_each (m, &a->members, link) {
+        if (m->state == RAID_MEMBER_FAULTY || !m->desc || plog_room(a, m) < l->length)
+            continue;
+        struct head_write *one = &w[n++];
+        uint64_t at = m->data_offset - PLOG_HEADS + l->heads % 2 * PLOG_BLOCK;
+        one->m = m;
+        one->wait = wait;
+        one->iov = (struct iovec){buf->data, PLOG_BLOCK};
+        bio_init(&one->bio, m->desc, BIO_WRITE, at, PLOG_BLOCK, head_written, one);
+        bio_data(&one->bio, &one->iov, 1);
+        one->bio.flags = BIO_FUA;
+    }
+    wait->pending = n;
+    for (unsigned i = 0; i < n; i++)
+        bio_submit(&w[i].bio);
+    return n;
+}
+
+static void new_epoch(struct plog *l)
+{
+    l->epoch = uuid_random();
+    for (unsigned i = 0; i < l->rings; i++) {
+        struct part *p = &l->part[i];
+        assert(!p->live && list_empty(&p->waiting));
+        p->tail = p->sequence;
+        memset(p->used, 0, sizeof p->used);
+    }
+}
+
+void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t before_utime)
+{
+    struct raid456 *r = a->level_data;
+    struct plog *l = r ? r->log : NULL;
+    struct raid_member *m;
+    struct twait wait = TWAIT(0);
+    unsigned most = 0;
+    if (!l)
+        return;
+    if (a->active && !l->active)
+        new_epoch(l);
+    l->active = a->active;
+    l->heads++;
+    struct plog_head h = {.sequence = l->heads,
+                          .array = a->bdev.uuid,
+                          .epoch = l->epoch,
+                          .before_events = before_events,
+                          .before_utime = before_utime,
+                          .next_events = a->sb.events,
+                          .next_utime = a->sb.utime,
+                          .length = l->length,
+                          .rings = l->rings,
+                          .synced = raid_load(&a->resync_pos) == UINT64_MAX};
+    struct iobuf *buf = iobuf_get(PLOG_BLOCK);
+    if (!buf)
+        abort(); /* 4 KiB, as for superblocks */
+    plog_head_write(&h, buf->data);
+    list_for_each (m, &a->members, link)
+        most++;
+    struct head_write *w = xcalloc(most, sizeof *w);
+    unsigned n = submit_heads(l, w, buf, &wait);
+    twait_all(&wait);
+    for (unsigned i = 0; i < n; i++)
+        if (w[i].bio.error)
+            raid_report(w[i].m, w[i].bio.error);
+    iobuf_put(&buf);
+    free(w);
+}
+
+/* ---- records */
+
+static struct part *part_of(struct stripe_op *op)
+{
+    return &raid456_of(op->o->a)->log->part[reactor_index(op->o->reactor)];
+}
+
+static struct raid_member *trusted(const struct stripe_op *op, unsigned slot)
+{
+    struct raid_member *m = raid_load(&op->o->a->slot[slot]);
+    return m && raid_in_sync(m) ? m : NULL;
+}
+
+/* Who has it: where nobody has parity to be trusted after a crash, nothing can be wrong. */
+static struct raid_member *holder(const struct stripe_op *op, unsigned *slot_r)
+{
+    *slot_r = op->map.p;
+    struct raid_member *m = trusted(op, *slot_r);
+    if (!m && op->map.parities == 2) {
+        *slot_r = op->map.q;
+        m = trusted(op, *slot_r);
+    }
+    return m;
+}
+
+static bool healthy(const struct stripe_op *op)
+{
+    for (unsigned i = 0; i < op->map.slots; i++)
+        if (!trusted(op, i))
+            return false;
+    return true;
+}
+
+/* What the record says and the rows behind it; their count of bytes. */
+static uint32_t describe(struct stripe_op *op, struct plog_record *rec)
+{
+    struct iovec *v = op->log_iov;
+    unsigned n = 1;
+    rec->stripe = op->stripe->number;
+    rec->lo = op->lo;
+    rec->hi = op->hi;
+    rec->whole = (unsigned)__builtin_popcountll(op->whole) == op->map.data && healthy(op);
+    for (unsigned i = 0; i < op->map.slots && !rec->whole; i++) {
+        struct stripe_col *c = &op->col[i];
+        if (!(op->writes >> i & 1) || !trusted(op, i))
+            continue;
+        bool part = op->touched >> i & 1;
+        uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
+        rec->slots |= 1ull << i;
+        rec->row[i][0] = lo;
+        rec->row[i][1] = hi;
+        v[n] = (struct iovec){c->now + (lo - op->lo), hi - lo};
+        rec->payload_sum = crc32c(rec->payload_sum, v[n].iov_base, v[n].iov_len);
+        rec->payload += hi - lo;
+        n++;
+    }
+    op->log_iovs = n;
+    return rec->payload;
+}
+
+static void logged(struct bio *bio)
+{
+    struct stripe_op *op = bio->arg;
+    if (bio->error)
+        raid_report(op->log_member, bio->error);
+    stripe_op_logged(op);
+}
+
+static uint64_t blocks(uint64_t bytes)
+{
+    return (bytes + PLOG_BLOCK - 1) / PLOG_BLOCK * PLOG_BLOCK;
+}
+
+/* False: no room in the ring. */
+static bool log_it(struct part *p, struct stripe_op *op)
+{
+    struct plog *l = p->log;
+    struct plog_record rec = {.epoch = l->epoch, .sequence = p->sequence, .tail = p->tail};
+    unsigned slot;
+    struct raid_member *m = holder(op, &slot);
+    if (!m) {
+        stripe_op_logged(op);
+        return true;
+    }
+    uint64_t size = PLOG_BLOCK + blocks(describe(op, &rec));
+    if (size > l->ring) { /* planned as a whole stripe; a member has gone meanwhile */
+        stripe_op_retry(op);
+        return true;
+    }
+    if (p->used[slot] + size > l->ring)
+        return false;
+    if (!op->log_buf)
+        op->log_buf = iobuf_get(PLOG_BLOCK);
+    if (!op->log_buf)
+        return false;
+    plog_record_write(&rec, op->log_buf->data);
+    op->log_iov[0] = (struct iovec){op->log_buf->data, PLOG_BLOCK};
+    uint64_t at = m->data_offset - l->length + p->index * l->ring + p->used[slot];
+    p->used[slot] += size;
+    p->sequence++;
+    p->live++;
+    op->logged = true;
+    op->log_member = m;
+    bio_init(&op->log_bio, m->desc, BIO_WRITE, at, PLOG_BLOCK + rec.payload, logged, op);
+    bio_data(&op->log_bio, op->log_iov, op->log_iovs);
+    op->log_bio.flags = BIO_FUA;
+    bio_submit(&op->log_bio);
+    return true;
+}
+
+/* ---- a full ring */
+
+static void make_room(struct part *p);
+
+static void go_on(struct part *p)
+{
+    while (!list_empty(&p->waiting)) {
+        struct stripe_op *op = list_first(&p->waiting, struct stripe_op, log_link);
+        list_del(&op->log_link);
+        if (!log_it(p, op)) {
+            list_add_head(&p->waiting, &op->log_link);
+            break;
+        }
+    }
+    make_room(p);
+}
+
+static void flushed(struct bio *bio)
+{
+    struct flush *f = bio->arg;
+    struct part *p = f->part;
+    if (bio->error)
+        raid_report(f->m, bio->error);
+    if (--p->pending)
+        return;
+    p->flushing = false;
+    p->tail = p->sequence;
+    memset(p->used, 0, sizeof p->used);
+    go_on(p);
+}
+
+static void make_room(struct part *p)
+{
+    struct raid_array *a = p->log->a;
+    unsigned n = 0;
+    if (list_empty(&p->waiting) || p->live || p->flushing)
+        return;
+    p->flushing = true;
+    for (unsigned i = 0; i < a->slots; i++) {
+        struct raid_member *m = raid_load(&a->slot[i]);
+        if (!m || !raid_takes_writes(m))
+            continue;
+        p->flush[n].part = p;
+        p->flush[n].m = m;
+        bio_init(&p->flush[n].bio, m->desc, BIO_FLUSH, 0, 0, flushed, &p->flush[n]);
+        n++;
+    }
+    p->pending = n;
+    for (unsigned i = 0; i < n; i++)
+        bio_submit(&p->flush[i].bio);
+    if (!n) { /* nobody to write to: the writes themselves will find out */
+        p->flushing = false;
+        while (!list_empty(&p->waiting)) {
+            struct stripe_op *op = list_first(&p->waiting, struct stripe_op, log_link);
+            list_del(&op->log_link);
+            stripe_op_logged(op);
+        }
+    }
+}
+
+void plog_write(struct stripe_op *op)
+{
+    struct part *p = part_of(op);
+    if (p->flushing || !list_empty(&p->waiting) || !log_it(p, op)) {
+        list_add_tail(&p->waiting, &op->log_link);
+        make_room(p);
+    }
+}
+
+void plog_op_end(struct stripe_op *op)
+{
+    struct part *p = part_of(op);
+    op->logged = false;
+    p->live--;
+    make_room(p);
+}

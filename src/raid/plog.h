@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_PLOG_H
+#define ORION_RAID_PLOG_H
+
+#include "base/err.h"
+#include "base/uuid.h"
+#include "raid/stripe.h"
+
+/*
+ * The log that closes the write hole: what a write is going to put on the members stands there,
+ * durable, before any member gets it. After a crash it is put there again, so that parity fits
+ * whatever was under way, with members missing too.
+ *
+ * It lies in the gap before data_offset, which md leaves alone. The last 8 KiB of the gap are two
+ * heads that are written in turn; the rings before them belong to one reactor each. A record
+ * stands on the member that holds P of its stripe (Q when P is gone): without that member there is
+ * no parity that could be wrong. Healthy whole stripes are only named, not copied.
+ *
+ * All integers little endian, sums are CRC32C with the sum's own field as 0.
+ */
+enum {
+    PLOG_BLOCK = 4096, /* unit of everything */
+    PLOG_HEADS = 2 * PLOG_BLOCK,
+    PLOG_FIRST = 160 << 10, /* bytes of a member: superblock, bitmap and bad blocks come before */
+    PLOG_MOST = 32 << 20,   /* bytes of a member */
+};
+
+struct plog_head {
+    uint64_t sequence;        /* of heads */
+    struct uuid array, epoch; /* records of another epoch are void */
+    uint64_t before_events, before_utime, next_events, next_utime; /* of the superblocks */
+    uint64_t length;                                               /* of rings and heads */
+    uint32_t rings;
+    bool synced; /* parity fitted everywhere when the epoch began, or does by now */
+};
+
+struct plog_record {
+    struct uuid epoch;
+    uint64_t sequence, tail; /* within a ring's reactor; before tail all is durable */
+    uint64_t stripe;
+    uint32_t lo, hi;
+    bool whole;     /* a whole healthy stripe: no rows follow */
+    uint64_t slots; /* whose new rows follow, in order of slots */
+    uint32_t row[PARITY_SLOTS_MAX][2];
+    uint32_t payload; /* bytes, all slots together */
+    uint32_t payload_sum;
+};
+
+void plog_head_write(const struct plog_head *h, void *bytes); /* PLOG_BLOCK bytes */
+bool plog_head_read(struct plog_head *h, const void *bytes);  /* false: none */
+void plog_record_write(const struct plog_record *r, void *bytes);
+bool plog_record_read(struct plog_record *r, const void *bytes);
+
+struct plog;
+
+/* Main, at level set-up: NULL with *why_r (a constant) when the members have no room. */
+struct plog *plog_new(struct raid_array *a, const char **why_r);
+void plog_free(struct plog **l);
+/* Does plog_new find room? NULL, or why not. */
+const char *plog_missing(struct raid_array *a);
+uint64_t plog_last_head(const struct raid_array *a); /* task; the newest head's sequence, or 0 */
+/* The gap that a member offers, 0 = too small for any. */
+uint64_t plog_room(const struct raid_array *a, const struct raid_member *m);
+/* Home, in a task: the heads, before a superblock with these events is written. */
+void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t before_utime);
+
+/* A write's owner: most rows that fit a record. */
+uint32_t plog_rows(const struct raid_array *a);
+/* A write whose rows are all known: logged, then stripe_op_logged(op). */
+void plog_write(struct stripe_op *op);
+void plog_op_end(struct stripe_op *op); /* its rows are on the members */
+
+/*
+ * Main, in a task, before the array runs: 0 when the log made parity fit (*synced_r: everywhere),
+ * -1 with *why_r when there is none or it does not belong to what stands on the members. `lost`
+ * members took part when it went down and are not here.
+ */
+int plog_replay(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
+
+#endif

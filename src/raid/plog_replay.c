@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * After a crash: what the log says was about to be written is written again, in order. Records that
+ * were durable but whose rows are on the members already do no harm: each change of a row since the
+ * first record stands in the log too. A whole stripe is only named; its parity is computed from
+ * what stands there, and what earlier records say of it is void.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "block/event.h"
+#include "raid/md_super.h"
+#include "raid/plog.h"
+
+struct found {
+    struct plog_record rec;
+    struct raid_member *m;
+    unsigned ring;
+    uint64_t at; /* of the payload on the member */
+};
+
+struct replay {
+    struct raid_array *a;
+    struct parity_geometry geometry;
+    struct plog_head head;
+    struct found *list;
+    unsigned n;
+    const char *why;
+};
+
+static int nothing(struct replay *r, const char *why)
+{
+    r->why = why;
+    return -1;
+}
+
+/* ---- heads */
+
+static bool read_head(const struct raid_array *a, const struct raid_member *m, struct plog_head *h)
+{
+    struct iobuf *buf = iobuf_get(PLOG_HEADS);
+    bool any = false;
+    if (buf && m->data_offset >= PLOG_FIRST + PLOG_HEADS &&
+        !bdev_read(m->desc, m->data_offset - PLOG_HEADS, buf->data, PLOG_HEADS)) {
+        for (unsigned i = 0; i < 2; i++) {
+            struct plog_head one;
+            if (plog_head_read(&one, buf->data + (size_t)i * PLOG_BLOCK) &&
+                uuid_equal(&one.array, &a->bdev.uuid) && (!any || one.sequence > h->sequence)) {
+                *h = one;
+                any = true;
+            }
+        }
+    }
+    iobuf_put(&buf);
+    return any;
+}
+
+uint64_t plog_last_head(const struct raid_array *a)
+{
+    const struct raid_member *m;
+    struct plog_head h;
+    uint64_t last = 0;
+    list_for_each (m, &a->members, link)
+        if (read_head(a, m, &h) && h.sequence > last)
+            last = h.sequence;
+    return last;
+}
+
+static bool fits_super(const struct plog_head *h, const struct md_super *sb)
+{
+    return (sb->events == h->before_events && sb->utime == h->before_utime) ||
+           (sb->events == h->next_events && sb->utime == h->next_utime);
+}
+
+static int choose_head(struct replay *r)
+{
+    const struct raid_member *m;
+    struct plog_head h;
+    bool any = false;
+    list_for_each (m, &r->a->members, link)
+        if (m->slot >= 0 && read_head(r->a, m, &h) && (!any || h.sequence > r->head.sequence)) {
+            r->head = h;
+            any = true;
+        }
+    if (!any)
+        return nothing(r, "there is no log");
+    list_for_each (m, &r->a->members, link) {
+        if (m->slot < 0)
+            continue;
+        if (!fits_super(&r->head, &m->sb))
+            return nothing(r, "somebody else has run the array since the log was written");
+        if (!read_head(r->a, m, &h) || !uuid_equal(&h.epoch, &r->head.epoch))
+            return nothing(r, "a member has no part of the log");
+    }
+    return 0;
+}
+
+/* ---- records */
+
+static void note(struct replay *r, struct raid_member *m, const uint8_t *block, uint64_t at,
+                 unsigned ring, uint64_t left)
+{
+    struct plog_record rec;
+    uint64_t rows = r->a->chunk, stripes = r->a->sb.size * MD_SECTOR / r->a->chunk;
+    if (!plog_record_read(&rec, block) || !uuid_equal(&rec.epoch, &r->head.epoch) ||
+        rec.payload > left || rec.hi > rows || rec.stripe >= stripes ||
+        (r->a->slots < 64 && rec.slots >> r->a->slots))
+        return;
+    r->list = xrealloc(r->list, (r->n + 1) * sizeof *r->list);
+    r->list[r->n++] = (struct found){rec, m, ring, at + PLOG_BLOCK};
+}
+
+static int scan_ring(struct replay *r, struct raid_member *m, unsigned ring, uint64_t size)
+{
+    uint64_t start = m->data_offset - r->head.length + ring * size;
+    struct iobuf *buf = iobuf_get(size);
+    if (!buf || bdev_read(m->desc, start, buf->data, size)) {
+        iobuf_put(&buf);
+        return nothing(r, "a member's part of the log cannot be read");
+    }
+    for (uint64_t at = 0; at < size; at += PLOG_BLOCK)
+        note(r, m, buf->data + at, start + at, ring, size - at - PLOG_BLOCK);
+    iobuf_put(&buf);
+    return 0;
+}
+
+static int scan(struct replay *r)
+{
+    struct raid_member *m;
+    uint64_t size = (r->head.length - PLOG_HEADS) / r->head.rings / PLOG_BLOCK * PLOG_BLOCK;
+    list_for_each (m, &r->a->members, link) {
+        if (m->slot < 0)
+            continue;
+        if (m->data_offset < r->head.length + PLOG_FIRST)
+            return nothing(r, "a member has no room for the log it should have");
+        for (unsigned i = 0; i < r->head.rings; i++)
+            if (scan_ring(r, m, i, size))
+                return -1;
+    }
+    return 0;
+}
+
+static int in_order(const void *va, const void *vb)
+{
+    const struct found *a = va, *b = vb;
+    if (a->ring != b->ring)
+        return a->ring < b->ring ? -1 : 1;
+    return a->rec.sequence < b->rec.sequence ? -1 : a->rec.sequence > b->rec.sequence;
+}
+
+static bool payload_whole(const struct found *f)
+{
+    struct iobuf *buf = f->rec.payload ? iobuf_get(f->rec.payload) : NULL;
+    bool good = !f->rec.payload;
+    if (buf && !bdev_read(f->m->desc, f->at, buf->data, f->rec.payload))
+        good = crc32c(0, buf->data, f->rec.payload) == f->rec.payload_sum;
+    iobuf_put(&buf);
+    return good;
+}
+
+/* Leaves what counts: not before the newest tail of its ring, and complete. */
+static void keep_live(struct replay *r)
+{
+    uint64_t tail[REACTOR_MAX] = {0};
+    unsigned kept = 0;
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->list[i].rec.tail > tail[r->list[i].ring])
+            tail[r->list[i].ring] = r->list[i].rec.tail;
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->list[i].rec.sequence >= tail[r->list[i].ring] && payload_whole(&r->list[i]))
+            r->list[kept++] = r->list[i];
+    r->n = kept;
+    qsort(r->list, r->n, sizeof *r->list, in_order);
+}
+
+/* ---- putting it there again */
+
+static struct raid_member *trusted(struct replay *r, unsigned slot)
+{
+    struct raid_member *m = r->a->slot[slot];
+    return m && raid_in_sync(m) ? m : NULL;
+}
+
+/* Rows [lo, hi) of a slot, but for what a later whole stripe has made void. */
+static int put(struct replay *r, unsigned index, unsigned slot, uint32_t lo, uint32_t hi,
+               const uint8_t *data)
+{
+    const struct plog_record *rec = &r->list[index].rec;
+    struct raid_member *m = trusted(r, slot);
+    if (lo >= hi || !m)
+        return 0;
+    for (unsigned k = index + 1; k < r->n; k++) {
+        const struct plog_record *later = &r->list[k].rec;
+        if (!later->whole || later->stripe != rec->stripe || later->hi <= lo || later->lo >= hi)
+            continue;
+        uint32_t from = later->lo > lo ? later->lo : lo, to = later->hi < hi ? later->hi : hi;
+        int error = put(r, index, slot, lo, from, data);
+        return error ? error : put(r, index, slot, to, hi, data + (to - lo));
+    }
+    return bdev_write(m->desc, m->data_offset + rec->stripe * r->a->chunk + lo, data, hi - lo, 0);
+}
+
+static int put_record(struct replay *r, unsigned index)
+{
+    const struct found *f = &r->list[index];
+    struct iobuf *buf = iobuf_get(f->rec.payload);
+    int error = buf ? bdev_read(f->m->desc, f->at, buf->data, f->rec.payload) : -ENOMEM;
+    const uint8_t *data = buf ? buf->data : NULL;
+    for (unsigned i = 0; i < r->a->slots && !error; i++) {
+        if (!(f->rec.slots >> i & 1))
+            continue;
+        error = put(r, index, i, f->rec.row[i][0], f->rec.row[i][1], data);
+        data += f->rec.row[i][1] - f->rec.row[i][0];
+    }
+    iobuf_put(&buf);
+    return error;
+}
+
+static int read_rows(struct replay *r, const struct plog_record *rec, struct iobuf **buf,
+                     uint8_t **block)
+{
+    struct parity_map map;
+    size_t len = rec->hi - rec->lo;
+    parity_map_init(&map, &r->geometry, rec->stripe);
+    for (unsigned i = 0; i < map.slots; i++) {
+        struct raid_member *m = trusted(r, i);
+        uint64_t at = m ? m->data_offset + rec->stripe * r->a->chunk + rec->lo : 0;
+        if (!m && parity_is_data(&map, i))
+            return 1;
+        buf[i] = m ? iobuf_get(len) : NULL;
+        block[i] = buf[i] ? buf[i]->data : NULL;
+        if (m && !buf[i])
+            return -ENOMEM;
+        if (m && parity_is_data(&map, i) && bdev_read(m->desc, at, block[i], len))
+            return -EIO;
+    }
+    return 0;
+}
+
+/* With a data block missing nothing can be said: what was under way there stays as it is. */
+static int fit_parity(struct replay *r, const struct plog_record *rec)
+{
+    struct parity_map map;
+    struct iobuf *buf[PARITY_SLOTS_MAX] = {0};
+    uint8_t *block[PARITY_SLOTS_MAX] = {0};
+    size_t len = rec->hi - rec->lo;
+    parity_map_init(&map, &r->geometry, rec->stripe);
+    int error = read_rows(r, rec, buf, block);
+    if (!error)
+        parity_generate(&map, block, len);
+    for (unsigned i = 0; i < map.slots && !error; i++)
+        if (!parity_is_data(&map, i) && block[i]) {
+            struct raid_member *m = trusted(r, i);
+            error = bdev_write(m->desc, m->data_offset + rec->stripe * r->a->chunk + rec->lo,
+                               block[i], len, 0);
+        }
+    for (unsigned i = 0; i < map.slots; i++)
+        iobuf_put(&buf[i]);
+    return error > 0 ? 0 : error;
+}
+
+static int put_all(struct replay *r)
+{
+    struct raid_member *m;
+    int error = 0;
+    for (unsigned i = 0; i < r->n && !error; i++)
+        if (!r->list[i].rec.whole)
+            error = put_record(r, i);
+    for (unsigned i = 0; i < r->n && !error; i++)
+        if (r->list[i].rec.whole)
+            error = fit_parity(r, &r->list[i].rec);
+    list_for_each (m, &r->a->members, link)
+        if (m->slot >= 0 && !error)
+            error = bdev_flush(m->desc);
+    return error ? nothing(r, "a member failed while the log was worked off") : 0;
+}
+
+int plog_replay(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r)
+{
+    struct replay r = {.a = a};
+    unsigned missing = a->slots - raid_in_sync_count(a);
+    int rc = -1;
+    if (!parity_geometry_init(&r.geometry, a->level->level, a->sb.layout, a->slots))
+        nothing(&r, "its layout is not known");
+    else if (lost && missing > 1) /* records may have stood on the one, and concern the other */
+        nothing(&r, "parts of the log are lost with the members");
+    else
+        rc = choose_head(&r) || scan(&r) ? -1 : 0;
+    if (!rc) {
+        keep_live(&r);
+        rc = put_all(&r);
+    }
+    if (!rc) {
+        char object[80];
+        raid_object(a, object);
+        event_raise(object, "log-replayed", "%u writes that a crash had cut short are whole", r.n);
+    }
+    *synced_r = r.head.synced && !(lost && r.geometry.parities == 2);
+    *why_r = r.why;
+    free(r.list);
+    return rc;
+}
