@@ -99,9 +99,10 @@ static bool bio_ended(struct nbd_req *req)
 static void on_map_done(struct bio *bio)
 {
     struct nbd_req *req = bio->arg;
-    if (!bio_ended(req))
+    int error = bio->error;
+    if (!bio_ended(req) || (!error && nbd_map_more(req)))
         return;
-    if (!nbd_map_read(req, bio->error)) {
+    if (!nbd_map_read(req, error)) {
         submit(req);
         return;
     }
@@ -116,7 +117,7 @@ static void on_status_done(struct bio *bio)
     struct nbd_req *req = bio->arg;
     enum nbd_error error = nbd_error_of(bio->error, &req->wire);
     req->bad_offset = bio->bad_offset;
-    if (!bio_ended(req))
+    if (!bio_ended(req) || (!error && nbd_map_more(req)))
         return;
     if (!error)
         nbd_map_status(req);

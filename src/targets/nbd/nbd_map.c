@@ -9,8 +9,6 @@
 
 #include "targets/nbd/nbd_private.h"
 
-static const uint32_t whole = EXTENT_HOLE | EXTENT_ZERO;
-
 bool nbd_map_wanted(const struct nbd_req *req)
 {
     struct nbd_conn *c = req->conn;
@@ -36,40 +34,64 @@ static uint64_t range_to_ask(const struct nbd_req *req)
     return left < NBD_HOLE_AHEAD ? left : NBD_HOLE_AHEAD;
 }
 
-int nbd_map_ask(struct nbd_req *req, bio_done_fn done)
+static void ask_the_rest(struct nbd_req *req, bio_done_fn done)
 {
     struct nbd_conn *c = req->conn;
-    unsigned max = req->wire.type == NBD_CMD_READ ? NBD_READ_EXTENTS : NBD_STATUS_EXTENTS;
-    req->map = malloc(sizeof *req->map + max * sizeof(struct extent));
-    if (!req->map)
-        return -ENOMEM;
-    req->map->x = (struct bio_extents){.list = req->map->list, .max = max};
-    bio_init(&req->bio, c->desc, BIO_EXTENTS, req->wire.offset, range_to_ask(req), done, req);
-    req->bio.extents = &req->map->x;
+    struct nbd_map *m = req->map;
+    m->asks++;
+    m->x = (struct bio_extents){.list = m->list + m->count, .max = m->max - m->count};
+    bio_init(&req->bio, c->desc, BIO_EXTENTS, req->wire.offset + m->known,
+             range_to_ask(req) - m->known, done, req);
+    req->bio.extents = &m->x;
     req->bio.nexus = c->nexus;
     relaxed_inc(&c->inflight, 1);
     bio_submit(&req->bio);
+}
+
+int nbd_map_ask(struct nbd_req *req, bio_done_fn done)
+{
+    unsigned max = req->wire.type == NBD_CMD_READ ? NBD_READ_EXTENTS : NBD_STATUS_EXTENTS;
+    struct nbd_map *m = malloc(sizeof *m + max * sizeof(struct extent));
+    if (!m)
+        return -ENOMEM;
+    *m = (struct nbd_map){.max = max};
+    req->map = m;
+    ask_the_rest(req, done);
     return 0;
 }
 
-/* Joins neighbours that differ in no flag of `mask`, and ends with `length`. Returns the sum. */
-static uint64_t tidy(struct bio_extents *x, uint64_t length, uint32_t mask)
+/* Joins neighbours of the same kind, and ends with `length`. */
+static void tidy(struct nbd_map *m, unsigned count, uint64_t length)
 {
     unsigned n = 0;
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < x->count && sum < length; i++) {
-        struct extent e = x->list[i];
-        e.flags &= mask;
-        if (e.length > length - sum)
-            e.length = length - sum;
-        sum += e.length;
-        if (n && x->list[n - 1].flags == e.flags)
-            x->list[n - 1].length += e.length;
+    m->known = 0;
+    for (unsigned i = 0; i < count && m->known < length; i++) {
+        struct extent e = m->list[i];
+        if (e.length > length - m->known)
+            e.length = length - m->known;
+        m->known += e.length;
+        if (n && m->list[n - 1].flags == e.flags)
+            m->list[n - 1].length += e.length;
         else if (e.length)
-            x->list[n++] = e;
+            m->list[n++] = e;
     }
-    x->count = n;
-    return sum;
+    m->count = n;
+}
+
+bool nbd_map_more(struct nbd_req *req)
+{
+    struct nbd_map *m = req->map;
+    bool read = req->wire.type == NBD_CMD_READ;
+    uint64_t before = m->known;
+    for (unsigned i = 0; read && i < m->x.count; i++)
+        m->x.list[i].flags &= EXTENT_ZERO; /* what reads as zeroes need not be a hole */
+    tidy(m, m->count + m->x.count, range_to_ask(req));
+    if (m->known >= req->wire.length || m->known == before || m->count == m->max ||
+        m->asks >= (read ? NBD_READ_ASKS : NBD_STATUS_ASKS) ||
+        (req->wire.flags & NBD_CMD_FLAG_REQ_ONE && m->count > 1))
+        return false;
+    ask_the_rest(req, req->bio.done);
+    return true;
 }
 
 /* Nothing but data, as far as the range goes: for how far beyond it? */
@@ -92,39 +114,37 @@ static void forget(struct nbd_req *req)
 bool nbd_map_read(struct nbd_req *req, int error)
 {
     struct nbd_conn *c = req->conn;
-    struct bio_extents *x = &req->map->x;
+    struct nbd_map *m = req->map;
     uint64_t length = req->wire.length;
-    if (!error)
-        tidy(x, UINT64_MAX, EXTENT_ZERO);
-    if (error || !x->count || (!x->list[0].flags && x->list[0].length >= length)) {
-        if (!error && x->count)
+    if (error || !m->count || (!m->list[0].flags && m->list[0].length >= length)) {
+        if (!error && m->count)
             note_data(c, req);
         forget(req);
         return false;
     }
     c->map_pause = c->map_wait = 0;
-    uint64_t known = tidy(x, length, EXTENT_ZERO);
-    if (known < length && x->list[x->count - 1].flags && x->count < x->max)
-        x->list[x->count++] = (struct extent){length - known, 0};
-    else if (known < length) { /* what is not known is read */
-        x->list[x->count - 1].length += length - known;
-        x->list[x->count - 1].flags = 0;
+    tidy(m, m->count, length);
+    if (m->known < length && m->list[m->count - 1].flags && m->count < m->max) {
+        m->list[m->count++] = (struct extent){length - m->known, 0};
+    } else if (m->known < length) { /* what is not known is read */
+        m->list[m->count - 1].length += length - m->known;
+        m->list[m->count - 1].flags = 0;
     }
-    return x->count == 1 && x->list[0].flags;
+    return m->count == 1 && m->list[0].flags;
 }
 
 void nbd_map_status(struct nbd_req *req)
 {
-    struct bio_extents *x = &req->map->x;
+    struct nbd_map *m = req->map;
     bool wide = req->conn->limits.mode == NBD_MODE_EXTENDED;
-    tidy(x, req->wire.length, whole);
+    tidy(m, m->count, req->wire.length);
     if (req->wire.flags & NBD_CMD_FLAG_REQ_ONE)
-        x->count = 1;
+        m->count = 1;
     /* In place: what the wire wants is never longer than what it is made of. */
     _Static_assert(sizeof(struct extent) >= 16, "a 64-bit descriptor fits over an extent");
-    struct wr w = wr_make(x->list, x->count * (wide ? 16u : 8u));
-    for (unsigned i = 0; i < x->count; i++) {
-        struct extent e = x->list[i];
+    struct wr w = wr_make(m->list, m->count * (wide ? 16u : 8u));
+    for (unsigned i = 0; i < m->count; i++) {
+        struct extent e = m->list[i];
         uint64_t state = (e.flags & EXTENT_HOLE ? NBD_STATE_HOLE : 0u) |
                          (e.flags & EXTENT_ZERO ? NBD_STATE_ZERO : 0u);
         wr_be(&w, e.length, wide ? 8 : 4);

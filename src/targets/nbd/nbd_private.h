@@ -42,9 +42,11 @@ enum {
     NBD_HOLE_AHEAD = 256 << 20, /* ... and how far from there the data goes on */
     NBD_HOLE_PAUSE = 32,        /* READs of data at most, before it is asked again */
     NBD_READ_EXTENTS = 16,      /* pieces of a READ's reply */
+    NBD_READ_ASKS = 16,         /* a device may answer for part of the range only: ask so often */
     NBD_STATUS_EXTENTS = 512,   /* pieces of a BLOCK_STATUS's reply */
-    NBD_MEM_CONN = 16 << 20,    /* data held for one connection, unless one request is longer */
-    NBD_MEM_SHARE = 256 << 10,  /* so much a connection may always hold */
+    NBD_STATUS_ASKS = 256,
+    NBD_MEM_CONN = 16 << 20,   /* data held for one connection, unless one request is longer */
+    NBD_MEM_SHARE = 256 << 10, /* so much a connection may always hold */
 };
 #define NBD_MEM_TOTAL (512ull << 20) /* data held for all; each lane has its equal part */
 
@@ -80,8 +82,11 @@ struct nbd_export { /* main's, but for `desc`, which is constant while a connect
     unsigned connections;
 };
 
-struct nbd_map { /* what is known of a range: from its beginning on, without gaps */
-    struct bio_extents x;
+struct nbd_map {          /* what is known of a range: from its beginning on, without gaps */
+    struct bio_extents x; /* of the question under way: what is free of the list */
+    unsigned max, count;
+    unsigned asks;
+    uint64_t known; /* bytes */
     struct extent list[];
 };
 
@@ -253,6 +258,8 @@ void nbd_conn_settle(struct nbd_conn *c);
 bool nbd_map_wanted(const struct nbd_req *req); /* for a READ: is it worth to ask? */
 /* Asks the device. -ENOMEM, or 0: then `done` runs with the bio. */
 int nbd_map_ask(struct nbd_req *req, bio_done_fn done);
+/* Takes an answer; true: it was not enough, the next question is under way, `done` runs again. */
+bool nbd_map_more(struct nbd_req *req);
 /* For a READ, after the answer (error: 0 or -errno). Leaves req->map only when its reply has
  * several chunks or is a hole. True: there is nothing to read. */
 bool nbd_map_read(struct nbd_req *req, int error);

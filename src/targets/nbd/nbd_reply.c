@@ -36,7 +36,7 @@ static bool is_simple(const struct nbd_req *req)
 
 static unsigned chunk_count(const struct nbd_req *req)
 {
-    return req->map && req->wire.type == NBD_CMD_READ && !req->error ? req->map->x.count : 1;
+    return req->map && req->wire.type == NBD_CMD_READ && !req->error ? req->map->count : 1;
 }
 
 /* "Structured reply chunk message", or its extended form; `len` bytes of payload follow. */
@@ -72,7 +72,7 @@ static void put_error(struct wr *w, const struct nbd_req *req)
 static struct iovec put_status(struct wr *w, const struct nbd_req *req)
 {
     bool wide = req->conn->limits.mode == NBD_MODE_EXTENDED;
-    unsigned count = req->map->x.count;
+    unsigned count = req->map->count;
     size_t len = count * (wide ? 16u : 8u);
     put_chunk(w, req, wide ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS, true,
               len + (wide ? 8 : 4));
