@@ -79,6 +79,15 @@ uint64_t raid_bitmap_next(const struct raid_array *a, uint64_t offset, uint64_t 
     return end;
 }
 
+uint64_t raid_bitmap_marked(const struct raid_array *a, uint64_t offset, uint64_t end)
+{
+    const struct raid_bitmap *b = a->bitmap;
+    uint64_t c = offset / b->chunk;
+    while (c < b->chunks && c * b->chunk < end && raid_load(&b->state[c]) & BITMAP_DURABLE)
+        c++;
+    return c * b->chunk < end ? c * b->chunk : end;
+}
+
 /* ---- life */
 
 static struct raid_bitmap *bitmap_new(struct raid_array *a, const struct md_bitmap *head)

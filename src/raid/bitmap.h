@@ -68,5 +68,7 @@ void raid_bitmap_settle(struct raid_array *a);
 void raid_bitmap_arm(struct raid_array *a); /* bits are to be cleared some time */
 /* The first marked place of the members' data in [offset, end); `end` if there is none. */
 uint64_t raid_bitmap_next(const struct raid_array *a, uint64_t offset, uint64_t end);
+/* `offset` is marked: where the marked chunks end, at most `end`. */
+uint64_t raid_bitmap_marked(const struct raid_array *a, uint64_t offset, uint64_t end);
 
 #endif

@@ -54,6 +54,12 @@ static struct raid_member *rebuilding(const struct raid_array *a)
     return NULL;
 }
 
+static uint64_t window(const struct raid_array *a, uint64_t pos, bool by_bitmap)
+{
+    uint64_t end = a->member_bytes - pos < WINDOW ? a->member_bytes : pos + WINDOW;
+    return (by_bitmap ? raid_bitmap_marked(a, pos, end) : end) - pos;
+}
+
 /* ---- resync */
 
 static void resync_end(struct raid_array *a, uint64_t unread)
@@ -95,7 +101,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
             raid_store(&a->resync_pos, pos);
             continue;
         }
-        uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
+        uint64_t len = window(a, pos, a->bitmap);
         int rc = a->level->sync_window(a, NULL, pos, len);
         if (rc && rc != -EIO)
             return err_set(e, ERR_IO, "", "%s", strerror(-rc));
@@ -134,7 +140,7 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
 
 static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
 {
-    uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
+    uint64_t len = window(a, pos, m->by_bitmap);
     int rc = a->level->sync_window(a, m, pos, len);
     if (!rc) {
         raid_store(&m->rebuilt, pos + len);
