@@ -151,6 +151,15 @@ static bool decode(struct scsi_cmd *cmd, const struct scsi_facts *f)
     return true;
 }
 
+/* An opcode without the service action: that is a wrong field (SPC-4, "service action"). */
+static bool refuse_unknown(struct scsi_cmd *cmd)
+{
+    bool has_sa = false;
+    if (cmd->cdb_len)
+        scsi_opcode_find(cmd->cdb[0], 0x1f, &has_sa);
+    return has_sa ? scsi_refuse_field(cmd, 1, 4) : scsi_refuse(cmd, SENSE_INVALID_OPCODE);
+}
+
 static bool checks(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
@@ -158,12 +167,14 @@ static bool checks(struct scsi_cmd *cmd)
     if (cmd->itl->ua && !(op && op->flags & OP_NO_UA))
         return scsi_refuse(cmd, scsi_ua_take(cmd->itl));
     if (!op || !scsi_opcode_present(op, f->lbp))
-        return scsi_refuse(cmd, SENSE_INVALID_OPCODE);
+        return refuse_unknown(cmd);
     if (cmd->attr == SCSI_ACA) /* there is never an ACA condition (NACA is refused) */
         return scsi_refuse(cmd, SENSE_INVALID_MESSAGE);
     unsigned bad = scsi_opcode_check(op, cmd->cdb);
     if (bad)
         return scsi_refuse_field(cmd, (bad - 1) / 8, (bad - 1) % 8);
+    if (scsi_alua_refuses(cmd, op))
+        return false;
     if (!f->desc && !(op->flags & OP_NO_MEDIUM))
         return scsi_refuse(cmd, SENSE_BECOMING_READY);
     if (!(op->flags & OP_GATED) && f->desc && scsi_reserved(cmd, op))

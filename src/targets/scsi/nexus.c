@@ -46,6 +46,7 @@ static unsigned ports = 1;
 
 void scsi_set_ports(unsigned count)
 {
+    assert(count >= 1 && count <= SCSI_GROUP_MAX);
     __atomic_store_n(&ports, count, __ATOMIC_RELAXED);
 }
 

@@ -27,10 +27,11 @@ enum scsi_op_flags {
     OP_UNMAP = 1 << 11,     /* has an UNMAP bit, byte 1 bit 3, where provisioning is managed */
     /* Under somebody else's reservation (SPC-4 and SBC-3, tables "allowed commands"). None of these
      * three: a conflict unless the nexus may write. */
-    OP_FREE = 1 << 13,    /* goes through, or checks for itself */
-    OP_READS = 1 << 14,   /* allowed to whom a read is */
-    OP_RELEASE = 1 << 16, /* RELEASE(6): not stopped by a RESERVE(6) either */
-    OP_GATED = 1 << 15,   /* all it does are bios, which the gate checks */
+    OP_FREE = 1 << 13,     /* goes through, or checks for itself */
+    OP_READS = 1 << 14,    /* allowed to whom a read is */
+    OP_RELEASE = 1 << 16,  /* RELEASE(6): not stopped by a RESERVE(6) either */
+    OP_ANY_PATH = 1 << 17, /* works through a port in standby, or unavailable, too */
+    OP_GATED = 1 << 15,    /* all it does are bios, which the gate checks */
 };
 
 enum { OP_NO_SA = 0xffff };
@@ -100,6 +101,9 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd);
 void scsi_run_write_same(struct scsi_cmd *cmd);
 void scsi_run_get_lba_status(struct scsi_cmd *cmd);
 
+/* alua.c */
+void scsi_run_report_groups(struct scsi_cmd *cmd);
+void scsi_run_set_groups(struct scsi_cmd *cmd);
 /* reserve.c */
 void scsi_run_reserve6(struct scsi_cmd *cmd);
 void scsi_run_release6(struct scsi_cmd *cmd);

@@ -73,9 +73,21 @@ struct scsi_store {
     int (*forget)(const char *kind, const struct uuid *id); /* what is not there is fine */
 };
 void scsi_set_store(const struct scsi_store *store); /* not copied; NULL: none */
-/* The relative target ports are 1..count (default 1); the tag a nexus comes with is one of them.
- * Main. */
+/* The relative target ports are 1..count (default 1, at most 15); the tag a nexus comes with is one
+ * of them. Main. */
 void scsi_set_ports(unsigned count);
+
+/* Asymmetric access: group = relative target port; values of SPC-4. In a task, main; the other
+ * hosts get a unit attention. */
+enum scsi_alua {
+    SCSI_ALUA_OPTIMIZED,
+    SCSI_ALUA_NON_OPTIMIZED,
+    SCSI_ALUA_STANDBY,
+    SCSI_ALUA_UNAVAILABLE,
+};
+int scsi_alua_set(struct scsi_target *t, unsigned group, enum scsi_alua state, struct err *e);
+enum scsi_alua scsi_alua_of(const struct scsi_target *t, unsigned group); /* any reactor */
+const char *scsi_alua_name(enum scsi_alua state);
 
 /* ---- the nexus's reactor */
 

@@ -94,9 +94,12 @@ struct scsi_waiter {
     struct task *task;
 };
 
+enum { SCSI_GROUP_MAX = 15 };
+
 struct scsi_target {
     char name[224];
-    struct scsi_local *local; /* by reactor */
+    uint8_t alua[SCSI_GROUP_MAX + 1], alua_status[SCSI_GROUP_MAX + 1]; /* by group; atomic */
+    struct scsi_local *local;                                          /* by reactor */
     /* -- main */
     struct list link;
     struct list luns;
@@ -202,6 +205,9 @@ void scsi_notify(struct bdev *bdev, const struct scsi_notice *list, unsigned cou
 void scsi_release6(struct bdev *bdev, uint64_t nexus);
 /* On the nexus's reactor: its RESERVE(6) ends soon. */
 void scsi_nexus_lost(struct scsi_nexus *n);
+
+/* ---- alua.c: true: the command is refused, the port's state forbids it */
+bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
 
 /* ---- prsave.c; in a task */
 struct gate_state;

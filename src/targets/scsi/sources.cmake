@@ -1,4 +1,5 @@
 list(APPEND target_sources
+    scsi/alua.c
     scsi/caw.c
     scsi/cmd.c
     scsi/inquiry.c

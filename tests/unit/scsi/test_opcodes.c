@@ -102,13 +102,15 @@ HARNESS_TEST(bits_outside_the_usage_mask_are_refused)
     lab_end(&lab);
 }
 
-HARNESS_TEST(an_opcode_outside_the_table_is_invalid)
+HARNESS_TEST(an_opcode_or_a_service_action_outside_the_table_is_invalid)
 {
     struct lab *lab = lab_new();
     for (unsigned opcode = 0; opcode < 256; opcode++) {
         uint8_t cdb[16] = {(uint8_t)opcode, 0x1f};
-        if (!scsi_opcode_find((uint8_t)opcode, 0x1f, NULL))
-            expect_sense(lab_cmd(lab, cdb, 16), SENSE_INVALID_OPCODE);
+        bool has_sa;
+        if (!scsi_opcode_find((uint8_t)opcode, 0x1f, &has_sa))
+            expect_sense(lab_cmd(lab, cdb, 16),
+                         has_sa ? SENSE_INVALID_FIELD_IN_CDB : SENSE_INVALID_OPCODE);
     }
     lab_end(&lab);
 }
@@ -147,7 +149,7 @@ int main(void)
         cmocka_unit_test(timeouts_are_given_when_asked_for),
         cmocka_unit_test(one_command_is_reported_with_its_mask),
         cmocka_unit_test(bits_outside_the_usage_mask_are_refused),
-        cmocka_unit_test(an_opcode_outside_the_table_is_invalid),
+        cmocka_unit_test(an_opcode_or_a_service_action_outside_the_table_is_invalid),
         cmocka_unit_test(a_cdb_cut_short_is_invalid),
         cmocka_unit_test(a_full_lun_has_no_unmap),
     };
