@@ -82,45 +82,51 @@ static void add_pool(const struct pool_info *info, void *arg)
     json_object_object_add(arg, info->name, o);
 }
 
-static void add_export(const char *key, struct json_object *record, void *arg)
+/* The fields of a saved record that the verb which made the object takes; never a secret. */
+static struct json_object *fields_of(const char *path, struct json_object *record)
 {
     struct json_object *o = json_object_new_object();
-    json_object_object_foreach(record, name, value)
-    {
-        keep_set(o, name, value);
-    }
-    json_object_object_add(arg, strchr(key, '/') + 1, o);
+    struct schema_match m;
+    const struct opt *t = schema_route("PUT", path, &m, NULL, NULL) ? NULL : m.verb->opts;
+    for (; t && t->name; t++)
+        if (!(t->flags & (OPT_SECRET | OPT_CONSENT | OPT_CLIENT)))
+            keep_set(o, t->name, member(record, t->name));
+    return o;
 }
 
-static void add_name(const char *key, struct json_object *record, void *arg)
+static void add_export(const char *key, struct json_object *record, void *arg)
 {
-    (void)record;
-    json_object_array_add(arg, json_object_new_string(strchr(key, '/') + 1));
+    json_object_object_add(arg, strchr(key, '/') + 1, fields_of("/v1/nbd/exports/x", record));
+}
+
+static void add_listener(const char *key, struct json_object *record, void *arg)
+{
+    json_object_object_add(arg, strchr(key, '/') + 1, fields_of("/v1/nbd/listeners/x", record));
+}
+
+static void add_portal(const char *key, struct json_object *record, void *arg)
+{
+    json_object_object_add(arg, strchr(key, '/') + 1, fields_of("/v1/iscsi/portals/x", record));
 }
 
 static void add_lun(const char *key, struct json_object *record, void *arg)
 {
-    struct json_object *o = json_object_new_object();
-    static const char *const fields[] = {"device", "provisioning", "read_only"};
-    for (unsigned i = 0; i < 3; i++)
-        keep_set(o, fields[i], member(record, fields[i]));
-    json_object_object_add(arg, strrchr(key, '/') + 1, o);
+    json_object_object_add(arg, strrchr(key, '/') + 1,
+                           fields_of("/v1/iscsi/targets/x/luns/0", record));
 }
 
 static void add_acl(const char *key, struct json_object *record, void *arg)
 {
-    (void)record;
-    json_object_array_add(arg, json_object_new_string(strrchr(key, '/') + 1));
+    json_object_object_add(arg, strrchr(key, '/') + 1,
+                           fields_of("/v1/iscsi/targets/x/acls/x", record));
 }
 
 static void add_target(const char *key, struct json_object *record, void *arg)
 {
     const char *iqn = strchr(key, '/') + 1;
     char prefix[KEY_MAX];
-    struct json_object *o = json_object_new_object(), *luns = json_object_new_object(),
-                       *acls = json_object_new_array();
-    keep_set(o, "alias", member(record, "alias"));
-    keep_set(o, "open", member(record, "open"));
+    struct json_object *o = fields_of("/v1/iscsi/targets/x", record),
+                       *luns = json_object_new_object(), *acls = json_object_new_object();
     state_key(prefix, "lun", iqn, "");
     journal_for_each(control.journal, prefix, add_lun, luns);
     state_key(prefix, "acl", iqn, "");
@@ -145,9 +151,10 @@ struct json_object *config_json(void)
     pool_for_each(add_pool, group(o, "pools", json_object_new_object()));
     struct json_object *nbd = group(o, "nbd", json_object_new_object());
     journal_for_each(j, "export/", add_export, group(nbd, "exports", json_object_new_object()));
-    journal_for_each(j, "listener/", add_name, group(nbd, "listeners", json_object_new_array()));
+    journal_for_each(j, "listener/", add_listener,
+                     group(nbd, "listeners", json_object_new_object()));
     struct json_object *iscsi = group(o, "iscsi", json_object_new_object());
     journal_for_each(j, "target/", add_target, group(iscsi, "targets", json_object_new_object()));
-    journal_for_each(j, "portal/", add_name, group(iscsi, "portals", json_object_new_array()));
+    journal_for_each(j, "portal/", add_portal, group(iscsi, "portals", json_object_new_object()));
     return o;
 }

@@ -82,55 +82,6 @@ static int session_kill(struct verb_run *v, struct err *e)
     return err_set(e, ERR_NOT_FOUND, "", "there is no session %s any more", verb_param(v, "id"));
 }
 
-/* ---- events: the last EVENTS_MAX */
-
-enum { EVENTS_MAX = 1024 };
-static struct event *ring;
-static uint64_t event_count; /* the id of the last one */
-
-static void keep_event(const struct event *ev, void *arg)
-{
-    (void)arg;
-    ring[event_count++ % EVENTS_MAX] = *ev;
-}
-
-void events_init(void)
-{
-    ring = xcalloc(EVENTS_MAX, sizeof *ring);
-    event_observe(keep_event, NULL);
-}
-
-void events_fini(void)
-{
-    event_observe(NULL, NULL);
-    free(ring);
-    ring = NULL;
-}
-
-uint64_t control_events_total(void)
-{
-    return event_count;
-}
-
-LIST(event)
-{
-    (void)m, (void)e;
-    uint64_t first = event_count > EVENTS_MAX ? event_count - EVENTS_MAX : 0;
-    if (opts_is_set(o, "after") && opts_u64(o, "after") > first)
-        first = opts_u64(o, "after");
-    for (uint64_t i = first; i < event_count; i++) {
-        const struct event *ev = &ring[i % EVENTS_MAX];
-        struct json_object *item = json_object_new_object();
-        put_u64(item, "id", i + 1);
-        put_time(item, "time", ev->time_ms);
-        put_str(item, "object", ev->object);
-        put_str(item, "kind", ev->kind);
-        put_str(item, "message", ev->message);
-        json_object_array_add(items, item);
-    }
-    return 0;
-}
-
 /* ---- I/O under way */
 
 static void list_inflight(const struct inflight_info *info, void *arg)

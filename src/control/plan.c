@@ -161,7 +161,7 @@ static bool field_differs(const struct item *want, const struct item *have, cons
         return set && (opt->flags & OPT_SECRET);
     switch (opt->type) {
     case OPT_BOOL: return opts_bool(want->opts, opt->name) != opts_bool(have->opts, opt->name);
-    case OPT_LIST: return set && !same_list(want, have, opt->name);
+    case OPT_LIST: return (set || !has_home_on_disk(want)) && !same_list(want, have, opt->name);
     case OPT_STRING:
         if (!strcmp(opt->name, "type")) /* a device's: file when there is a path */
             return set && strcmp(text_of(want, opt), text_of(have, opt)) &&
@@ -171,7 +171,8 @@ static bool field_differs(const struct item *want, const struct item *have, cons
     case OPT_UINT:
         return set &&
                (!known || number_of(want, opt, have->parent) != number_of(have, opt, have->parent));
-    default: return set && strcmp(text_of(want, opt), text_of(have, opt)) != 0;
+    case OPT_PATH: return strcmp(text_of(want, opt), text_of(have, opt)) != 0;
+    default: return (set || opt->dflt) && strcmp(text_of(want, opt), text_of(have, opt)) != 0;
     }
 }
 
