@@ -144,6 +144,18 @@ static void array_sync_total(const struct raid_info *info, void *arg)
     metrics_u64(arg, "orion_array_sync_total_bytes", info->sync_total, "array", info->name, NULL);
 }
 
+static void array_bitmap(const struct raid_info *info, void *arg)
+{
+    if (info->bitmap_chunk)
+        metrics_u64(arg, "orion_array_bitmap_dirty_chunks", info->bitmap_dirty, "array", info->name,
+                    NULL);
+}
+
+static void array_mismatch(const struct raid_info *info, void *arg)
+{
+    metrics_u64(arg, "orion_array_mismatch_bytes", info->mismatch, "array", info->name, NULL);
+}
+
 static void array_missing(const struct raid_info *info, void *arg)
 {
     metrics_u64(arg, "orion_array_missing_members", info->missing, "array", info->name, NULL);
@@ -180,6 +192,12 @@ static void write_arrays(struct metrics *m)
     raid_for_each(array_sync_total, m);
     metrics_family(m, "orion_array_missing_members", "gauge", "Roles without a working member.");
     raid_for_each(array_missing, m);
+    metrics_family(m, "orion_array_bitmap_dirty_chunks", "gauge",
+                   "Bits of the write-intent bitmap that are set.");
+    raid_for_each(array_bitmap, m);
+    metrics_family(m, "orion_array_mismatch_bytes", "gauge",
+                   "Bytes that did not fit in the last scrub, or in the one that runs.");
+    raid_for_each(array_mismatch, m);
     metrics_family(m, "orion_array_member_state", "gauge",
                    "State of the member: 1 for the one it is in.");
     raid_for_each(member_states, m);

@@ -24,6 +24,7 @@ static struct json_object *members_json(const struct raid_info *info)
         put_str(o, "state", raid_member_state_name(member->state));
         put_u64(o, "errors", member->errors);
         put_u64(o, "corrected", member->corrected);
+        put_u64(o, "wrong", member->wrong);
         json_object_array_add(list, o);
     }
     return list;
@@ -42,10 +43,15 @@ static void show_live(struct json_object *o, const struct raid_info *info)
     put_u64(o, "size", info->size);
     put_u64(o, "chunk", info->chunk);
     put_u64(o, "data_offset", info->data_offset);
+    put_str(o, "layout", info->layout);
+    put_str(o, "log", info->log);
     put_str(o, "uuid", uuid_format_md(&info->uuid, uuid));
     put_u64(o, "events", info->events);
     put_u64(o, "slots", info->slots);
     put_u64(o, "missing", info->missing);
+    put_u64(o, "bitmap_chunk", info->bitmap_chunk);
+    put_u64(o, "bitmap_dirty", info->bitmap_dirty);
+    put_u64(o, "mismatch", info->mismatch);
     json_object_object_add(o, "members", members_json(info));
 }
 
@@ -159,45 +165,98 @@ static int check_members(char *const *members, unsigned n, struct err *e)
     return 0;
 }
 
+static struct json_object *names_json(const struct opts *o, const char *key)
+{
+    struct json_object *list = json_object_new_array();
+    unsigned n = 0;
+    char *const *names = opts_is_set(o, key) ? opts_list(o, key, &n) : NULL;
+    for (unsigned i = 0; i < n; i++)
+        json_object_array_add(list, json_object_new_string(names[i]));
+    return list;
+}
+
+/* malloc'ed; the names are the list's. */
+static const char **names_of(struct json_object *facts, const char *key, unsigned *n_r)
+{
+    struct json_object *list = NULL;
+    json_object_object_get_ex(facts, key, &list);
+    size_t n = list ? json_object_array_length(list) : 0;
+    const char **names = xcalloc(n + 1, sizeof *names);
+    for (size_t i = 0; i < n; i++)
+        names[i] = json_object_get_string(json_object_array_get_idx(list, i));
+    *n_r = (unsigned)n;
+    return names;
+}
+
+static enum raid_bitmap_choice bitmap_choice(const char *text)
+{
+    if (!strcmp(text, "internal"))
+        return RAID_BITMAP_INTERNAL;
+    return strcmp(text, "none") ? RAID_BITMAP_BY_SIZE : RAID_BITMAP_NONE;
+}
+
 static struct json_object *create_facts(const struct opts *o, const struct uuid *uuid)
 {
-    struct json_object *facts = json_object_new_object(), *list = json_object_new_array();
-    unsigned n;
+    struct json_object *facts = json_object_new_object();
     char text[UUID_TEXT];
-    char *const *members = opts_list(o, "members", &n);
-    for (unsigned i = 0; i < n; i++)
-        json_object_array_add(list, json_object_new_string(members[i]));
     put_str(facts, "uuid", uuid_format(uuid, text));
     put_str(facts, "level", opts_str(o, "level"));
     put_u64(facts, "chunk", opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : 0);
-    json_object_object_add(facts, "members", list);
+    put_bool(facts, "no_log", opts_bool(o, "no_log"));
+    put_u64(facts, "bitmap_chunk",
+            opts_is_set(o, "bitmap_chunk") ? opts_u64(o, "bitmap_chunk") : 0);
+    put_str(facts, "bitmap", opts_is_set(o, "bitmap") ? opts_str(o, "bitmap") : "");
+    json_object_object_add(facts, "members", names_json(o, "members"));
+    json_object_object_add(facts, "spares", names_json(o, "spares"));
     return facts;
 }
 
 int array_create_as(const char *name, struct json_object *facts, bool assume_clean, bool force,
                     struct err *e)
 {
-    struct json_object *list = NULL;
     char host[65] = "";
     gethostname(host, sizeof host - 1);
     host[strcspn(host, ".")] = 0;
-    json_object_object_get_ex(facts, "members", &list);
-    size_t n = json_object_array_length(list);
-    autofree const char **members = xcalloc(n + 1, sizeof *members);
-    for (size_t i = 0; i < n; i++)
-        members[i] = json_object_get_string(json_object_array_get_idx(list, i));
+    unsigned n, spare_count;
+    autofree const char **members = names_of(facts, "members", &n);
+    autofree const char **spares = names_of(facts, "spares", &spare_count);
     struct uuid uuid;
     uuid_parse(get_str(facts, "uuid"), &uuid);
     struct raid_create c = {.name = name,
                             .level = get_str(facts, "level"),
                             .members = members,
-                            .member_count = (unsigned)n,
+                            .member_count = n,
+                            .spares = spares,
+                            .spare_count = spare_count,
+                            .bitmap = bitmap_choice(get_str(facts, "bitmap")),
+                            .bitmap_chunk = get_u64(facts, "bitmap_chunk"),
                             .chunk = get_u64(facts, "chunk"),
                             .assume_clean = assume_clean,
                             .force = force,
+                            .no_log = get_bool(facts, "no_log"),
                             .homehost = host,
                             .uuid = &uuid};
     return raid_create(&c, e);
+}
+
+static int check_spares(const struct opts *o, struct err *e)
+{
+    unsigned n, members, bit = 0;
+    if (!opts_is_set(o, "spares"))
+        return 0;
+    char *const *spares = opts_list(o, "spares", &n), *const *in =
+                                                          opts_list(o, "members", &members);
+    for (unsigned i = 0; i < n * members; i++)
+        bit |= !strcmp(spares[i / members], in[i % members]);
+    if (bit)
+        return err_set(e, ERR_INVALID, "spares", "a device cannot be a member and a spare");
+    if (check_members(spares, n, e) ||
+        (!opts_bool(o, "force") && check_signatures((const char *const *)spares, n, "spares", e))) {
+        if (e)
+            strcpy(e->field, "spares");
+        return -1;
+    }
+    return 0;
 }
 
 static int array_create_new(const struct opts *o, const char *name, struct err *e)
@@ -205,7 +264,9 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     unsigned n;
     char *const *members = opts_list(o, "members", &n);
     if (check_members(members, n, e) ||
-        (!opts_bool(o, "force") && check_signatures((const char *const *)members, n, "members", e)))
+        (!opts_bool(o, "force") &&
+         check_signatures((const char *const *)members, n, "members", e)) ||
+        check_spares(o, e))
         return -1;
     struct uuid uuid = uuid_random();
     struct json_object *facts = create_facts(o, &uuid);
@@ -222,6 +283,8 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     struct json_object *record = json_object_new_object();
     char text[UUID_TEXT];
     put_str(record, "uuid", uuid_format(&uuid, text));
+    if (opts_bool(o, "no_log"))
+        put_bool(record, "no_log", true);
     rc = state_end_intent(intent, "array", name, record, e);
     json_object_put(record);
     if (rc)
@@ -233,7 +296,8 @@ static int array_create(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
-    if (opts_is_set(v->opts, "chunk") && !strcmp(array_level_plain(opts_str(v->opts, "level")), "raid1"))
+    if (opts_is_set(v->opts, "chunk") &&
+        !strcmp(array_level_plain(opts_str(v->opts, "level")), "raid1"))
         v->note = "a raid1 has no stripes: chunk is not used";
     if (state_get("array", name)) {
         v->changed = false;
@@ -344,9 +408,43 @@ static int array_add(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static int array_readd(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    char *device = xstrdup(opts_str(v->opts, "device"));
+    int rc = is_running(name, e);
+    if (!rc)
+        rc = check_members(&device, 1, e);
+    if (!rc)
+        rc = raid_readd_member(name, device, e);
+    if (rc && e && !strcmp(e->field, "members"))
+        strcpy(e->field, "device");
+    free(device);
+    return rc;
+}
+
+static int array_scrub(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    return is_running(name, e) ? -1 : raid_scrub(name, false, NULL, e);
+}
+
+static int array_repair(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    return is_running(name, e) ? -1 : raid_scrub(name, true, NULL, e);
+}
+
 const struct verb_entry array_verbs[] = {
-    {"array", "create", array_create}, {"array", "assemble", array_assemble},
-    {"array", "stop", array_stop},     {"array", "delete", array_delete},
-    {"array", "fail", array_fail},     {"array", "add", array_add},
-    {"array", "remove", array_remove}, {NULL, NULL, NULL},
+    {"array", "create", array_create},
+    {"array", "assemble", array_assemble},
+    {"array", "stop", array_stop},
+    {"array", "delete", array_delete},
+    {"array", "fail", array_fail},
+    {"array", "add", array_add},
+    {"array", "remove", array_remove},
+    {"array", "re-add", array_readd},
+    {"array", "scrub", array_scrub},
+    {"array", "repair", array_repair},
+    {NULL, NULL, NULL},
 };

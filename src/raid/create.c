@@ -44,6 +44,9 @@ static int check_members(const struct raid_create *c, const struct raid_level *l
     if (c->member_count < level->min_slots || c->member_count > RAID_MEMBERS_MAX)
         return err_set(e, ERR_INVALID, "members", "%s takes %u to %u members, %u were given",
                        level->name, level->min_slots, (unsigned)RAID_MEMBERS_MAX, c->member_count);
+    if (c->spare_count && (!level->redundant || c->member_count + c->spare_count > MAX_DEV))
+        return err_set(e, ERR_INVALID, "spares", "%s takes %s", level->name,
+                       level->redundant ? "no more members" : "no spares");
     for (unsigned i = 0; i < c->member_count; i++) {
         if (is_missing(c->members[i]))
             continue;
@@ -151,25 +154,35 @@ static int check_device(const struct raid_create *c, struct raid_member *m, stru
     return 0;
 }
 
+static int open_one(struct raid_array *a, const struct raid_create *c, const char *device,
+                    unsigned number, bool *zero_r, struct err *e)
+{
+    struct bdev_info info;
+    struct raid_member *m = raid_member_open(a, device, CLAIM_EXCLUSIVE, e);
+    if (!m)
+        return -1;
+    bool spare = number >= c->member_count;
+    m->slot = spare ? -1 : (int)number;
+    m->state = spare ? RAID_MEMBER_SPARE : RAID_MEMBER_IN_SYNC;
+    m->sb.dev_number = number;
+    m->sb.device_uuid = uuid_random();
+    raid_member_add(a, m);
+    if (check_device(c, m, e))
+        return -1;
+    bdev_get_info(m->desc, &info);
+    *zero_r = *zero_r && (spare || info.known_zero);
+    return 0;
+}
+
 static int open_members(struct raid_array *a, const struct raid_create *c, bool *zero_r,
                         struct err *e)
 {
-    for (unsigned i = 0; i < c->member_count; i++) {
-        if (is_missing(c->members[i]))
-            continue;
-        struct bdev_info info;
-        struct raid_member *m = raid_member_open(a, c->members[i], CLAIM_EXCLUSIVE, e);
-        if (!m)
+    for (unsigned i = 0; i < c->member_count; i++)
+        if (!is_missing(c->members[i]) && open_one(a, c, c->members[i], i, zero_r, e))
             return -1;
-        m->slot = (int)i;
-        m->sb.dev_number = i;
-        m->sb.device_uuid = uuid_random();
-        raid_member_add(a, m);
-        if (check_device(c, m, e))
+    for (unsigned i = 0; i < c->spare_count; i++)
+        if (open_one(a, c, c->spares[i], c->member_count + i, zero_r, e))
             return -1;
-        bdev_get_info(m->desc, &info);
-        *zero_r = *zero_r && info.known_zero;
-    }
     return 0;
 }
 

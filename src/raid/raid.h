@@ -72,6 +72,8 @@ struct raid_create {
     const char *level;          /* any spelling of contract.md: "raid1", "1", "mirror" */
     const char *const *members; /* device names; "missing" for an absent one */
     unsigned member_count;
+    const char *const *spares;
+    unsigned spare_count;
     uint64_t chunk; /* bytes; 0 = 512 KiB */
     bool assume_clean;
     bool force;  /* members may carry signatures */
