@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: long
+"""The Linux initiator (open-iscsi, iscsi_tcp) against us: CHAP, digests, a file system, a daemon that dies."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../functional'))
+
+from qemu.guest import HOST, Guest  # noqa: E402
+from orion import Orion, run, sh, wait_for  # noqa: E402
+
+IQN = 'iqn.2026-11.test:linux'
+NAME = 'iqn.2026-11.test:guest'
+SECRETS = ('guests-own-secret', 'targets-own-secret')
+MODULES = ['crc32c_generic', 'crc32c_intel', 'sd_mod', 'iscsi_tcp', 'ext4']
+PROGRAMS = ['iscsid', 'iscsiadm', 'mkfs.ext4']
+TOOLS = ['sg_inq', 'sg_vpd', 'sg_opcodes', 'sg_turs', 'sg_luns', 'sg_readcap', 'sg_persist', 'sg_compare_and_write']
+PACKAGES = ['open-iscsi', 'libopeniscsiusr', 'libisns0']
+FILES = {'/etc/iscsi/initiatorname.iscsi': 'InitiatorName=%s\n' % NAME,
+         '/etc/iscsi/iscsid.conf': 'node.startup = manual\nnode.session.timeo.replacement_timeout = 120\n'
+                                   'node.session.initial_login_retry_max = 8\n'
+                                   'node.conn[0].timeo.noop_out_interval = 5\n'
+                                   'node.conn[0].timeo.noop_out_timeout = 5\n'}
+
+
+def target(o):
+    """A LUN on a file, so that its bytes outlive the daemon. Returns the port."""
+    o.ctl('device', 'add', 'd0', '--path', o.file('d0.img', 96 << 20))
+    addr = o.iscsi(IQN, 'd0')
+    paths = []
+    for i, secret in enumerate(SECRETS):
+        paths.append(os.path.join(o.dir, 'secret%d' % i))
+        with open(paths[i], 'w') as f:
+            f.write(secret)
+    o.ctl('iscsi', 'acl', IQN, NAME, '--chap-user', 'guest', '--chap-secret-file', paths[0],
+          '--mutual-user', 'orion', '--mutual-secret-file', paths[1])
+    return int(addr.rsplit(':', 1)[1])
+
+
+class Host:
+    """The guest's side of a session. SendTargets tells the host's loopback, so the record is made by hand."""
+
+    def __init__(self, g, port):
+        self.g = g
+        self.node = 'iscsiadm -m node -T %s -p %s:%d' % (IQN, HOST, port)
+        g.sh('iscsid; %s -o new' % self.node)
+
+    def set(self, **values):
+        for name, value in values.items():
+            name = name.replace('__', '.').replace('conn0', 'conn[0]')
+            self.g.sh("%s -o update -n 'node.%s' -v '%s'" % (self.node, name, value))
+
+    def chap(self, algorithms, secrets=SECRETS):
+        self.set(session__auth__authmethod='CHAP', session__auth__username='guest',
+                 session__auth__password=secrets[0], session__auth__username_in='orion',
+                 session__auth__password_in=secrets[1], session__auth__chap_algs=algorithms)
+
+    def login(self):
+        self.g.sh(self.node + ' --login')
+        return self.g.sh('for i in $(seq 100); do [ -b /dev/sda ] && exit 0; sleep 0.1; done; exit 1')
+
+    def logout(self):
+        self.g.sh(self.node + ' --logout')
+
+
+def tools(g):
+    """sg3-utils, through the kernel."""
+    assert 'ORION' in g.sh('sg_inq /dev/sda').upper()
+    assert 'naa' in g.sh('sg_vpd -p di /dev/sda').lower()
+    assert 'Read(10)' in g.sh('sg_opcodes /dev/sda')
+    g.sh('sg_turs /dev/sda && sg_luns /dev/sda && sg_readcap -l /dev/sda')
+    g.sh('sg_persist -o -G -S 0xabc /dev/sda && sg_persist -o -R -K 0xabc -T 1 /dev/sda')
+    assert 'Write Exclusive' in g.sh('sg_persist -i -r /dev/sda')
+    g.sh('sg_persist -o -C -K 0xabc /dev/sda')
+    g.sh('dd if=/dev/sda of=/tmp/old bs=512 count=1; dd if=/dev/urandom of=/tmp/new bs=512 count=1; '
+         'cat /tmp/old /tmp/new >/tmp/both; sg_compare_and_write -i /tmp/both -l 0 -n 1 -x 1024 /dev/sda && '
+         'dd if=/dev/sda bs=512 count=1 iflag=direct | cmp - /tmp/new')
+    print('        sg3-utils', flush=True)
+
+
+def written(o):
+    return sum(s['written_bytes'] for s in o.http('GET', '/v1/sessions').json['items'] if s['object'] == IQN)
+
+
+def test_discovery_chap_and_digests():
+    with Orion() as o:
+        port = target(o)
+        with Guest(MODULES, PROGRAMS + TOOLS, PACKAGES, FILES) as g:
+            h = Host(g, port)
+            found = g.sh('iscsiadm -m discovery -t sendtargets -p %s:%d' % (HOST, port))
+            assert IQN in found, found
+            assert 'authorization' in g.sh(h.node + ' --login', rc=None), 'let in without CHAP'
+            h.chap('SHA256', ('guests-other-secret', SECRETS[1]))
+            assert 'authorization' in g.sh(h.node + ' --login', rc=None), 'let in with a wrong secret'
+            h.chap('SHA256', (SECRETS[0], 'not-the-targets-one'))
+            out = g.sh(h.node + ' --login', rc=None)
+            assert 'successful' not in out, 'it believed a target that did not prove itself: ' + out
+            for algorithm, digest in (('MD5', 'None'), ('SHA1', 'CRC32C'), ('SHA256', 'None'),
+                                      ('SHA3-256', 'CRC32C')):
+                h.chap(algorithm)
+                h.set(conn0__iscsi__HeaderDigest=digest, conn0__iscsi__DataDigest=digest)
+                h.login()
+                shown = g.sh('iscsiadm -m session -P 2')
+                assert 'HeaderDigest: ' + digest in shown and 'DataDigest: ' + digest in shown, shown
+                g.sh('dd if=/dev/urandom of=/tmp/r bs=64k count=64; '
+                     'dd if=/tmp/r of=/dev/sda bs=64k oflag=direct conv=fsync; '
+                     'dd if=/dev/sda of=/tmp/s bs=64k count=64 iflag=direct; cmp /tmp/r /tmp/s')
+                print('        %s, digests %s' % (algorithm, digest), flush=True)
+                if algorithm == 'SHA3-256':
+                    tools(g)
+                h.logout()
+
+
+def test_a_file_system_survives_the_death_of_the_daemon():
+    """mkfs, files written with fsync while the daemon is killed and started again, then read from afar."""
+    with Orion() as o:
+        port = target(o)
+        with Guest(MODULES, PROGRAMS, PACKAGES, FILES) as g:
+            h = Host(g, port)
+            h.chap('SHA3-256')
+            h.set(conn0__iscsi__HeaderDigest='CRC32C', conn0__iscsi__DataDigest='CRC32C')
+            h.login()
+            g.sh('mkfs.ext4 -q /dev/sda && mount /dev/sda /mnt')
+            g.send('set -e; for i in $(seq 48); do dd if=/dev/urandom of=/tmp/f bs=64k count=16 2>/dev/null; '
+                   'dd if=/tmp/f of=/mnt/f$i bs=64k conv=fsync 2>/dev/null; '
+                   'echo "$(md5sum </tmp/f | cut -c1-32)  /mnt/f$i" >>/tmp/sums; done')
+            for _ in range(2):
+                wait_for(lambda: written(o) > 4 << 20, 60, 'the guest to write')
+                o.kill9()
+                time.sleep(1)
+                o.start()
+            wait_for(lambda: written(o) > 4 << 20, 60, 'the guest to write again')
+            g.end(timeout=240)
+            print('        ' + g.sh('grep -c . /tmp/sums').strip() + ' files written', flush=True)
+            wait_for(lambda: 'LOGGED_IN' in g.sh('cat /sys/class/iscsi_session/session*/state'), 30, 'the session')
+            g.sh('umount /mnt')
+            h.logout()
+            h.login()
+            g.sh('echo 3 >/proc/sys/vm/drop_caches; mount -o ro /dev/sda /mnt && md5sum -c /tmp/sums && umount /mnt')
+            h.logout()
+        o.stop()
+        sh('e2fsck', '-fn', os.path.join(o.dir, 'd0.img'), env=dict(os.environ, PATH=os.environ['PATH'] + ':/sbin:/usr/sbin'))
+
+
+run(test_discovery_chap_and_digests, test_a_file_system_survives_the_death_of_the_daemon)
