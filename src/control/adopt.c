@@ -208,8 +208,10 @@ int array_assemble(struct verb_run *v, struct err *e)
 
 int array_start_saved(const char *name, struct json_object *record, bool degraded_ok, struct err *e)
 {
-    struct raid_assemble a = {
-        .name = name, .degraded_ok = degraded_ok, .read_only = get_bool(record, "read_only")};
+    struct raid_assemble a = {.name = name,
+                              .degraded_ok = degraded_ok,
+                              .read_only = get_bool(record, "read_only"),
+                              .no_log = get_bool(record, "no_log")};
     if (!uuid_parse(get_str(record, "uuid"), &a.uuid))
         return err_set(e, ERR_INTERNAL, "", "the saved record has no uuid");
     return raid_assemble(&a, e);
