@@ -7,10 +7,10 @@
  * The images are devices d0, d1, ... Commands run one after another; the first that fails ends it
  * with its message and status 1. Arrays that run at the end are stopped.
  *
- *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE]      scan
+ *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE] [bitmap=CHUNK]      scan
  *   assemble NAME [degraded] [readonly] [dry]                   info NAME
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
- *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER
+ *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
  *   wait NAME                  stop NAME            delete NAME
  *   crash                      ends the process as SIGKILL would
  */
@@ -77,6 +77,10 @@ static int do_create(char **w, struct err *e)
     for (unsigned i = 4; i < WORDS && w[i]; i++)
         if (!strncmp(w[i], "chunk=", 6))
             assert(size_parse(w[i] + 6, &c.chunk));
+        else if (!strncmp(w[i], "bitmap=", 7))
+            assert(size_parse(w[i] + 7, &c.bitmap_chunk));
+    if (c.bitmap_chunk)
+        c.bitmap = RAID_BITMAP_INTERNAL;
     return raid_create(&c, e);
 }
 
@@ -194,6 +198,11 @@ static int do_add(char **w, struct err *e)
     return raid_add_member(w[1], w[2], has(w, "force"), e);
 }
 
+static int do_readd(char **w, struct err *e)
+{
+    return raid_readd_member(w[1], w[2], e);
+}
+
 static int do_wait(char **w, struct err *e)
 {
     struct raid_info i;
@@ -231,7 +240,7 @@ static const struct {
     {"info", 2, do_info},     {"write", 4, do_write}, {"read", 3, do_read},
     {"flush", 2, do_flush},   {"fail", 3, do_fail},   {"remove", 3, do_remove},
     {"add", 3, do_add},       {"wait", 2, do_wait},   {"stop", 2, do_stop},
-    {"delete", 2, do_delete}, {"crash", 1, do_crash},
+    {"delete", 2, do_delete}, {"crash", 1, do_crash},   {"re-add", 3, do_readd},
 };
 
 static int command(const char *text, struct err *e)

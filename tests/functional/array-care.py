@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What keeps arrays well: bitmap, spares, re-add, scrub, repair."""
+import os
+import time
+
+from orion import Orion, run
+
+CHUNK = 65536
+DATA = 1 << 20
+
+
+def array(o, name='a'):
+    return o.ctl('array', 'show', name)
+
+
+def idle(o, name='a'):
+    for _ in range(400):
+        a = array(o, name)
+        if a['sync_action'] == 'idle' and not a['sync_job']:
+            return a
+        time.sleep(0.05)
+    raise AssertionError('the sync of %s did not end' % name)
+
+
+def files(o, n):
+    names = []
+    for i in range(n):
+        path = os.path.join(o.dir, 'disk%d' % i)
+        with open(path, 'wb') as f:
+            f.truncate(16 << 20)
+        o.ctl('device', 'add', 'd%d' % i, '--type', 'file', '--path', path)
+        names.append(path)
+    return names
+
+
+def rot(path, offset):
+    with open(path, 'r+b') as f:
+        f.seek(DATA + offset)
+        f.write(b'rot' * 100)
+
+
+def test_an_array_with_bitmap_and_spare_heals_itself():
+    with Orion() as o:
+        files(o, 3)
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'd0,d1', '--spares', 'd2',
+              '--bitmap', 'internal', '--bitmap-chunk', '64K')
+        assert array(o)['bitmap_chunk'] == CHUNK, array(o)
+        assert [m['state'] for m in array(o)['members']] == ['in-sync', 'in-sync', 'spare']
+        o.ctl('array', 'fail', 'a', 'd0')
+        a = idle(o)
+        assert a['missing'] == 0, a
+        assert sorted(m['device'] for m in a['members'] if m['state'] == 'in-sync') == ['d1', 'd2']
+
+
+def test_a_member_comes_back_by_the_bitmap_and_not_without():
+    with Orion() as o:
+        files(o, 2)
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'd0,d1', '--bitmap', 'internal')
+        o.ctl('array', 'remove', 'a', 'd1')
+        o.ctl('array', 're-add', 'a', 'd1')
+        assert idle(o)['missing'] == 0
+        o.ctl('array', 'delete', 'a', '--yes')
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'd0,d1', '--bitmap', 'none')
+        o.ctl('array', 'remove', 'a', 'd1')
+        said = o.run('array', 're-add', 'a', 'd1')
+        assert said.returncode != 0 and 'bitmap' in said.stderr, said
+
+
+def test_scrub_names_the_wrong_of_three_and_repair_mends_it():
+    with Orion() as o:
+        paths = files(o, 3)
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'd0,d1,d2')
+        idle(o)
+        rot(paths[1], 8192)
+        o.ctl('array', 'scrub', 'a')
+        a = idle(o)
+        assert a['mismatch'] == 4096, a
+        assert [m['wrong'] for m in a['members']] == [0, 1, 0], a
+        o.ctl('array', 'repair', 'a')
+        idle(o)
+        o.ctl('array', 'scrub', 'a')
+        assert idle(o)['mismatch'] == 0
+
+
+run(test_an_array_with_bitmap_and_spare_heals_itself,
+    test_a_member_comes_back_by_the_bitmap_and_not_without,
+    test_scrub_names_the_wrong_of_three_and_repair_mends_it)
