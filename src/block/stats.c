@@ -9,18 +9,6 @@
 
 enum { MAX_LISTED = 4096 };
 
-/* Bucket 0 ends at 1 us; then 4 buckets an octave. */
-unsigned hist_bucket(uint64_t ns)
-{
-    if (ns < 1000)
-        return 0;
-    uint64_t quarter = ns * 4 / 1000; /* >= 4: quarters of a microsecond */
-    unsigned octave = 61 - (unsigned)__builtin_clzll(quarter);
-    unsigned within = (unsigned)(quarter >> octave) & 3;
-    unsigned bucket = 1 + octave * 4 + within;
-    return bucket < HIST_BUCKETS ? bucket : HIST_BUCKETS - 1;
-}
-
 uint64_t hist_bound_ns(unsigned bucket)
 {
     if (!bucket)

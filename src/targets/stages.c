@@ -80,7 +80,8 @@ static void add(uint64_t *p, uint64_t v)
 
 static void add_time(struct stage_hist *h, uint64_t ns)
 {
-    add(&h->total_ns, ns);
+    if (ns)
+        add(&h->total_ns, ns);
     add(&h->bucket[hist_bucket(ns)], 1);
 }
 
