@@ -370,7 +370,8 @@ def test_extended_mistakes_get_their_errors_and_the_connection_goes_on():
         o.nbd('v', 'd0')
         c = Extended(os.path.join(o.dir, 'nbd.sock'), context=False)
         assert c.error(STATUS, 0, 4096) == EINVAL # the context was not set
-        assert c.error(WRITE, 0, 512) == EINVAL # announces no payload, and has none
+        assert c.error(WRITE, 0, 0, PAYLOAD) == EINVAL
+        assert c.ask(WRITE, 0, 512, 0, bytes(512)) == [(0, b'')] # as qemu does it, without the flag
         assert c.error(READ, 0, 512, PAYLOAD, bytes(512)) == EINVAL
         assert c.error(FLUSH, 0, 4, PAYLOAD, bytes(4)) == EINVAL
         assert c.error(77, 0, 70000, PAYLOAD, bytes(70000)) == EINVAL

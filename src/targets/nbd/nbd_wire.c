@@ -58,8 +58,10 @@ bool nbd_parse_request(struct rd *r, enum nbd_mode mode, struct nbd_request *req
     request_r->cookie = rd_be64(r);
     request_r->offset = rd_be64(r);
     request_r->length = extended ? rd_be64(r) : rd_be32(r);
-    bool follows =
-        extended ? request_r->flags & NBD_CMD_FLAG_PAYLOAD_LEN : request_r->type == NBD_CMD_WRITE;
+    /* With extended headers a WRITE has to carry the flag; qemu's (8.2 to 10.0) does not, and sends
+     * its data all the same, so nothing else can be meant. */
+    bool follows = request_r->type == NBD_CMD_WRITE ||
+                   (extended && request_r->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     request_r->payload = follows ? request_r->length : 0;
     return rd_ok(r) && magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
 }
@@ -152,7 +154,7 @@ enum nbd_error nbd_check_request(const struct nbd_limits *limits, const struct n
     if (request->type == NBD_CMD_BLOCK_STATUS)
         return check_status(limits, request);
     if (request->type == NBD_CMD_WRITE && !request->payload)
-        return NBD_EINVAL; /* of no length, or an extended header that announces no payload */
+        return NBD_EINVAL;
     enum nbd_error error = nbd_check_range(limits, request);
     if (error || !rule->data || request->length <= limits->max_payload)
         return error;

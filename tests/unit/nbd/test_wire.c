@@ -226,7 +226,7 @@ static void what_extended_headers_allow_is_allowed_with_them_only(void **state)
     enum { PAYLOAD = NBD_CMD_FLAG_PAYLOAD_LEN, STATUS = NBD_CMD_BLOCK_STATUS };
     static const struct row rows[] = {
         {EXT(NBD_CMD_WRITE, PAYLOAD, 0, 512, 512), NBD_OK},
-        {EXT(NBD_CMD_WRITE, 0, 0, 512, 0), NBD_EINVAL},
+        {EXT(NBD_CMD_WRITE, 0, 0, 0, 0), NBD_EINVAL},
         {EXT(NBD_CMD_READ, PAYLOAD, 0, 512, 512), NBD_EINVAL},
         {EXT(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, 512, 0), NBD_OK},
         {EXT(NBD_CMD_TRIM, 0, 0, 1ull << 50, 0), NBD_OK},
