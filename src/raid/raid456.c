@@ -52,6 +52,7 @@ static void raid456_teardown(struct raid_array *a)
         return;
     for (unsigned i = 0; i < REACTOR_MAX; i++)
         stripe_owner_free(&r->owner[i]);
+    plog_free(&r->log);
     free(r);
     a->level_data = NULL;
 }
