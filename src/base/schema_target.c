@@ -186,6 +186,20 @@ static const struct schema_field target_fields[] = {
     FIELD_END,
 };
 
+static const struct opt portal_opts[] = {
+    {"group", OPT_UINT, .min = 1, .max = 15, .dflt = "1",
+     .help = "portal group: portals of one group lead to the same target port"},
+    OPT_END,
+};
+static const struct schema_field portal_fields[] = {
+    {"addr", FMT_TEXT, FIELD_TABLE, "address as it was given", NULL},
+    {"bound", FMT_TEXT, FIELD_TABLE, "address that is listened on", NULL},
+    {"group", FMT_NUMBER, FIELD_TABLE, "portal group, and the target port's number", NULL},
+    {"reason", FMT_TEXT, 0, "why nothing listens, else empty", NULL},
+    FIELD_CHANGED,
+    FIELD_END,
+};
+
 const struct schema_noun schema_iscsi = {
     "iscsi",
     "iSCSI server: portals, targets, logical units, access",
@@ -194,10 +208,10 @@ const struct schema_noun schema_iscsi = {
          "PUT",
          "/v1/iscsi/portals/{addr}",
          {ARG("addr", "ADDR")},
-         NULL,
+         portal_opts,
          VERB_OBJECT,
          0,
-         listener_fields,
+         portal_fields,
          "listen on HOST[:PORT], [IPV6]:PORT or unix:PATH"},
         {"portal list",
          "GET",
@@ -206,7 +220,7 @@ const struct schema_noun schema_iscsi = {
          NULL,
          VERB_LIST,
          0,
-         listener_fields,
+         portal_fields,
          "list portals"},
         {"portal",
          "GET",
@@ -215,7 +229,7 @@ const struct schema_noun schema_iscsi = {
          NULL,
          VERB_OBJECT,
          VERB_REST_ONLY,
-         listener_fields,
+         portal_fields,
          "show a portal"},
         {"portal remove",
          "DELETE",

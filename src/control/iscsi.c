@@ -12,7 +12,7 @@
 #include "targets/iscsi/iscsi.h"
 
 /*
- * iSCSI. Saved: "portal/ADDR" {}, "target/IQN" {"alias", "open"}, "lun/IQN/N" {"device",
+ * iSCSI. Saved: "portal/ADDR" {"group"}, "target/IQN" {"alias", "open"}, "lun/IQN/N" {"device",
  * "provisioning", "read_only", "identity", "size", "block_size"}; access in iscsi_acl.c. A LUN is a
  * record of its own, so that the thousandth costs what the first did.
  */
@@ -31,6 +31,13 @@ static void note_bound(const char *addr, const char *bound, void *arg)
         snprintf(b->text, sizeof b->text, "%s", bound);
 }
 
+/* Records of before there were groups have none. */
+unsigned portal_group(struct json_object *record)
+{
+    uint64_t group = get_u64(record, "group");
+    return group ? (unsigned)group : 1;
+}
+
 static struct json_object *show_portal(const char *addr)
 {
     struct json_object *o = json_object_new_object();
@@ -38,6 +45,7 @@ static struct json_object *show_portal(const char *addr)
     iscsi_portal_for_each(note_bound, &b);
     put_str(o, "addr", addr);
     put_str(o, "bound", b.text);
+    put_u64(o, "group", portal_group(state_get("portal", addr)));
     put_str(o, "reason", *b.text ? "" : reason_get("portal", addr));
     return o;
 }
@@ -64,13 +72,21 @@ LIST(portal)
 static int portal_add(struct verb_run *v, struct err *e)
 {
     const char *addr = verb_param(v, "addr");
+    unsigned group = (unsigned)opts_u64(v->opts, "group");
     v->changed = !v->existing;
+    if (v->existing && portal_group(v->existing) != group) {
+        char have[8], want[8];
+        snprintf(have, sizeof have, "%u", portal_group(v->existing));
+        snprintf(want, sizeof want, "%u", group);
+        return differs(e, "portal", addr, "group", have, want);
+    }
     if (v->existing && *get_str(v->existing, "bound"))
         return 0;
-    if (iscsi_portal_add(addr, e))
+    if (iscsi_portal_add(addr, group, e))
         return -1;
     reason_set("portal", addr, NULL);
     struct json_object *record = json_object_new_object();
+    put_u64(record, "group", group);
     int rc = v->existing ? 0 : state_put("portal", addr, record, e);
     json_object_put(record);
     if (rc)

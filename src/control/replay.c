@@ -210,8 +210,7 @@ void replay_listeners(void)
     }
     json_object_object_foreach(portals, iscsi_addr, b)
     {
-        (void)b;
-        if (iscsi_portal_add(iscsi_addr, &e))
+        if (iscsi_portal_add(iscsi_addr, portal_group(b), &e))
             failed("portal", iscsi_addr, &e);
     }
     json_object_put(listeners);

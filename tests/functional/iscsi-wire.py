@@ -9,7 +9,7 @@ import time
 
 from iscsiwire import (ASYNC, DATA_IN, DATA_OUT, LOGIN, NO_TAG, NOP_IN, R2T, REJECT, SCSI_CMD, SCSI_RSP, SNACK,
                        TEXT, TEXT_RSP, TMF_RSP, Initiator, LoginError, crc32c, pairs, read10, text, write10)
-from orion import Orion, run, wait_for
+from orion import Orion, free_port, run, wait_for
 
 IQN = 'iqn.2026-11.test:wire-disk'
 
@@ -316,6 +316,58 @@ def test_task_management_takes_effect():
         other.logout()
 
 
+def test_a_cold_reset_ends_every_session_of_the_target():
+    with start() as o:
+        o.ctl('iscsi', 'create', 'iqn.2026-11.test:other')
+        i = Initiator(o.addr, IQN).ready()
+        j = Initiator(o.addr, IQN, isid=b'\x40\0\x37\0\0\2').ready()
+        other = Initiator(o.addr, 'iqn.2026-11.test:other')
+        tags = [j.command(write10(0, 8), write=b'x' * 4096, unsolicited=False) for _ in range(4)]
+        assert all(j.recv().op == R2T for _ in tags)
+        i.tmf(7)
+        p = i.status(i.recv())
+        assert p.op == TMF_RSP and p.head[2] == 0, p
+        for who in (i, j):
+            p = who.recv()
+            assert p.op == ASYNC and p.head[36] == 3, p
+            assert who.closed()
+        assert other.nop(b'here').data == b'here'
+        other.logout()
+        again = Initiator(o.addr, IQN)
+        assert again.do(bytes(6)).key[0] == 6
+        again.ready()
+        assert again.read(0, 8).data == bytes(4096)
+        again.logout()
+
+
+def test_portals_of_several_groups():
+    with start() as o:
+        ports = [o.addr]
+        for group in (1, 2):
+            addr = '127.0.0.1:%d' % free_port()
+            assert o.ctl('iscsi', 'portal', 'add', addr, '--group', group)['group'] == group
+            ports.append(addr)
+        o.ctl('iscsi', 'portal', 'add', ports[2], '--group', '3', expect=5)
+        o.ctl('iscsi', 'portal', 'add', ports[2], '--group', '16', expect=1)
+        i = Initiator(ports[1])
+        assert i.send_targets(IQN) == [('TargetName', IQN)] + [
+            ('TargetAddress', '%s,%d' % p) for p in zip(ports, (1, 1, 2))]
+        i.logout()
+        one, two = Initiator(ports[0], IQN).ready(), Initiator(ports[2], IQN).ready()
+        assert (one.got['TargetPortalGroupTag'], two.got['TargetPortalGroupTag']) == ('1', '2')
+        # one initiator port may have a session with each group; within a group it takes over
+        again = Initiator(ports[1], IQN).ready()
+        assert one.closed() and two.nop(b'here').data == b'here' and len(sessions(o)) == 2
+        # relative target port in VPD 83h
+        for who, port in ((again, 1), (two, 2)):
+            page = who.do(bytes([0x12, 1, 0x83, 0, 255, 0]), read=255).data
+            assert bytes([0x94, 0, 4, 0, 0, 0, port]) in page, page.hex()
+        o.stop()
+        o.start()
+        assert [p['group'] for p in o.ctl('iscsi', 'portal', 'list')['items']] == [1, 1, 2]
+        o.fds_mark()
+
+
 def test_a_wrong_digest_ends_the_connection():
     with start() as o:
         for header in (True, False):
@@ -411,5 +463,6 @@ run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
     test_a_second_login_of_the_same_port_takes_over, test_the_command_window_holds,
     test_bad_pdus_are_answered_and_the_session_goes_on, test_too_much_or_unexpected_data_is_refused,
     test_task_management_takes_effect, test_a_wrong_digest_ends_the_connection,
+    test_a_cold_reset_ends_every_session_of_the_target, test_portals_of_several_groups,
     test_the_segment_length_may_change_later, test_text_requests_may_span_pdus_too, test_ipv6_portals_serve,
     test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed)

@@ -42,7 +42,7 @@ static void begin(void *arg)
     make_device();
     snprintf(addr, sizeof addr, "unix:%s", sun.sun_path);
     if (iscsi_init(&e) || iscsi_target_add(IQN, NULL, false, &e) || iscsi_lun_add(IQN, &lun, &e) ||
-        iscsi_portal_add(addr, &e))
+        iscsi_portal_add(addr, 1, &e))
         abort();
     if (write(ready[1], "", 1) != 1)
         abort();

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct login l;
     struct login_env env = {.permit = permit};
-    login_init(&l, &env);
+    login_init(&l, &env, 1);
     enum login_next next = LOGIN_MORE;
     while (size >= 3 && next == LOGIN_MORE) {
         struct iscsi_pdu pdu = {.op = OP_LOGIN_REQ, .flags = data[0]};

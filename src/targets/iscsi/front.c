@@ -67,6 +67,15 @@ struct iscsi_session *front_find(uint64_t id)
     return NULL;
 }
 
+void front_drop(const struct iscsi_target *t)
+{
+    struct iscsi_session *s, *next;
+    list_for_each_safe (s, next, &sessions, link) {
+        if (s->arg == t)
+            session_stop(s);
+    }
+}
+
 void front_stop(const struct iscsi_target *t)
 {
     for (;;) {
@@ -96,7 +105,8 @@ static struct iscsi_session *by_tsih(uint16_t tsih)
 
 static bool same_port(const struct iscsi_session *s, const struct login *l)
 {
-    return !s->seed.discovery && !strcasecmp(s->seed.initiator, l->nego.initiator) &&
+    return !s->seed.discovery && s->seed.tpgt == l->tpgt &&
+           !strcasecmp(s->seed.initiator, l->nego.initiator) &&
            !memcmp(s->seed.isid, l->isid, sizeof l->isid) &&
            !strcasecmp(s->seed.target, l->nego.target);
 }
@@ -173,6 +183,7 @@ static struct iscsi_session *new_session(struct visitor *v)
     memcpy(seed->isid, l->isid, sizeof seed->isid);
     seed->tsih = l->tsih ? l->tsih : new_tsih();
     seed->cid = l->cid;
+    seed->tpgt = l->tpgt;
     seed->discovery = l->nego.discovery;
     seed->exp_cmdsn = l->cmdsn;
     seed->statsn = l->statsn;
@@ -361,7 +372,7 @@ static void on_lost(struct iscsi_conn *c, const char *why)
 
 static const struct conn_ops front_ops = {.begin = on_begin, .end = on_end, .lost = on_lost};
 
-void front_accept(int fd, const char *portal)
+void front_accept(int fd, const char *portal, uint16_t group)
 {
     if (visitor_count >= VISITORS_MAX) {
         struct visitor *oldest = list_first(&visitors, struct visitor, link);
@@ -375,7 +386,7 @@ void front_accept(int fd, const char *portal)
     struct visitor *v = xcalloc(1, sizeof *v);
     v->conn = conn_new(fd, portal);
     struct login_env env = {.permit = permit, .arg = v};
-    login_init(&v->login, &env);
+    login_init(&v->login, &env, group);
     list_add_tail(&visitors, &v->link);
     visitor_count++;
     rtimer_arm(&v->deadline, LOGIN_DEADLINE_US, on_deadline, v);

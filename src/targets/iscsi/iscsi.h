@@ -10,7 +10,7 @@
 #include "targets/target.h"
 
 /* The iSCSI target, for control. Called on main; those marked T in a task. */
-enum { ISCSI_NAME_MAX = 223, ISCSI_LUN_MAX = 16383 };
+enum { ISCSI_NAME_MAX = 223, ISCSI_LUN_MAX = 16383, ISCSI_GROUP_MAX = 15 };
 
 struct iscsi_target_info {
     char iqn[ISCSI_NAME_MAX + 1];
@@ -42,7 +42,9 @@ struct iscsi_lun_info {
 int iscsi_init(struct err *e);
 void iscsi_shutdown(void); /* T */
 
-int iscsi_portal_add(const char *addr, struct err *e);    /* T; default port 3260 */
+/* T; default port 3260. Portals of one group are ways to one target port (its number is the group's,
+ * 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
+int iscsi_portal_add(const char *addr, unsigned group, struct err *e);
 int iscsi_portal_remove(const char *addr, struct err *e); /* T */
 void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
 

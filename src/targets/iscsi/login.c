@@ -7,9 +7,9 @@
 
 enum { ISID_LEN = 6 };
 
-void login_init(struct login *l, const struct login_env *env)
+void login_init(struct login *l, const struct login_env *env, uint16_t tpgt)
 {
-    *l = (struct login){.env = *env};
+    *l = (struct login){.env = *env, .tpgt = tpgt};
     nego_init(&l->nego);
 }
 
@@ -119,7 +119,7 @@ static enum login_status take_names(struct login *l, struct text *reply)
     if (status || l->nego.discovery)
         return status;
     l->named = true;
-    bool fits = text_add(reply, "TargetPortalGroupTag", "%u", ISCSI_TPGT);
+    bool fits = text_add(reply, "TargetPortalGroupTag", "%u", l->tpgt);
     if (alias && *alias)
         fits = text_add(reply, "TargetAlias", "%s", alias) && fits;
     return fits ? LOGIN_SUCCESS : LOGIN_INITIATOR_ERROR;

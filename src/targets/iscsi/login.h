@@ -27,7 +27,7 @@ enum login_status { /* class << 8 | detail, 11.13.5 */
                     LOGIN_NO_RESOURCES = 0x0302,
 };
 
-enum { ISCSI_TPGT = 1, ISCSI_WINDOW = 128 /* commands in flight a session */ };
+enum { ISCSI_WINDOW = 128 /* commands in flight a session */ };
 
 struct login;
 struct login_env {
@@ -48,6 +48,7 @@ struct login {
     uint8_t isid[6];
     uint16_t tsih; /* as asked for; 0 = a new session */
     uint16_t cid;
+    uint16_t tpgt; /* of the portal */
     uint32_t itt;
     uint32_t cmdsn;  /* the session's first ExpCmdSN */
     uint32_t statsn; /* of the next response */
@@ -66,7 +67,7 @@ struct login_reply {
     enum login_status status;
 };
 
-void login_init(struct login *l, const struct login_env *env);
+void login_init(struct login *l, const struct login_env *env, uint16_t tpgt);
 void login_free(struct login *l);
 /* `data` holds pdu->data_len bytes. Fills *reply_r (zeroed by this). */
 enum login_next login_request(struct login *l, const struct iscsi_pdu *pdu, const void *data,

@@ -15,6 +15,7 @@ struct portal {
     struct list link;
     struct net_listener *listener;
     char bound[NET_ADDR_TEXT];
+    uint16_t group;
     bool local, any; /* any: bound to the wildcard address */
 };
 
@@ -25,7 +26,7 @@ static void on_accept(int fd, const struct net_addr *peer, struct net_listener *
     (void)peer;
     (void)l;
     const struct portal *p = arg;
-    front_accept(fd, p->bound);
+    front_accept(fd, p->bound, p->group);
 }
 
 static struct portal *find(const char *addr)
@@ -45,8 +46,24 @@ static bool is_any(const struct net_addr *a)
     return !strncmp(text, "0.0.0.0:", 8) || !strncmp(text, "[::]:", 5);
 }
 
-int iscsi_portal_add(const char *addr, struct err *e)
+/* The LUNs tell as many target ports as there are groups. Sessions outlive their portal, so that it
+ * only ever grows. */
+static void tell_ports(void)
 {
+    static unsigned count = 1;
+    const struct portal *p;
+    list_for_each (p, &portals, link) {
+        if (p->group > count)
+            count = p->group;
+    }
+    scsi_set_ports(count);
+}
+
+int iscsi_portal_add(const char *addr, unsigned group, struct err *e)
+{
+    if (!group || group > ISCSI_GROUP_MAX)
+        return err_set(e, ERR_INVALID, "group", "group is %u; expected 1 to %d", group,
+                       ISCSI_GROUP_MAX);
     if (find(addr))
         return err_set(e, ERR_EXISTS, "addr", "portal %s exists already", addr);
     struct portal *p = xcalloc(1, sizeof *p);
@@ -57,12 +74,14 @@ int iscsi_portal_add(const char *addr, struct err *e)
     }
     const struct net_addr *bound = net_listener_addr(p->listener);
     net_addr_format(bound, p->bound, sizeof p->bound);
+    p->group = (uint16_t)group;
     p->local = net_addr_is_local(bound);
     p->any = is_any(bound);
     pthread_mutex_lock(&registry_lock);
     list_add_tail(&portals, &p->link);
     pthread_mutex_unlock(&registry_lock);
-    log_info("iscsi", "listening portal=%s", p->bound);
+    tell_ports();
+    log_info("iscsi", "listening portal=%s group=%u", p->bound, group);
     return 0;
 }
 
@@ -116,7 +135,7 @@ static bool add_portal(const struct iscsi_session *s, const struct portal *p, st
         const char *port = strrchr(p->bound, ':'), *end = strrchr(s->self, ':');
         snprintf(addr, sizeof addr, "%.*s%s", (int)(end - s->self), s->self, port);
     }
-    return text_add(reply, "TargetAddress", "%s,%u", addr, ISCSI_TPGT);
+    return text_add(reply, "TargetAddress", "%s,%u", addr, p->group);
 }
 
 static bool add_target(const struct iscsi_session *s, const struct iscsi_target *t,

@@ -45,12 +45,13 @@ void auth_needed(const struct iscsi_target *t, const char *initiator, struct isc
 void portals_close(void);
 
 /* front.c; main: connections in their login phase, and the list of sessions. */
-void front_accept(int fd, const char *portal);
+void front_accept(int fd, const char *portal, uint16_t group);
 void front_close(void); /* drops those in login */
 void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg);
 struct iscsi_session *front_find(uint64_t id);
 /* In a task: stops the sessions of a target (NULL: all) and waits for their end. */
 void front_stop(const struct iscsi_target *t);
+void front_drop(const struct iscsi_target *t); /* the same without waiting */
 void front_wait_end(void); /* in a task: until some session has ended */
 
 #endif

@@ -278,7 +278,7 @@ static void start_here(void *arg)
         const uint8_t *i = s->seed.isid;
         snprintf(port, sizeof port, "%s,i,0x%02x%02x%02x%02x%02x%02x", s->seed.initiator, i[0],
                  i[1], i[2], i[3], i[4], i[5]);
-        s->nexus = scsi_nexus_new(s->scsi, port, ISCSI_TPGT);
+        s->nexus = scsi_nexus_new(s->scsi, port, s->seed.tpgt);
     }
     s->conn->max_recv = ISCSI_RECV_SEGMENT;
     s->conn->header_digest = s->seed.params.header_digest;

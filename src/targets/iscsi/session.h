@@ -20,7 +20,7 @@ struct session_seed {
     char initiator[ISCSI_NAME_MAX + 1];
     char target[ISCSI_NAME_MAX + 1]; /* "" in a discovery session */
     uint8_t isid[6];
-    uint16_t tsih, cid;
+    uint16_t tsih, cid, tpgt;
     bool discovery;
     uint32_t exp_cmdsn, statsn;
     struct iscsi_params params;

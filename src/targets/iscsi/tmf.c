@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "targets/iscsi/session.h"
+#include "targets/iscsi/registry.h"
 
 enum iscsi_tmf { /* 11.5.1 */
                  TMF_ABORT_TASK = 1,
@@ -36,7 +36,20 @@ static void respond(struct iscsi_session *s, uint32_t itt, enum iscsi_tmf_respon
 struct pending {
     struct iscsi_session *s;
     uint32_t itt;
+    bool cold;                       /* the sessions go too, */
+    char target[ISCSI_NAME_MAX + 1]; /* of this one */
+    struct rpost post;
 };
+
+/* On main: TARGET COLD RESET ends all sessions of the target, this one as well (11.5.1). */
+static void drop_sessions(void *arg)
+{
+    struct pending *p = arg;
+    struct iscsi_target *t = registry_find(p->target);
+    if (t)
+        front_drop(t);
+    free(p);
+}
 
 static void done(enum scsi_tmf_response response, void *arg)
 {
@@ -50,7 +63,10 @@ static void done(enum scsi_tmf_response response, void *arg)
     struct iscsi_session *s = p->s;
     if (!s->closing)
         respond(s, p->itt, map[response]);
-    free(p);
+    if (p->cold)
+        reactor_post(reactor_main(), &p->post, drop_sessions, p);
+    else
+        free(p);
     s->tmfs--;
     session_check_end(s);
 }
@@ -59,7 +75,10 @@ static void start(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum scs
                   struct scsi_cmd *task)
 {
     struct pending *p = xcalloc(1, sizeof *p);
-    *p = (struct pending){s, pdu->itt};
+    p->s = s;
+    p->itt = pdu->itt;
+    p->cold = (pdu->flags & 0x7f) == TMF_TARGET_COLD_RESET;
+    memcpy(p->target, s->seed.target, sizeof p->target);
     s->tmfs++;
     scsi_tmf(s->nexus, fn, pdu->lun, task, done, p);
 }
@@ -86,9 +105,9 @@ void tmf_request(struct iscsi_session *s, const struct iscsi_pdu *pdu)
     case TMF_CLEAR_ACA: start(s, pdu, SCSI_CLEAR_ACA, NULL); break;
     case TMF_CLEAR_TASK_SET: start(s, pdu, SCSI_CLEAR_TASK_SET, NULL); break;
     case TMF_LOGICAL_UNIT_RESET: start(s, pdu, SCSI_LOGICAL_UNIT_RESET, NULL); break;
+    case TMF_TARGET_COLD_RESET:
     case TMF_TARGET_WARM_RESET: start(s, pdu, SCSI_TARGET_RESET, NULL); break;
     case TMF_TASK_REASSIGN: respond(s, pdu->itt, TMF_NO_REASSIGNMENT); break;
-    case TMF_TARGET_COLD_RESET:
     default: respond(s, pdu->itt, TMF_NOT_SUPPORTED); break;
     }
 }

@@ -19,7 +19,7 @@ void target_begin(void)
     device(&mem_driver, "m", "size=4M");
     device(&fault_driver, "f", "on=m");
     check(!iscsi_init(&e));
-    check(!iscsi_portal_add(portal, &e));
+    check(!iscsi_portal_add(portal, 1, &e));
     check(!iscsi_target_add(IQN, "unit test", false, &e));
     struct iscsi_lun_args lun = {.lun = 0, .device = "f"};
     check(!iscsi_lun_add(IQN, &lun, &e));

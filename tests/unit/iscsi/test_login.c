@@ -32,7 +32,7 @@ static int setup(void **state)
     asked = 0;
     auth = (struct iscsi_auth){0};
     struct login_env env = {.permit = permit, .arg = &verdict};
-    login_init(&machine, &env);
+    login_init(&machine, &env, 3);
     return 0;
 }
 
@@ -95,7 +95,7 @@ static void two_stages_lead_to_full_feature(void **state)
     assert_int_equal(SAY(T | STAGES(0, 1), NAMES "AuthMethod=CHAP,None\0"), LOGIN_MORE);
     assert_int_equal(reply.head.op, OP_LOGIN_RSP);
     assert_int_equal(reply.head.flags, T | STAGES(0, 1));
-    assert_true(has("AuthMethod=None") && has("TargetPortalGroupTag=1"));
+    assert_true(has("AuthMethod=None") && has("TargetPortalGroupTag=3"));
     assert_true(has("TargetAlias=the alias"));
     uint32_t statsn = reply.head.w24;
     assert_int_equal(reply.head.w28, 100);

@@ -270,7 +270,8 @@ HARNESS_TEST(wrong_wishes_are_refused_with_reasons)
     check(iscsi_target_remove("iqn.a:none", false, &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_lun_add(IQN, &lun, &e) && e.code == ERR_INVALID && !strcmp(e.field, "lun"));
     check(iscsi_lun_remove(IQN, 5, false, &e) && e.code == ERR_NOT_FOUND);
-    check(iscsi_portal_add(portal, &e) && e.code == ERR_EXISTS);
+    check(iscsi_portal_add(portal, 1, &e) && e.code == ERR_EXISTS);
+    check(iscsi_portal_add("127.0.0.1:1", 16, &e) && !strcmp(e.field, "group"));
     check(iscsi_portal_remove("127.0.0.1:1", &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_acl_add(IQN, "me", NULL, &e) && e.code == ERR_INVALID);
     target_end();
