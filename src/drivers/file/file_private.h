@@ -23,6 +23,9 @@ struct file_dev {
 
     /* Learnt from the first refusal by any reactor; atomic. The core falls back on -EOPNOTSUPP. */
     bool no_punch, no_zero_range;
+    /* The file is shorter than the device: what was cut off is lost, and a write would only hide
+     * that. All requests end in -ENODEV until it is opened anew. Set by any reactor; atomic. */
+    bool shrunk;
     bool fast_zero; /* zeroing costs no data writes: files, and nodes that say so */
 };
 

@@ -5,13 +5,16 @@
 #include <liburing.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "block/event.h"
 #include "drivers/file/file_private.h"
 #include "reactor/task.h"
 
@@ -85,6 +88,29 @@ static void fail_log(const struct bio *bio, int error)
     log_every(5, LOG_LEVEL_WARN, "file", "%s: %s of %llu bytes at %llu failed: %s",
               dev_of(bio)->path, bio_op_name(bio->op), (unsigned long long)bio->length,
               (unsigned long long)bio->offset, strerror(-error));
+}
+
+/*
+ * Has somebody cut the file off below us? Reads past the end tell by themselves; a write would make
+ * the file long again, with zeroes where data was, so whatever promises durability looks too. The
+ * answer comes from what the kernel has in memory, and costs no wait.
+ */
+static bool shrank(struct file_dev *dev)
+{
+    struct statx sx;
+    if (dev->is_node || learnt(&dev->shrunk))
+        return !dev->is_node;
+    uint64_t size = __atomic_load_n(&dev->bdev.size, __ATOMIC_RELAXED);
+    if (statx(dev->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &sx) ||
+        sx.stx_size >= size)
+        return false;
+    if (!__atomic_exchange_n(&dev->shrunk, true, __ATOMIC_RELAXED)) {
+        char object[96];
+        snprintf(object, sizeof object, "device %s", dev->bdev.name);
+        event_raise(object, "device-failed", "%s has become shorter: %llu of %llu bytes", dev->path,
+                    (unsigned long long)sx.stx_size, (unsigned long long)size);
+    }
+    return true;
 }
 
 /* ---- the ring */
@@ -200,20 +226,20 @@ static bool rw_took(struct bio *bio, ssize_t res)
     /* An -EAGAIN is asked again once, from a worker that may wait; the answer then stands. */
     if (res == -EINTR || (res == -EAGAIN && !bio->pending++))
         return true;
-    if (res <= 0) {
-        rw_end(bio, res ? (int)res : -EIO); /* no progress: the file has become shorter */
+    if (res <= 0) { /* no progress: the end of the file, which was further away */
+        rw_end(bio, res ? (int)res : shrank(dev_of(bio)) ? -ENODEV : -EIO);
         return false;
     }
     uint64_t block = bio->ch->bdev->block_size;
     uint64_t done = (rw->done + (uint64_t)res) / block * block;
     if (done == rw->done) {
-        rw_end(bio, -EIO);
+        rw_end(bio, shrank(dev_of(bio)) ? -ENODEV : -EIO);
         return false;
     }
     rw->done = done;
     if (done < bio->length)
         return true;
-    rw_end(bio, 0);
+    rw_end(bio, bio->flags & BIO_FUA && shrank(dev_of(bio)) ? -ENODEV : 0);
     return false;
 }
 
@@ -270,6 +296,8 @@ static void sync_done(struct ring_op *op, int res)
     struct bio *bio = container_of(op, struct bio, ring);
     if (res < 0)
         fail_log(bio, res);
+    else if (shrank(dev_of(bio)))
+        res = -ENODEV;
     /* Not asked again: the kernel reports lost pages once, the core keeps the error. */
     bio_complete(bio, class_of(res));
 }
@@ -285,7 +313,7 @@ static void file_flush(struct bio *bio)
 {
     struct file_dev *dev = dev_of(bio);
     if (dev->in_memory || dev->bdev.read_only)
-        bio_complete(bio, 0);
+        bio_complete(bio, shrank(dev) ? -ENODEV : 0);
     else
         sync_ring(bio);
 }
@@ -404,6 +432,10 @@ static void find_extents(void *arg)
 void file_submit(struct bdev *bdev, struct bio *bio)
 {
     struct file_dev *dev = container_of(bdev, struct file_dev, bdev);
+    if (learnt(&dev->shrunk)) {
+        bio_complete(bio, -ENODEV);
+        return;
+    }
     switch (bio->op) {
     case BIO_READ:
     case BIO_WRITE:

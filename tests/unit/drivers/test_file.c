@@ -282,8 +282,33 @@ static void a_file_that_became_shorter_gives_an_error_and_the_place(void)
     check_int(truncate(in_folder("disk"), 8192), 0);
     bio_init(&bio, d, BIO_READ, 0, sizeof buf, NULL, NULL);
     bio_data(&bio, &iov, 1);
-    check_int(bio_wait(&bio), -EIO);
+    check_int(bio_wait(&bio), -ENODEV);
     check_int(bio.bad_offset, 8192);
+    file_gone(d);
+}
+
+static void a_shortened_file_is_noticed_before_anything_is_called_durable(void)
+{
+    static uint8_t buf[8192];
+    for (int fua = 0; fua < 2; fua++) {
+        struct bdev_desc *d = file_device("size=1M");
+        check_int(truncate(in_folder("disk"), 0), 0);
+        check_int(bdev_write(d, 65536, buf, sizeof buf, fua ? BIO_FUA : 0), fua ? -ENODEV : 0);
+        if (!fua)
+            check_int(bdev_flush(d), -ENODEV);
+        file_gone(d);
+    }
+}
+
+static void a_shortened_file_is_lost_even_when_it_is_long_again(void)
+{
+    static uint8_t buf[8192];
+    struct bdev_desc *d = file_device("size=1M");
+    check_int(truncate(in_folder("disk"), 0), 0);
+    check_int(bdev_read(d, 0, buf, sizeof buf), -ENODEV);
+    check_int(truncate(in_folder("disk"), 1 << 20), 0);
+    check_int(bdev_read(d, 0, buf, sizeof buf), -ENODEV);
+    check_int(bdev_write(d, 0, buf, sizeof buf, 0), -ENODEV);
     file_gone(d);
 }
 
@@ -388,6 +413,8 @@ static void many_at_once_keep_their_data_apart(void)
     X(a_file_locked_by_another_is_refused)                            \
     X(a_read_only_device_takes_no_writes)                             \
     X(a_file_that_became_shorter_gives_an_error_and_the_place)        \
+    X(a_shortened_file_is_noticed_before_anything_is_called_durable)  \
+    X(a_shortened_file_is_lost_even_when_it_is_long_again)            \
     X(buffered_works_too)                                             \
     X(the_way_to_the_kernel_fits_the_file_system)                     \
     X(the_identity_is_the_files_not_the_paths)                        \
