@@ -155,6 +155,8 @@ void raid_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value
     fn("missing", text, arg);
     snprintf(text, sizeof text, "%llu", (unsigned long long)info.events);
     fn("events", text, arg);
+    if (a->level->attrs)
+        a->level->attrs(a, fn, arg);
 }
 
 bool raid_get(const char *name, struct raid_info *info_r)

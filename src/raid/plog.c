@@ -123,6 +123,24 @@ void plog_free(struct plog **lp)
     free(l);
 }
 
+bool plog_fits(const struct raid_array *a, const struct raid_member *m)
+{
+    const struct raid456 *r = a->level_data;
+    return !r || !r->log || plog_room(a, m) >= r->log->length;
+}
+
+void plog_fill(const struct raid_array *a, uint64_t *used_r, uint64_t *size_r)
+{
+    const struct raid456 *r = a->level_data;
+    *used_r = *size_r = 0;
+    if (!r || !r->log)
+        return;
+    for (unsigned i = 0; i < r->log->rings; i++)
+        for (unsigned k = 0; k < a->slots; k++)
+            *used_r += __atomic_load_n(&r->log->part[i].used[k], __ATOMIC_RELAXED);
+    *size_r = r->log->ring * r->log->rings * a->slots;
+}
+
 uint32_t plog_rows(const struct raid_array *a)
 {
     const struct raid456 *r = a->level_data;
@@ -151,7 +169,7 @@ static unsigned submit_heads(struct plog *l, struct head_write *w, struct iobuf 
     struct raid_member *m;
     unsigned n = 0;
     list_for_each (m, &a->members, link) {
-        if (m->state == RAID_MEMBER_FAULTY || !m->desc || plog_room(a, m) < l->length)
+        if (m->state == RAID_MEMBER_FAULTY || !m->desc || !plog_fits(a, m))
             continue;
         struct head_write *one = &w[n++];
         uint64_t at = m->data_offset - PLOG_HEADS + l->heads % 2 * PLOG_BLOCK;
@@ -168,14 +186,21 @@ static unsigned submit_heads(struct plog *l, struct head_write *w, struct iobuf 
     return n;
 }
 
+/* From the start of the rings: what stands there is void. */
+static void start_over(struct part *p)
+{
+    p->tail = p->sequence;
+    for (unsigned i = 0; i < p->log->a->slots; i++)
+        __atomic_store_n(&p->used[i], 0, __ATOMIC_RELAXED);
+}
+
 static void new_epoch(struct plog *l)
 {
     l->epoch = uuid_random();
     for (unsigned i = 0; i < l->rings; i++) {
         struct part *p = &l->part[i];
         assert(!p->live && list_empty(&p->waiting));
-        p->tail = p->sequence;
-        memset(p->used, 0, sizeof p->used);
+        start_over(p);
     }
 }
 
@@ -240,7 +265,7 @@ static struct raid_member *holder(const struct stripe_op *op, unsigned *slot_r)
         *slot_r = op->map.q;
         m = trusted(op, *slot_r);
     }
-    return m;
+    return m && plog_fits(op->o->a, m) ? m : NULL;
 }
 
 static bool healthy(const struct stripe_op *op)
@@ -316,7 +341,7 @@ static bool log_it(struct part *p, struct stripe_op *op)
     plog_record_write(&rec, op->log_buf->data);
     op->log_iov[0] = (struct iovec){op->log_buf->data, PLOG_BLOCK};
     uint64_t at = m->data_offset - l->length + p->index * l->ring + p->used[slot];
-    p->used[slot] += size;
+    __atomic_store_n(&p->used[slot], p->used[slot] + size, __ATOMIC_RELAXED);
     p->sequence++;
     p->live++;
     op->logged = true;
@@ -354,8 +379,7 @@ static void flushed(struct bio *bio)
     if (--p->pending)
         return;
     p->flushing = false;
-    p->tail = p->sequence;
-    memset(p->used, 0, sizeof p->used);
+    start_over(p);
     go_on(p);
 }
 

@@ -61,6 +61,9 @@ const char *plog_missing(struct raid_array *a);
 uint64_t plog_last_head(const struct raid_array *a); /* task; the newest head's sequence, or 0 */
 /* The gap that a member offers, 0 = too small for any. */
 uint64_t plog_room(const struct raid_array *a, const struct raid_member *m);
+bool plog_fits(const struct raid_array *a, const struct raid_member *m); /* true without a log */
+/* Any thread: how much of its rings is used, in bytes, of how much. */
+void plog_fill(const struct raid_array *a, uint64_t *used_r, uint64_t *size_r);
 /* Home, in a task: the heads, before a superblock with these events is written. */
 void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t before_utime);
 

@@ -299,6 +299,41 @@ static void raid456_log(const struct raid_array *a, char *out, size_t size)
     snprintf(out, size, "%s", !r ? "" : r->log ? "on" : r->no_log ? r->no_log : "read-only");
 }
 
+static int raid456_accepts(struct raid_array *a, const struct raid_member *m, struct err *e)
+{
+    return plog_fits(a, m) ? 0
+                           : err_set(e, ERR_NO_SPACE, "device",
+                                     "%s has no room for the log before its data, which begins at "
+                                     "byte %llu",
+                                     m->device, (unsigned long long)m->data_offset);
+}
+
+static void raid456_attrs(const struct raid_array *a,
+                          void (*fn)(const char *key, const char *value, void *arg), void *arg)
+{
+    static const char *const names[WAY_COUNT] = {"writes_full_stripe", "writes_reconstruct",
+                                                 "writes_modify", "writes_recover"};
+    const struct raid456 *r = a->level_data;
+    uint64_t way[WAY_COUNT] = {0}, gathered = 0, used, size;
+    char text[32];
+    for (unsigned i = 0; i < reactor_count(); i++) {
+        for (unsigned k = 0; k < WAY_COUNT; k++)
+            way[k] += __atomic_load_n(&r->owner[i]->way[k], __ATOMIC_RELAXED);
+        gathered += __atomic_load_n(&r->owner[i]->gathered, __ATOMIC_RELAXED);
+    }
+    for (unsigned k = 0; k < WAY_COUNT; k++) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)way[k]);
+        fn(names[k], text, arg);
+    }
+    snprintf(text, sizeof text, "%llu", (unsigned long long)gathered);
+    fn("writes_gathered", text, arg);
+    plog_fill(a, &used, &size);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)used);
+    fn("log_used", text, arg);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)size);
+    fn("log_size", text, arg);
+}
+
 #define RAID456(number)                              \
     const struct raid_level raid##number##_level = { \
         .level = number,                             \
@@ -316,6 +351,8 @@ static void raid456_log(const struct raid_array *a, char *out, size_t size)
         .before_super = plog_before_super,           \
         .replay = plog_replay,                       \
         .log = raid456_log,                          \
+        .accepts = raid456_accepts,                  \
+        .attrs = raid456_attrs,                      \
         .sync_window = raid456_sync_window,          \
         .repair = raid456_repair,                    \
     }

@@ -48,6 +48,12 @@ struct raid_level {
      * *synced_r; -1 with *why_r: no log. */
     int (*replay)(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
 
+    /* Optional. Main: has a new member, its data_offset chosen, the room that it needs before it?
+     */
+    int (*accepts)(struct raid_array *a, const struct raid_member *m, struct err *e);
+    /* Optional, any thread: counters for `show`. */
+    void (*attrs)(const struct raid_array *a,
+                  void (*fn)(const char *key, const char *value, void *arg), void *arg);
     /* Optional. "on", or why there is no log that closes the write hole. */
     void (*log)(const struct raid_array *a, char *out, size_t size);
 

@@ -266,6 +266,8 @@ static int check_new(struct raid_array *a, struct raid_member *m, bool force, st
                        "%s has blocks of %u bytes, array %s has %u: its users could not go on",
                        m->device, info.block_size, a->bdev.name, a->bdev.block_size);
     m->data_size = size - m->data_offset;
+    if (a->level->accepts && a->level->accepts(a, m, e))
+        return -1;
     if (force || info.known_zero || carries_us(a, m->desc))
         return 0;
     int found = probe_signature(m->desc, what, sizeof what, e);
