@@ -50,6 +50,8 @@ void scsi_set_errno(struct scsi_cmd *cmd, int error, uint64_t bad_offset)
     struct sense s = {0};
     bool write = bio_is_write(cmd->bio.op) || cmd->bio.op == BIO_FLUSH;
     uint8_t status = sense_of_errno(error, write, &s.code);
+    if (s.code >> 16 == 0x03) /* MEDIUM ERROR */
+        scsi_note_error(cmd, write ? SCSI_ERROR_WRITE : SCSI_ERROR_READ);
     if (status == SCSI_CHECK_CONDITION) {
         if (bad_offset != BIO_NO_OFFSET) {
             s.has_info = true;
@@ -75,6 +77,12 @@ static bool refused(struct scsi_cmd *cmd)
 bool scsi_refuse(struct scsi_cmd *cmd, enum sense_code code)
 {
     scsi_set_code(cmd, code);
+    return refused(cmd);
+}
+
+bool scsi_refuse_sense(struct scsi_cmd *cmd, const struct sense *s)
+{
+    scsi_set_sense(cmd, s);
     return refused(cmd);
 }
 
@@ -179,6 +187,8 @@ static bool checks(struct scsi_cmd *cmd)
         return scsi_refuse(cmd, SENSE_BECOMING_READY);
     if (!(op->flags & OP_GATED) && f->desc && scsi_reserved(cmd, op))
         return scsi_refuse_status(cmd, SCSI_RESERVATION_CONFLICT);
+    if (f->sanitize && scsi_sanitize_refuses(cmd, op))
+        return false;
     return decode(cmd, f);
 }
 

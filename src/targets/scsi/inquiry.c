@@ -4,7 +4,7 @@
 
 #include "targets/scsi/scsi_private.h"
 
-enum { REPLY_ROOM = 1024, STANDARD_LEN = 96, EVPD = 0x01 };
+enum { REPLY_ROOM = 8192, STANDARD_LEN = 96, EVPD = 0x01 };
 
 enum { /* byte 0: peripheral qualifier and device type */
        DEVICE_DISK = 0x00,
@@ -75,6 +75,9 @@ static enum sense_code present_sense(struct scsi_cmd *cmd)
     enum sense_code ua = scsi_ua_take(cmd->itl);
     if (ua != SENSE_NONE)
         return ua;
+    struct sense s;
+    if (cmd->view->now.desc && scsi_sanitize_sense(cmd, &s))
+        return s.code;
     return cmd->view->now.desc ? SENSE_NONE : SENSE_BECOMING_READY;
 }
 
@@ -84,6 +87,8 @@ void scsi_run_request_sense(struct scsi_cmd *cmd)
     if (!p)
         return;
     struct sense s = {.code = present_sense(cmd)};
+    if (s.code == SENSE_SANITIZING)
+        scsi_sanitize_sense(cmd, &s);
     bool descriptor = cmd->cdb[1] & 0x01;
     scsi_reply(cmd, sense_format(&s, descriptor, p, SENSE_DESCRIPTOR_MAX));
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * MODE SENSE and MODE SELECT: SPC-4, mode parameters; the caching page SBC-3. What can be
- * changed: WCE (where the device has a volatile cache), D_SENSE, SWP. Nothing is saved yet, so the
- * PS bits are 0 and SP is refused.
+ * changed: WCE (where the device has a volatile cache), D_SENSE, SWP. They are saved if somebody
+ * keeps records (scsi_set_store): PS says so; else SP is refused.
  */
+#include <errno.h>
+
 #include "base/mem.h"
 #include "targets/scsi/scsi_private.h"
 
@@ -19,17 +21,20 @@ struct page {
 /* 08h: WCE in byte 2. */
 static void caching(const struct scsi_facts *f, unsigned pc, uint8_t *p)
 {
-    bool wce = pc == PC_CURRENT ? f->write_cache && f->wce : f->write_cache;
+    bool wce = pc == PC_CURRENT ? f->wce : pc == PC_SAVED ? f->saved.wce : true;
+    wce = wce && f->write_cache;
     p[2] = wce ? BIT_WCE : 0;
 }
 
 /* 0Ah: TST 001b (a task set a nexus) and GLTSD; QAM 1 (unrestricted reordering); TAS 0. */
 static void control(const struct scsi_facts *f, unsigned pc, uint8_t *p)
 {
-    bool all = pc == PC_CHANGEABLE, now = pc == PC_CURRENT;
-    p[2] = (uint8_t)((all ? 0 : 0x22) | (all || (now && f->d_sense) ? BIT_D_SENSE : 0));
+    bool all = pc == PC_CHANGEABLE;
+    bool d_sense = pc == PC_CURRENT ? f->d_sense : pc == PC_SAVED && f->saved.d_sense;
+    bool swp = pc == PC_CURRENT ? f->swp : pc == PC_SAVED && f->saved.swp;
+    p[2] = (uint8_t)((all ? 0 : 0x22) | (all || d_sense ? BIT_D_SENSE : 0));
     p[3] = all ? 0 : 0x10;
-    p[4] = all || (now && f->swp) ? BIT_SWP : 0;
+    p[4] = all || swp ? BIT_SWP : 0;
 }
 
 /* 1Ch: DEXCPT, there are no informational exceptions to report. */
@@ -59,7 +64,7 @@ static unsigned make_page(const struct page *pg, const struct scsi_facts *f, uns
                           uint8_t out[PAGE_MAX])
 {
     memset(out, 0, PAGE_MAX);
-    out[0] = pg->code;
+    out[0] = pg->code | (scsi_has_store() ? 0x80 : 0);
     out[1] = pg->length;
     pg->fill(f, pc, out);
     return pg->length + 2u;
@@ -127,7 +132,7 @@ void scsi_run_mode_sense(struct scsi_cmd *cmd)
         scsi_fail_field(cmd, 3, 7);
         return;
     }
-    if (pc == PC_SAVED) {
+    if (pc == PC_SAVED && !scsi_has_store()) {
         scsi_fail(cmd, SENSE_NO_SAVED_PARAMETERS);
         return;
     }
@@ -152,7 +157,8 @@ struct select {
     struct scsi_mode mode;
     struct reactor *home;
     struct rpost post;
-    bool gone;
+    bool save;
+    int rc;
 };
 
 /* The medium has the block length and capacity that it has. */
@@ -255,8 +261,8 @@ static void select_done(void *arg)
 {
     struct select *s = arg;
     struct scsi_cmd *cmd = s->cmd;
-    if (s->gone)
-        scsi_set_code(cmd, SENSE_NO_SUCH_LUN);
+    if (s->rc)
+        scsi_set_code(cmd, s->rc == -ENODEV ? SENSE_NO_SUCH_LUN : SENSE_INTERNAL_FAILURE);
     free(s);
     scsi_end(cmd);
 }
@@ -264,20 +270,22 @@ static void select_done(void *arg)
 static void select_task(void *arg)
 {
     struct select *s = arg;
-    s->gone = !scsi_lun_set_mode(s->cmd->unit, &s->mode, s->cmd->nexus);
+    s->rc = scsi_lun_set_mode(s->cmd->unit, &s->mode, s->save, s->cmd->nexus);
     reactor_post(s->home, &s->post, select_done, s);
 }
 
 static void apply(struct scsi_cmd *cmd, const struct scsi_mode *mode)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    if (mode->swp == f->swp && mode->d_sense == f->d_sense && mode->wce == f->wce) {
+    bool save = cmd->cdb[1] & 0x01;
+    if (!save && mode->swp == f->swp && mode->d_sense == f->d_sense && mode->wce == f->wce) {
         scsi_good(cmd);
         return;
     }
     struct select *s = xcalloc(1, sizeof *s);
     s->cmd = cmd;
     s->mode = *mode;
+    s->save = save;
     s->home = reactor_self();
     task_start(reactor_main(), "scsi-mode-select", select_task, s);
 }
@@ -286,7 +294,7 @@ void scsi_run_mode_select(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
     struct scsi_mode mode = {.swp = f->swp, .d_sense = f->d_sense, .wce = f->wce};
-    if (cmd->cdb[1] & 0x01) { /* SP */
+    if (cmd->cdb[1] & 0x01 && !scsi_has_store()) { /* SP */
         scsi_fail_field(cmd, 1, 0);
         return;
     }

@@ -150,6 +150,7 @@ static const enum sense_code ua_codes[] = {
     SENSE_RESERVATIONS_RELEASED,
     SENSE_REGISTRATIONS_PREEMPTED,
     SENSE_ALUA_CHANGED,
+    SENSE_LOG_CHANGED,
     SENSE_LUNS_CHANGED,
 };
 

@@ -31,6 +31,7 @@ enum scsi_op_flags {
     OP_READS = 1 << 14,    /* allowed to whom a read is */
     OP_RELEASE = 1 << 16,  /* RELEASE(6): not stopped by a RESERVE(6) either */
     OP_ANY_PATH = 1 << 17, /* works through a port in standby, or unavailable, too */
+    OP_UNREADY = 1 << 18,  /* answers while the medium is sanitized */
     OP_GATED = 1 << 15,    /* all it does are bios, which the gate checks */
 };
 
@@ -101,6 +102,14 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd);
 void scsi_run_write_same(struct scsi_cmd *cmd);
 void scsi_run_get_lba_status(struct scsi_cmd *cmd);
 
+/* orwrite.c */
+void scsi_run_orwrite(struct scsi_cmd *cmd);
+/* log.c */
+void scsi_run_log_sense(struct scsi_cmd *cmd);
+void scsi_run_log_select(struct scsi_cmd *cmd);
+void scsi_run_read_defects(struct scsi_cmd *cmd);
+/* sanitize.c */
+void scsi_run_sanitize(struct scsi_cmd *cmd);
 /* alua.c */
 void scsi_run_report_groups(struct scsi_cmd *cmd);
 void scsi_run_set_groups(struct scsi_cmd *cmd);

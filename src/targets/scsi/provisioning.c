@@ -210,7 +210,7 @@ static void status_reply(struct scsi_cmd *cmd)
         uint64_t blocks = x->list[i].length >> f->shift;
         wr_be64(&w, lba);
         wr_be32(&w, blocks);
-        wr_u8(&w, x->list[i].flags & EXTENT_HOLE ? 1 : 0); /* deallocated, mapped */
+        wr_u8(&w, f->lbp && x->list[i].flags & EXTENT_HOLE ? 1 : 0); /* deallocated, mapped */
         wr_zero(&w, 3);
         lba += blocks;
     }

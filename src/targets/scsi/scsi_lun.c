@@ -2,9 +2,12 @@
 /* A LUN's device: opened when it is there, watched while it is not. Main's, in tasks, target
  * locked. */
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "targets/scsi/scsi_private.h"
@@ -78,7 +81,7 @@ static void take_info(struct scsi_lun *lun, const struct bdev_info *i)
     f->rotational = i->rotational;
     f->write_cache = i->write_cache;
     if (i->write_cache != cache)
-        f->wce = i->write_cache;
+        f->wce = f->saved.wce = i->write_cache;
     lun->saved_size = i->size;
 }
 
@@ -166,6 +169,7 @@ int scsi_lun_open(struct scsi_lun *lun, struct err *e)
     lun->expect = info.uuid;
     if (uuid_is_null(&lun->identity))
         scsi_lun_identify(lun, &info.uuid);
+    scsi_lun_load_mode(lun);
     lun->facts.desc = lun->desc;
     lun->why[0] = 0;
     return 0;
@@ -183,6 +187,7 @@ void scsi_lun_attach(struct scsi_lun *lun)
     }
     log_info("scsi", "%s is ready: device %s", lun->label, lun->device);
     scsi_lun_publish(lun, UA_READY_CHANGE, NULL);
+    scsi_sanitize_resume(lun);
 }
 
 void scsi_lun_detach(struct scsi_lun *lun, const char *why)
@@ -209,32 +214,80 @@ void scsi_lun_refresh(struct scsi_lun *lun)
     scsi_lun_publish(lun, lun->facts.blocks != blocks ? UA_CAPACITY_CHANGED : 0, NULL);
 }
 
-/* ---- mode parameters */
+/* ---- mode parameters. Saved: "MODE", 1, a byte of flags, CRC32C of these. */
 
-bool scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode,
-                       const struct scsi_nexus *by)
+enum { MODE_RECORD = 10, MODE_MAGIC = 0x4d4f4445, SAVED_SWP = 1, SAVED_D_SENSE = 2, SAVED_WCE = 4 };
+static const char MODE_KIND[] = "modes";
+
+static int save_mode(const struct scsi_lun *lun, const struct scsi_mode *m)
 {
-    struct scsi_target *t = lun->target;
-    tlock_lock(&t->lock);
-    bool there = !lun->removed;
-    if (there) {
-        lun->facts.swp = mode->swp;
-        lun->facts.d_sense = mode->d_sense;
-        lun->facts.wce = mode->wce;
-        scsi_lun_publish(lun, UA_MODE_CHANGED, by);
-    }
-    tlock_unlock(&t->lock);
-    return there;
+    uint8_t record[MODE_RECORD];
+    struct wr w = wr_make(record, sizeof record);
+    wr_be32(&w, MODE_MAGIC);
+    wr_u8(&w, 1);
+    wr_u8(&w,
+          (m->swp ? SAVED_SWP : 0) | (m->d_sense ? SAVED_D_SENSE : 0) | (m->wce ? SAVED_WCE : 0));
+    wr_be32(&w, crc32c(0, record, w.pos));
+    return scsi_store()->save(MODE_KIND, &lun->identity, record, w.pos);
 }
 
-/* A reset brings the saved values back; nothing is saved, so the defaults. The reset's own unit
- * attention tells of it. */
+/* What is damaged counts as not saved: the defaults are always safe, but for write protection, and
+ * that is no data at risk. */
+void scsi_lun_load_mode(struct scsi_lun *lun)
+{
+    struct scsi_facts *f = &lun->facts;
+    uint8_t *data = NULL;
+    size_t len = 0;
+    f->saved = (struct scsi_mode){.wce = f->write_cache};
+    if (!scsi_has_store() || scsi_store()->load(MODE_KIND, &lun->identity, &data, &len))
+        return;
+    struct rd r = rd_make(data, len);
+    uint32_t magic = rd_be32(&r);
+    unsigned version = rd_u8(&r), flags = rd_u8(&r);
+    if (magic == MODE_MAGIC && version == 1 && len == MODE_RECORD &&
+        rd_be32(&r) == crc32c(0, data, MODE_RECORD - 4)) {
+        f->saved.swp = flags & SAVED_SWP;
+        f->saved.d_sense = flags & SAVED_D_SENSE;
+        f->saved.wce = f->write_cache && flags & SAVED_WCE;
+    } else {
+        log_warn("scsi", "%s: the saved mode parameters are damaged", lun->label);
+    }
+    free(data);
+    f->swp = f->saved.swp;
+    f->d_sense = f->saved.d_sense;
+    f->wce = f->saved.wce;
+}
+
+int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool save,
+                      const struct scsi_nexus *by)
+{
+    struct scsi_target *t = lun->target;
+    struct scsi_facts *f = &lun->facts;
+    tlock_lock(&t->lock);
+    int rc = lun->removed ? -ENODEV : save ? save_mode(lun, mode) : 0;
+    if (!rc) {
+        bool changed = f->swp != mode->swp || f->d_sense != mode->d_sense || f->wce != mode->wce;
+        f->swp = mode->swp;
+        f->d_sense = mode->d_sense;
+        f->wce = mode->wce;
+        if (save)
+            f->saved = *mode;
+        scsi_lun_publish(lun, changed ? UA_MODE_CHANGED : 0, by);
+    }
+    tlock_unlock(&t->lock);
+    return rc;
+}
+
+/* A reset brings the saved values back, or the defaults. The reset's own unit attention tells of
+ * it. */
 void scsi_lun_reset_mode(struct scsi_lun *lun)
 {
     struct scsi_facts *f = &lun->facts;
-    if (!f->swp && !f->d_sense && f->wce == f->write_cache)
+    struct scsi_mode *m = &f->saved;
+    if (f->swp == m->swp && f->d_sense == m->d_sense && f->wce == m->wce)
         return;
-    f->swp = f->d_sense = false;
-    f->wce = f->write_cache;
+    f->swp = m->swp;
+    f->d_sense = m->d_sense;
+    f->wce = m->wce;
     scsi_lun_publish(lun, 0, NULL);
 }

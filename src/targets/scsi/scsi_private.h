@@ -27,6 +27,10 @@ enum {
  * What commands must know of a LUN. The master copy is main's (scsi_lun.facts); each reactor has
  * its own in its view, replaced by that reactor when main publishes.
  */
+struct scsi_mode {
+    bool swp, d_sense, wce;
+};
+
 struct scsi_facts {
     struct bdev_desc *desc; /* NULL: not ready */
     uint64_t blocks;
@@ -41,15 +45,27 @@ struct scsi_facts {
     bool read_only;   /* the LUN or its device */
     bool write_cache; /* the device has a volatile cache */
     bool rotational;
+    uint8_t sanitize; /* enum scsi_sanitize_state */
     /* mode parameters */
     bool swp, d_sense, wce;
+    struct scsi_mode saved; /* what a reset brings back */
 };
+
+enum scsi_sanitize_state {
+    SANITIZE_NONE,
+    SANITIZE_RUNS,
+    SANITIZE_FAILED,      /* only another SANITIZE that succeeds makes the LUN ready again */
+    SANITIZE_FAILED_FREE, /* AUSE: EXIT FAILURE MODE does, too */
+};
+
+enum scsi_error_kind { SCSI_ERROR_READ, SCSI_ERROR_WRITE, SCSI_ERROR_VERIFY, SCSI_ERROR_KINDS };
 
 struct scsi_view {
     struct scsi_facts now;
     /* this reactor's commands: those that refer to the LUN (begin to end), and those that run on
      * its device. Whoever waits for zero sits in scsi_local.waiters. */
     unsigned users, running;
+    uint64_t errors[SCSI_ERROR_KINDS]; /* for the log pages; any reactor reads, atomically */
 } __attribute__((aligned(64)));
 
 struct scsi_lun {
@@ -72,6 +88,8 @@ struct scsi_lun {
     struct bdev_desc *desc;
     unsigned refs; /* tasks under way that know the LUN, and the target's list */
     bool removed;
+    bool sanitizing;   /* a job runs */
+    uint16_t progress; /* of it, in 65536ths; atomic */
 
     struct stage_book stages;
     struct scsi_view *view; /* by reactor; each touches only its own */
@@ -120,7 +138,8 @@ enum scsi_ua {
     UA_RESERVATIONS_RELEASED = 1 << 7,
     UA_REGISTRATIONS_PREEMPTED = 1 << 8,
     UA_ALUA_CHANGED = 1 << 9,
-    UA_LUNS_CHANGED = 1 << 10,
+    UA_LOG_CHANGED = 1 << 10,
+    UA_LUNS_CHANGED = 1 << 11,
 };
 
 /* A nexus's relation to one LUN; made when the nexus first addresses it. */
@@ -149,6 +168,7 @@ struct scsi_nexus { /* its reactor's */
 /* From begin or a prepare function: the command is finished before it ran. Return false. */
 bool scsi_refuse(struct scsi_cmd *cmd, enum sense_code code);
 bool scsi_refuse_status(struct scsi_cmd *cmd, enum scsi_status status);
+bool scsi_refuse_sense(struct scsi_cmd *cmd, const struct sense *s);
 bool scsi_refuse_field(struct scsi_cmd *cmd, unsigned byte, unsigned bit);
 /* Set status and sense. */
 void scsi_set_sense(struct scsi_cmd *cmd, const struct sense *s);
@@ -206,6 +226,14 @@ void scsi_release6(struct bdev *bdev, uint64_t nexus);
 /* On the nexus's reactor: its RESERVE(6) ends soon. */
 void scsi_nexus_lost(struct scsi_nexus *n);
 
+/* ---- log.c */
+void scsi_note_error(struct scsi_cmd *cmd, enum scsi_error_kind kind);
+
+/* ---- sanitize.c */
+bool scsi_sanitize_sense(const struct scsi_cmd *cmd, struct sense *s); /* false: ready */
+bool scsi_sanitize_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
+void scsi_sanitize_resume(struct scsi_lun *lun); /* main: begins anew what was cut off, soon */
+
 /* ---- alua.c: true: the command is refused, the port's state forbids it */
 bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
 
@@ -253,12 +281,11 @@ int scsi_lun_open(struct scsi_lun *lun, struct err *e);
 void scsi_lun_changed(struct scsi_lun *lun, void (*fn)(struct scsi_lun *lun)); /* starts a task */
 void scsi_lun_unref(struct scsi_lun *lun);
 void scsi_target_unref(struct scsi_target *t);
-/* In a task on main: sets the mode parameters for everyone; false when the LUN is going. */
-struct scsi_mode {
-    bool swp, d_sense, wce;
-};
-bool scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode,
-                       const struct scsi_nexus *by);
+/* In a task on main: sets the mode parameters for everyone, and saves them if asked to; -ENODEV
+ * when the LUN is going, or why they could not be saved (nothing is changed then). */
+int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool save,
+                      const struct scsi_nexus *by);
 void scsi_lun_reset_mode(struct scsi_lun *lun);
+void scsi_lun_load_mode(struct scsi_lun *lun); /* when its device is attached */
 
 #endif

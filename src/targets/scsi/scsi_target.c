@@ -225,6 +225,8 @@ static int add_locked(struct scsi_target *t, const struct scsi_lun_args *args, s
     for (unsigned i = 0; i < REACTOR_MAX; i++)
         lun->view[i].now = lun->facts; /* nobody knows the LUN yet */
     publish_table(t);
+    if (lun->desc)
+        scsi_sanitize_resume(lun);
     return 0;
 }
 

@@ -37,9 +37,14 @@ uint8_t sense_of_errno(int error, bool write, enum sense_code *code_r)
     return SCSI_CHECK_CONDITION;
 }
 
-/* Field pointer: SKSV, C/D, BPV and bit pointer, then the byte. */
-static void put_field_pointer(struct wr *w, const struct sense *s)
+/* Progress: SKSV, then 16 bits. Field pointer: SKSV, C/D, BPV and bit pointer, then the byte. */
+static void put_specific(struct wr *w, const struct sense *s)
 {
+    if (s->has_progress) {
+        wr_u8(w, 0x80);
+        wr_be16(w, s->progress);
+        return;
+    }
     unsigned flags = 0x80 | (s->field_in_cdb ? 0x40 : 0);
     if (s->bit <= 7)
         flags |= 0x08u | s->bit;
@@ -59,8 +64,8 @@ static void format_fixed(const struct sense *s, struct wr *w)
     wr_be32(w, 0);
     wr_be16(w, s->code & 0xffff);
     wr_u8(w, 0);
-    if (s->has_field)
-        put_field_pointer(w, s);
+    if (s->has_field || s->has_progress)
+        put_specific(w, s);
     else
         wr_zero(w, 3);
 }
@@ -72,7 +77,7 @@ static void format_descriptor(const struct sense *s, struct wr *w)
     wr_u8(w, s->code >> 16 & 0x0f);
     wr_be16(w, s->code & 0xffff);
     wr_zero(w, 3);
-    wr_u8(w, (s->has_info ? 12 : 0) + (s->has_field ? 8 : 0));
+    wr_u8(w, (s->has_info ? 12 : 0) + (s->has_field || s->has_progress ? 8 : 0));
     if (s->has_info) {
         wr_u8(w, 0x00);
         wr_u8(w, 10);
@@ -80,11 +85,11 @@ static void format_descriptor(const struct sense *s, struct wr *w)
         wr_u8(w, 0);
         wr_be64(w, s->info);
     }
-    if (s->has_field) {
+    if (s->has_field || s->has_progress) {
         wr_u8(w, 0x02);
         wr_u8(w, 6);
         wr_be16(w, 0);
-        put_field_pointer(w, s);
+        put_specific(w, s);
         wr_u8(w, 0);
     }
 }

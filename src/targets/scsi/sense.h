@@ -14,6 +14,8 @@ enum sense_code {
     SENSE_BECOMING_READY = 0x020401,
     SENSE_PORT_STANDBY = 0x02040b,
     SENSE_PORT_UNAVAILABLE = 0x02040c,
+    SENSE_SANITIZING = 0x02041b,
+    SENSE_SANITIZE_FAILED = 0x033103, /* medium error */
     SENSE_WRITE_ERROR = 0x030c00,
     SENSE_CRC_ERROR = 0x031000,
     SENSE_READ_ERROR = 0x031100,
@@ -37,6 +39,7 @@ enum sense_code {
     SENSE_RESERVATIONS_RELEASED = 0x062a04,
     SENSE_REGISTRATIONS_PREEMPTED = 0x062a05,
     SENSE_ALUA_CHANGED = 0x062a06,
+    SENSE_LOG_CHANGED = 0x062a02,
     SENSE_CAPACITY_CHANGED = 0x062a09,
     SENSE_COMMANDS_CLEARED = 0x062f00,
     SENSE_LUNS_CHANGED = 0x063f0e,
@@ -55,6 +58,8 @@ struct sense {
     bool field_in_cdb; /* else in the parameter list */
     uint8_t bit;       /* 0..7, the most significant wrong bit; 0xff: none in particular */
     uint16_t field;    /* byte */
+    bool has_progress; /* NOT READY, NO SENSE: in 65536ths */
+    uint16_t progress;
 };
 
 enum { SENSE_FIXED_LEN = 18, SENSE_DESCRIPTOR_MAX = 8 + 12 + 8 };

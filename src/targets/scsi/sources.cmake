@@ -3,9 +3,11 @@ list(APPEND target_sources
     scsi/caw.c
     scsi/cmd.c
     scsi/inquiry.c
+    scsi/log.c
     scsi/mode.c
     scsi/nexus.c
     scsi/opcodes.c
+    scsi/orwrite.c
     scsi/prin.c
     scsi/prout.c
     scsi/provisioning.c
@@ -13,6 +15,7 @@ list(APPEND target_sources
     scsi/report.c
     scsi/reserve.c
     scsi/rw.c
+    scsi/sanitize.c
     scsi/scsi_lun.c
     scsi/scsi_target.c
     scsi/sense.c

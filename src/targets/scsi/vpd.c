@@ -107,6 +107,58 @@ static void page_provisioning(const struct scsi_cmd *cmd, struct wr *w)
     wr_u8(w, 0);
 }
 
+/* 86h, extended INQUIRY data (SPC-4): HEADSUP, ORDSUP, SIMPSUP; V_SUP where the device has a
+ * volatile cache; LUICLR; the most sense data that is sent. */
+static void page_extended(const struct scsi_cmd *cmd, struct wr *w)
+{
+    wr_u8(w, 0);
+    wr_u8(w, 0x07);
+    wr_u8(w, facts_of(cmd)->write_cache ? 0x01 : 0);
+    wr_u8(w, 0x01);
+    wr_zero(w, 5);
+    wr_u8(w, SCSI_SENSE_MAX);
+    wr_zero(w, 50);
+}
+
+/* 87h, mode page policy: all pages and subpages are shared. */
+static void page_mode_policy(const struct scsi_cmd *cmd, struct wr *w)
+{
+    (void)cmd;
+    wr_be32(w, 0x3fff0000);
+}
+
+/* 88h, SCSI ports: each with its name. */
+static void page_ports(const struct scsi_cmd *cmd, struct wr *w)
+{
+    char text[sizeof cmd->nexus->target->name + 16];
+    for (unsigned port = 1; port <= scsi_port_count(); port++) {
+        wr_be16(w, 0);
+        wr_be16(w, port);
+        wr_be32(w, 0); /* no initiator port */
+        wr_be16(w, 0);
+        uint8_t *length = wr_room(w, 2);
+        size_t start = w->pos;
+        snprintf(text, sizeof text, "%s,t,0x%04x", cmd->nexus->target->name, port);
+        name_string(w, OF_PORT, text);
+        struct wr l = wr_make(length, length ? 2 : 0);
+        wr_be16(&l, w->pos - start);
+    }
+}
+
+/* B3h, referrals (SBC-3): user data segments of no particular size, one for the whole medium. */
+static void page_referrals(const struct scsi_cmd *cmd, struct wr *w)
+{
+    (void)cmd;
+    wr_zero(w, 12);
+}
+
+/* B4h, supported block lengths and protection types (SBC-4): the one there is, type 0 only. */
+static void page_block_lengths(const struct scsi_cmd *cmd, struct wr *w)
+{
+    wr_be32(w, facts_of(cmd)->block_size);
+    wr_be32(w, 0x00010000);
+}
+
 static void page_list(const struct scsi_cmd *cmd, struct wr *w);
 
 static const struct {
@@ -114,12 +166,12 @@ static const struct {
     bool well_known;
     void (*fill)(const struct scsi_cmd *cmd, struct wr *w);
 } pages[] = {
-    {0x00, true, page_list},
-    {0x80, false, page_serial},
-    {0x83, true, page_identification},
-    {0xb0, false, page_limits},
-    {0xb1, false, page_characteristics},
-    {0xb2, false, page_provisioning},
+    {0x00, true, page_list},           {0x80, false, page_serial},
+    {0x83, true, page_identification}, {0x86, false, page_extended},
+    {0x87, false, page_mode_policy},   {0x88, false, page_ports},
+    {0xb0, false, page_limits},        {0xb1, false, page_characteristics},
+    {0xb2, false, page_provisioning},  {0xb3, false, page_referrals},
+    {0xb4, false, page_block_lengths},
 };
 
 enum { PAGES = sizeof pages / sizeof pages[0] };
