@@ -4,7 +4,8 @@
  * blast iscsi tcp:HOST:PORT           IQN LUN [options]
  *   -c connections  -q depth  -b bytes  -t seconds  -r read percent  -s (sequential)
  *   -p server pid (CPU per request)  -S bytes of the device to use  -v (verify: writes a pattern
- * that depends on the offset, and expects reads to give it or zeroes) Prints one line of JSON; exit
+ * that depends on the offset, and expects reads to give it or zeroes)  -D (iSCSI: header and data
+ * digests; those that come are not looked at) Prints one line of JSON; exit
  * 0, 1 after errors or wrong data, 2 when it cannot run.
  */
 #include "blast.h"
@@ -359,7 +360,7 @@ static void report(const struct measure *m)
 
 static void options(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "c:q:b:t:r:sp:S:v")) > 0;)
+    for (int o; (o = getopt(argc, argv, "c:q:b:t:r:sp:S:vD")) > 0;)
         switch (o) {
         case 'c': set.conns = (unsigned)atoi(optarg); break;
         case 'q': set.depth = (unsigned)atoi(optarg); break;
@@ -370,6 +371,7 @@ static void options(int argc, char **argv)
         case 'p': set.server_pid = atoi(optarg); break;
         case 'S': set.limit = strtoull(optarg, NULL, 10); break;
         case 'v': set.verify = true; break;
+        case 'D': set.digests = true; break;
         default: exit(2);
         }
     if (!set.conns || !set.depth || set.block < 512 || set.block % 512)

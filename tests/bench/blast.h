@@ -18,7 +18,7 @@ struct settings {
     uint32_t block; /* bytes a request */
     uint64_t limit; /* bytes of the device that are used, 0 = all */
     int server_pid; /* whose CPU time is counted, 0 = none */
-    bool sequential, verify;
+    bool sequential, verify, digests;
 };
 extern struct settings set;
 
@@ -39,6 +39,7 @@ struct conn {
     uint64_t next_block; /* sequential */
     /* iSCSI */
     uint32_t cmd_sn, exp_stat_sn, max_cmd_sn, max_data, first_burst;
+    bool digests; /* agreed on, and in use */
 };
 
 struct protocol {

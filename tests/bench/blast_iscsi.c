@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* iSCSI (RFC 7143) as an initiator: one connection a session, no digests, READ(10) and WRITE(10).
+/* iSCSI (RFC 7143) as an initiator: one connection a session, READ(10) and WRITE(10).
  */
 #include "blast.h"
+
+#include "base/crc32c.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BHS = 48, LOGIN_TEXT_MAX = 2048 };
+enum { BHS = 48, DIGEST = 4, LOGIN_TEXT_MAX = 2048 };
 enum { /* opcodes, RFC 7143 11.2.1.2 */
        OP_NOP_OUT = 0x00,
        OP_COMMAND = 0x01,
@@ -129,8 +131,8 @@ static void login(struct conn *c)
     login_step(c, h, &t, 0x01, 0, data, sizeof data); /* security to operational */
     uint16_t tsih = (uint16_t)get_at(h, 14, 2);
     t.n = 0;
-    key(&t, "HeaderDigest=None");
-    key(&t, "DataDigest=None");
+    key(&t, "HeaderDigest=%s", set.digests ? "CRC32C" : "None");
+    key(&t, "DataDigest=%s", set.digests ? "CRC32C" : "None");
     key(&t, "InitialR2T=No");
     key(&t, "ImmediateData=Yes");
     key(&t, "MaxRecvDataSegmentLength=262144");
@@ -149,26 +151,44 @@ static void login(struct conn *c)
         if ((h[1] & 0x83) == 0x83)
             break;
     }
+    c->digests = set.digests;
     c->cmd_sn = 1;
     c->max_cmd_sn = get_at(h, 32, 4);
+}
+
+static void digest(const void *p, size_t n, uint8_t out[DIGEST])
+{
+    struct wr w = wr_make(out, DIGEST);
+    wr_le32(&w, crc32c(0, p, n));
+}
+
+/* Bytes of digests that a PDU has. */
+static size_t digests_of(const struct conn *c, uint32_t data)
+{
+    return c->digests ? DIGEST + (data ? DIGEST : 0) : 0;
 }
 
 /* Sends a command of at most 32 bytes of data and waits for its end. */
 static void command(struct conn *c, uint8_t h[BHS], uint8_t *data, size_t room)
 {
+    uint8_t crc[DIGEST];
     set_at(h, 24, c->cmd_sn++, 4);
     set_at(h, 16, 0xffff0000, 4);
     h[9] = (uint8_t)set.lun;
     write_all(c->fd, h, BHS);
+    digest(h, BHS, crc);
+    write_all(c->fd, crc, digests_of(c, 0));
     for (;;) {
         uint8_t r[BHS], other[1024];
         bool is_data = false;
         read_all(c->fd, r, BHS);
+        read_all(c->fd, crc, digests_of(c, 0));
         uint32_t len = get_at(r, 5, 3);
         is_data = r[0] == OP_DATA_IN && padded(len) <= room;
         if (padded(len) > sizeof other)
             die("a PDU at the start is too long");
         read_all(c->fd, is_data ? data : other, padded(len));
+        read_all(c->fd, crc, digests_of(c, len) - digests_of(c, 0));
         if ((r[0] & 0x3f) == OP_NOP_IN)
             continue;
         c->max_cmd_sn = get_at(r, 32, 4);
@@ -206,6 +226,27 @@ static void iscsi_open(struct conn *c)
 
 /* ---- full feature phase */
 
+static void put_head(struct conn *c, const uint8_t h[BHS])
+{
+    uint8_t crc[DIGEST];
+    put(c, h, BHS);
+    if (!c->digests)
+        return;
+    digest(h, BHS, crc);
+    put(c, crc, DIGEST);
+}
+
+/* Blocks are multiples of 512: there is no padding. */
+static void put_segment(struct conn *c, const struct req *r, uint32_t from, uint32_t n)
+{
+    uint8_t crc[DIGEST];
+    put_data(c, r, from, n);
+    if (!c->digests || !n)
+        return;
+    digest(c->out + c->out_len - n, n, crc);
+    put(c, crc, DIGEST);
+}
+
 static bool iscsi_may_send(const struct conn *c)
 {
     return (int32_t)(c->max_cmd_sn - c->cmd_sn) >= 0;
@@ -228,9 +269,9 @@ static void iscsi_send(struct conn *c, unsigned tag)
         immediate = c->first_burst;
     if (!r->read)
         set_at(h, 5, immediate, 3);
-    put(c, h, BHS);
+    put_head(c, h);
     if (!r->read)
-        put_data(c, r, 0, immediate);
+        put_segment(c, r, 0, immediate);
 }
 
 /* Answers an R2T. */
@@ -249,8 +290,8 @@ static void data_out(struct conn *c, const uint8_t *r2t)
         memcpy(h + 20, r2t + 20, 4);
         set_at(h, 36, sn++, 4);
         set_at(h, 40, from, 4);
-        put(c, h, BHS);
-        put_data(c, &c->req[tag], from, n);
+        put_head(c, h);
+        put_segment(c, &c->req[tag], from, n);
     }
 }
 
@@ -263,7 +304,7 @@ static void nop_out(struct conn *c, const uint8_t *nop_in)
     set_at(h, 16, no_tag, 4);
     memcpy(h + 20, nop_in + 20, 4);
     set_at(h, 24, c->cmd_sn, 4);
-    put(c, h, BHS);
+    put_head(c, h);
 }
 
 static void take(struct conn *c, uint8_t *h, uint32_t len)
@@ -275,7 +316,7 @@ static void take(struct conn *c, uint8_t *h, uint32_t len)
     case OP_DATA_IN:
         if (tag >= set.depth)
             die("data for no request");
-        got_data(&c->req[tag], h + BHS, get_at(h, 40, 4), len);
+        got_data(&c->req[tag], h + BHS + digests_of(c, 0), get_at(h, 40, 4), len);
         if (!(h[1] & 1))
             return;
         c->exp_stat_sn = get_at(h, 24, 4) + 1;
@@ -296,7 +337,7 @@ static size_t iscsi_parse(struct conn *c, uint8_t *p, size_t len)
     if (len < BHS)
         return 0;
     uint32_t data = get_at(p, 5, 3);
-    size_t total = BHS + p[4] * 4u + padded(data);
+    size_t total = BHS + p[4] * 4u + padded(data) + digests_of(c, data);
     if (len < total)
         return 0;
     take(c, p, data);
@@ -307,6 +348,8 @@ static size_t iscsi_bye(struct conn *c, uint8_t msg[48])
 {
     header(c, msg, OP_LOGOUT, FINAL);
     set_at(msg, 24, c->cmd_sn, 4);
+    if (c->digests) /* there is room for a header alone: closing is farewell enough */
+        return 0;
     return BHS;
 }
 
