@@ -410,7 +410,7 @@ static void storm_run(void *arg)
         check_int(
             bdev_write(s->d, x % 64 * 4096, mine, 4096 * (1 + (x >> 8) % 16), x & 64 ? BIO_FUA : 0),
             0);
-        check_int(bdev_read(s->d, x % 64 * 4096, mine, 4096), 0);
+        check_int(bdev_read(s->d, (8 << 20) + x % 64 * 4096, mine, 4096), 0);
     }
 }
 
