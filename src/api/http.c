@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/crowd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/net.h"
@@ -29,9 +30,12 @@ struct server {
     struct net_listener *listener[API_ADDRS_MAX];
     unsigned listeners;
     unsigned running; /* requests with a task */
+    struct crowd crowd;
     bool full;
 };
 static struct server rest, scrape;
+/* Room for those that are dropped and not closed yet. */
+enum { API_CONNECTIONS_SPARE = 64 };
 static gid_t orion_gid = (gid_t)-1;
 
 struct exchange { /* one request; belongs to libmicrohttpd's connection */
@@ -125,6 +129,7 @@ static void start_request(struct exchange *x, const char *method)
 {
     struct http_request *r = &x->r;
     x->started = true;
+    crowd_busy(&x->server->crowd, x->connection, true);
     r->method = strcmp(method, "HEAD") ? method : "GET";
     r->if_match = header(x->connection, "If-Match");
     r->if_none_match = header(x->connection, "If-None-Match");
@@ -213,11 +218,13 @@ static void on_end(void *arg, struct MHD_Connection *c, void **context,
                    enum MHD_RequestTerminationCode why)
 {
     struct exchange *x = *context;
-    (void)arg, (void)c, (void)why;
+    (void)arg, (void)why;
     if (!x)
         return;
     *context = NULL;
     assert(!x->started || x->done);
+    if (x->started)
+        crowd_busy(&x->server->crowd, c, false);
     free(x->r.path);
     free(x->r.query);
     free(x->r.body);
@@ -231,6 +238,8 @@ static void on_accept(int fd, const struct net_addr *peer, struct net_listener *
 {
     struct server *s = arg;
     (void)l;
+    if (s->crowd.count >= API_CONNECTIONS_MAX && crowd_drop_one(&s->crowd))
+        turn(s); /* libmicrohttpd sees its end, and lets go */
     /* It owns the fd now, and closes it when it fails. */
     MHD_add_connection(s->daemon, fd, (const struct sockaddr *)&peer->ss, peer->len);
     kick(s);
@@ -239,12 +248,14 @@ static void on_accept(int fd, const struct net_addr *peer, struct net_listener *
 static int server_open(struct server *s, bool full, struct err *e)
 {
     *s = (struct server){.full = full};
+    crowd_init(&s->crowd);
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_request, s, MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_NOTIFY_COMPLETED, on_end,
-        s, MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_CONNECTIONS_MAX,
-        MHD_OPTION_CONNECTION_TIMEOUT, 60u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        s, MHD_OPTION_NOTIFY_CONNECTION, crowd_notify, &s->crowd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)API_CONNECTIONS_MAX + API_CONNECTIONS_SPARE, MHD_OPTION_CONNECTION_TIMEOUT, 60u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, ERR_INTERNAL, "", "cannot start the HTTP server");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
