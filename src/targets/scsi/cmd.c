@@ -178,6 +178,8 @@ static bool checks(struct scsi_cmd *cmd)
         return refuse_unknown(cmd);
     if (cmd->attr == SCSI_ACA) /* there is never an ACA condition (NACA is refused) */
         return scsi_refuse(cmd, SENSE_INVALID_MESSAGE);
+    if (f->sanitize && scsi_sanitize_refuses(cmd, op))
+        return false;
     unsigned bad = scsi_opcode_check(op, cmd->cdb);
     if (bad)
         return scsi_refuse_field(cmd, (bad - 1) / 8, (bad - 1) % 8);
@@ -187,8 +189,6 @@ static bool checks(struct scsi_cmd *cmd)
         return scsi_refuse(cmd, SENSE_BECOMING_READY);
     if (!(op->flags & OP_GATED) && f->desc && scsi_reserved(cmd, op))
         return scsi_refuse_status(cmd, SCSI_RESERVATION_CONFLICT);
-    if (f->sanitize && scsi_sanitize_refuses(cmd, op))
-        return false;
     return decode(cmd, f);
 }
 

@@ -37,7 +37,7 @@ static void standard(const struct scsi_cmd *cmd, struct wr *w)
     wr_u8(w, 0x06);                 /* SPC-4 */
     wr_u8(w, 0x12);                 /* HISUP, response data format 2 */
     wr_u8(w, STANDARD_LEN - 5);     /* additional length */
-    wr_u8(w, cmd->unit ? 0x30 : 0); /* TPGS: implicit and explicit */
+    wr_u8(w, cmd->unit ? 0x38 : 0); /* TPGS: implicit and explicit; 3PC */
     wr_u8(w, 0);
     wr_u8(w, 0x02); /* CMDQUE */
     padded(w, "ORION", 8);

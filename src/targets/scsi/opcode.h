@@ -102,6 +102,10 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd);
 void scsi_run_write_same(struct scsi_cmd *cmd);
 void scsi_run_get_lba_status(struct scsi_cmd *cmd);
 
+/* xcopy.c */
+void scsi_run_extended_copy(struct scsi_cmd *cmd);
+void scsi_run_copy_status(struct scsi_cmd *cmd);
+void scsi_run_copy_parameters(struct scsi_cmd *cmd);
 /* orwrite.c */
 void scsi_run_orwrite(struct scsi_cmd *cmd);
 /* log.c */

@@ -102,6 +102,10 @@ static int do_step(struct scsi_sanitize *s, uint64_t at, size_t len)
         struct bio bio;
         bio_init(&bio, desc, BIO_WRITE_ZEROES, at, len, NULL, NULL);
         rc = bio_wait(&bio);
+        if (!rc) { /* zero for certain; then deallocated where the device does that */
+            bio_init(&bio, desc, BIO_DISCARD, at, len, NULL, NULL);
+            rc = bio_wait(&bio);
+        }
     }
     v->running--;
     scsi_wake_waiters(&s->lun->target->local[reactor_self_index()]);

@@ -20,7 +20,11 @@ enum {
     SCSI_MAX_UNMAP_BLOCKS = 1 << 20, /* logical blocks, over all descriptors of one UNMAP */
     SCSI_MAX_UNMAP_DESCRIPTORS = 256,
     SCSI_MAX_COMPARE_BLOCKS = 255, /* the field of COMPARE AND WRITE has 8 bits */
-    SCSI_LUN_MAX = 16383,          /* flat space addressing, SAM-5 */
+    SCSI_COPY_CSCDS = 8,           /* EXTENDED COPY: devices and segments in one list */
+    SCSI_COPY_SEGMENTS = 64,
+    SCSI_COPY_SEGMENT_MAX = 65535 * 512, /* bytes: the field has 16 bits of blocks */
+    SCSI_COPIES_KEPT = 8,                /* whose results a nexus remembers */
+    SCSI_LUN_MAX = 16383,                /* flat space addressing, SAM-5 */
 };
 
 /*
@@ -152,6 +156,15 @@ struct scsi_itl {
     bool reserved;     /* has asked for a RESERVE(6) */
 };
 
+/* What became of an EXTENDED COPY; values of RECEIVE COPY RESULTS. */
+enum { SCSI_COPY_RUNS, SCSI_COPY_DONE, SCSI_COPY_FAILED };
+struct scsi_copy {
+    bool used;
+    uint8_t id, status;
+    uint16_t segments;
+    uint64_t bytes;
+};
+
 struct scsi_nexus { /* its reactor's */
     struct list link;
     struct list all; /* this reactor's nexuses of all targets */
@@ -159,6 +172,8 @@ struct scsi_nexus { /* its reactor's */
     struct scsi_local *local;
     char initiator[256];
     uint16_t tpgt;
+    struct scsi_copy copies[SCSI_COPIES_KEPT];
+    unsigned copy_next;
     uint64_t gate;         /* id for the reservation gate */
     struct scsi_itl **itl; /* by LUN */
     unsigned itls;
@@ -225,6 +240,9 @@ void scsi_notify(struct bdev *bdev, const struct scsi_notice *list, unsigned cou
 void scsi_release6(struct bdev *bdev, uint64_t nexus);
 /* On the nexus's reactor: its RESERVE(6) ends soon. */
 void scsi_nexus_lost(struct scsi_nexus *n);
+
+/* ---- xcopy.c */
+void scsi_put_third_party_copy(struct wr *w);
 
 /* ---- log.c */
 void scsi_note_error(struct scsi_cmd *cmd, enum scsi_error_kind kind);

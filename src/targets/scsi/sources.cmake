@@ -21,4 +21,5 @@ list(APPEND target_sources
     scsi/sense.c
     scsi/tmf.c
     scsi/verify.c
-    scsi/vpd.c)
+    scsi/vpd.c
+    scsi/xcopy.c)

@@ -94,7 +94,10 @@ static void page_limits(const struct scsi_cmd *cmd, struct wr *w)
 static void page_characteristics(const struct scsi_cmd *cmd, struct wr *w)
 {
     wr_be16(w, facts_of(cmd)->rotational ? 0 : 1);
-    wr_zero(w, 58);
+    wr_u8(w, 0);
+    wr_u8(w,
+          facts_of(cmd)->lbp ? 0x40 : 0); /* WABEREQ 01b: what was erased is read without error */
+    wr_zero(w, 56);
 }
 
 /* B2h: LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2 = thin. */
@@ -159,6 +162,12 @@ static void page_block_lengths(const struct scsi_cmd *cmd, struct wr *w)
     wr_be32(w, 0x00010000);
 }
 
+static void page_copy(const struct scsi_cmd *cmd, struct wr *w)
+{
+    (void)cmd;
+    scsi_put_third_party_copy(w);
+}
+
 static void page_list(const struct scsi_cmd *cmd, struct wr *w);
 
 static const struct {
@@ -166,11 +175,17 @@ static const struct {
     bool well_known;
     void (*fill)(const struct scsi_cmd *cmd, struct wr *w);
 } pages[] = {
-    {0x00, true, page_list},           {0x80, false, page_serial},
-    {0x83, true, page_identification}, {0x86, false, page_extended},
-    {0x87, false, page_mode_policy},   {0x88, false, page_ports},
-    {0xb0, false, page_limits},        {0xb1, false, page_characteristics},
-    {0xb2, false, page_provisioning},  {0xb3, false, page_referrals},
+    {0x00, true, page_list},
+    {0x80, false, page_serial},
+    {0x83, true, page_identification},
+    {0x86, false, page_extended},
+    {0x87, false, page_mode_policy},
+    {0x88, false, page_ports},
+    {0x8f, false, page_copy},
+    {0xb0, false, page_limits},
+    {0xb1, false, page_characteristics},
+    {0xb2, false, page_provisioning},
+    {0xb3, false, page_referrals},
     {0xb4, false, page_block_lengths},
 };
 

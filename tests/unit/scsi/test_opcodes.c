@@ -131,7 +131,7 @@ HARNESS_TEST(a_full_lun_has_no_unmap)
     unsigned n;
     scsi_opcode_table(&n);
     struct io *io = report(lab, 0, 0, 0);
-    check_int(be(io->in, 4), (n - 1) * 8); /* UNMAP */
+    check_int(be(io->in, 4), (n - 2) * 8); /* UNMAP, SANITIZE BLOCK ERASE */
     expect_good(io);
     io = report(lab, 1, 0x93, 0);
     check_int(io->in[4 + 1], 0x01);

@@ -45,8 +45,8 @@ HARNESS_TEST(vpd_page_00_lists_the_pages_and_each_is_there)
 {
     struct lab *lab = lab_new();
     struct io *io = CMD(lab, 0x12, 1, 0, 0, 255, 0);
-    static const uint8_t want[] = {0,    0,    0,    11,   0x00, 0x80, 0x83, 0x86,
-                                   0x87, 0x88, 0xb0, 0xb1, 0xb2, 0xb3, 0xb4};
+    static const uint8_t want[] = {0,    0,    0,    12,   0x00, 0x80, 0x83, 0x86,
+                                   0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb3, 0xb4};
     check_int(io->in_len, sizeof want);
     check(!memcmp(io->in, want, sizeof want));
     for (unsigned i = 4; i < sizeof want; i++) {
