@@ -143,6 +143,10 @@ int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e);
 
 bool raid_get(const char *name, struct raid_info *info_r);
 void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);
+/* Any thread: bytes of buffers that parity levels may hold on each reactor, for all arrays alike.
+ * Beyond it requests wait; too little for one of them, and it is worked off in rows of 4 KiB. */
+void raid_set_stripe_memory(size_t bytes);
+
 const char *raid_state_name(enum raid_state s);
 const char *raid_sync_name(enum raid_sync s);
 const char *raid_member_state_name(enum raid_member_state s);

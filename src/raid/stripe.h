@@ -14,10 +14,12 @@
  */
 enum {
     STRIPE_ROWS_MAX = 1 << 20, /* rows that are worked on at once */
-    STRIPE_MEMORY = 64 << 20,  /* of buffers, a reactor; beyond it work waits */
     STRIPE_RESERVE = 4096,     /* rows that can be worked on when memory is out */
     STRIPE_BUCKETS = 256,
 };
+
+/* Bytes of buffers a reactor; beyond it work waits. raid_set_stripe_memory. */
+extern size_t stripe_memory; /* atomic */
 
 enum stripe_kind {
     STRIPE_READ,   /* a bio, members missing or unreadable */

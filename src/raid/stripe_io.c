@@ -12,6 +12,13 @@
 #include <errno.h>
 #include <string.h>
 
+size_t stripe_memory = 64 << 20;
+
+void raid_set_stripe_memory(size_t bytes)
+{
+    raid_store(&stripe_memory, bytes);
+}
+
 static void start_reads(struct stripe_op *op);
 static void op_compute(struct stripe_op *op);
 
@@ -204,7 +211,8 @@ static uint8_t *col_buffer(struct stripe_op *op, struct stripe_col *c)
         assert(rows_of(op) <= STRIPE_RESERVE);
         return o->reserve ? o->reserve->data + (size_t)STRIPE_RESERVE * op->reserved++ : NULL;
     }
-    struct iobuf *b = iobuf_get(rows_of(op));
+    bool fits = rows_of(op) <= raid_load(&stripe_memory);
+    struct iobuf *b = fits ? iobuf_get(rows_of(op)) : NULL;
     if (!b)
         return NULL;
     c->buf[c->bufs++] = b;
@@ -295,7 +303,7 @@ static bool now_memory(struct stripe_op *op, struct stripe_col *c)
 static bool get_memory(struct stripe_op *op)
 {
     struct stripe_owner *o = op->o;
-    if (!o->tight && o->memory > STRIPE_MEMORY && o->ops > 1)
+    if (!o->tight && o->memory > raid_load(&stripe_memory) && o->ops > 1)
         return false;
     for (unsigned i = 0; i < op->map.slots; i++)
         if (!old_memory(op, &op->col[i]) || !now_memory(op, &op->col[i])) {
@@ -340,6 +348,10 @@ bool stripe_op_start(struct stripe_op *op)
     parity_map_init(&op->map, &r->geometry, op->stripe->number);
     touch(op);
     fit_log(op);
+    if (!op->touched && (op->kind == STRIPE_READ || op->kind == STRIPE_WRITE)) {
+        fail(op, 0); /* rows between those that a request touches */
+        return true;
+    }
     if (!plan(op)) {
         fail(op, -EIO);
         return true;

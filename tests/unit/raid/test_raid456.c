@@ -435,6 +435,23 @@ HARNESS_TEST(overlapping_writes_leave_fitting_parity)
     remove_members(5);
 }
 
+HARNESS_TEST(little_memory_and_none_slow_it_down_and_break_nothing)
+{
+    static const size_t limits[] = {0, 4096, 256 << 10};
+    for (unsigned i = 0; i < 3; i++) {
+        raid_set_stripe_memory(limits[i]);
+        life("raid6", LAYOUT_LEFT_SYMMETRIC, 5);
+        make("raid5", LAYOUT_LEFT_SYMMETRIC, 4);
+        struct storm s = {.d = open_device("a", CLAIM_SHARED_WRITE)};
+        task_call_all(storm_run, &s);
+        bdev_close(&s.d);
+        stop();
+        check_parity(5, LAYOUT_LEFT_SYMMETRIC, 4);
+        remove_members(4);
+    }
+    raid_set_stripe_memory(64 << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +466,7 @@ int main(void)
         cmocka_unit_test(members_that_fail_writes_go_and_nothing_is_lost),
         cmocka_unit_test(dirty_and_degraded_is_refused_unless_forced),
         cmocka_unit_test(overlapping_writes_leave_fitting_parity),
+        cmocka_unit_test(little_memory_and_none_slow_it_down_and_break_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
