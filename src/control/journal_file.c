@@ -282,7 +282,8 @@ void journal_prune(int dirfd, uint64_t generation)
 /* The file's bytes; NULL with errno set (ENOENT: it is not there). */
 static char *read_file(int dirfd, const char *name, size_t *len_r)
 {
-    autoclose int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    /* O_NONBLOCK: a FIFO of that name must not hold the start up. */
+    autoclose int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st))
         return NULL;
@@ -449,13 +450,33 @@ static int load_newest_good(struct journal *j, const struct folder *f, struct pl
                    j->dir);
 }
 
+/* Without any snapshot the folder is new, or its very first fold was cut off before the snapshot
+ * stood: then the first journal has its head, or a part of that, and nothing else. */
+static bool is_fresh(struct journal *j, const struct folder *f)
+{
+    enum { HEAD_MAX = 128 };
+    struct stat st;
+    struct journal_parse p;
+    if (!f->newest)
+        return true;
+    if (f->newest > 1 || fstatat(j->dirfd, "journal.1", &st, AT_SYMLINK_NOFOLLOW) ||
+        !S_ISREG(st.st_mode) || st.st_size > HEAD_MAX)
+        return false;
+    struct json_object *map = json_object_new_object();
+    enum load r = load_file(j, JOURNAL_LOG, 1, map, &p);
+    json_object_put(map);
+    return r != LOAD_NEWER && p.records <= 1;
+}
+
 int journal_load(struct journal *j, bool *refold_r, struct err *e)
 {
     struct folder f = {0};
     if (read_folder(j, &f, e))
         return -1;
-    if (!f.count && f.newest > 1)
-        return err_set(e, ERR_IO, "state_dir", "%s has journals and no snapshot", j->dir);
+    if (!f.count && !is_fresh(j, &f))
+        return err_set(e, ERR_IO, "state_dir",
+                       "%s has journals and no snapshot; move its files away to start empty",
+                       j->dir);
     if (!f.count) { /* fresh; or the very first fold was cut off before its snapshot stood */
         *refold_r = true;
         return 0;

@@ -260,6 +260,50 @@ def crc32c(data):
     return crc ^ 0xffffffff
 
 
+def does_not_start(o, words):
+    """It refuses to start, says so, and leaves the state as it is."""
+    before = {f: os.path.isfile(f) and open(f, 'rb').read() for f in glob.glob(o.state + '/*')}
+    try:
+        o.start()
+        started = True
+    except AssertionError:
+        started = False
+    assert not started
+    assert words in o.log(), o.log()
+    assert before == {f: os.path.isfile(f) and open(f, 'rb').read() for f in glob.glob(o.state + '/*')}
+
+
+def test_a_journal_that_lost_its_snapshot_is_never_taken_for_an_empty_state():
+    with Orion() as o:
+        o.mem('d0')
+        o.stop()
+        snapshot, = glob.glob(o.state + '/snapshot.*')
+        kept = open(snapshot, 'rb').read()
+        os.unlink(snapshot)
+        does_not_start(o, 'no snapshot')
+        open(snapshot, 'wb').write(kept)
+        o.start()
+        assert [d['name'] for d in o.ctl('device', 'list')['items']] == ['d0']
+
+
+def test_a_first_start_that_was_cut_off_starts_again():
+    with Orion(start=False) as o:
+        os.mkdir(o.state, 0o700)
+        open(o.state + '/journal.1', 'wb').write(b'01234567 {"for')
+        o.start()
+        o.mem('d0')
+
+
+def test_a_fifo_in_the_state_does_not_hold_the_start_up():
+    with Orion() as o:
+        o.mem('d0')
+        o.stop()
+        snapshot, = glob.glob(o.state + '/snapshot.*')
+        os.unlink(snapshot)
+        os.mkfifo(snapshot)
+        does_not_start(o, 'no good generation')
+
+
 def test_many_changes_stay():
     with Orion() as o:
         o.mem('d0')
@@ -282,4 +326,7 @@ run(test_everything_is_there_again, test_a_clean_stop_leaves_arrays_clean,
     test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent,
     test_an_inactive_array_can_be_deleted,
     test_a_torn_last_line_is_dropped, test_damage_in_the_middle_is_set_aside_and_told,
-    test_a_newer_format_is_refused_untouched, test_many_changes_stay)
+    test_a_newer_format_is_refused_untouched,
+    test_a_journal_that_lost_its_snapshot_is_never_taken_for_an_empty_state,
+    test_a_first_start_that_was_cut_off_starts_again,
+    test_a_fifo_in_the_state_does_not_hold_the_start_up, test_many_changes_stay)
