@@ -4,6 +4,7 @@
 for every command, flag and error."""
 import json
 import os
+import subprocess
 import sys
 
 from orion import Orion, need, run, sh, skip, wait_for
@@ -220,6 +221,34 @@ def test_sessions_are_listed_refuse_a_removal_and_can_be_killed():
         o.ctl('nbd', 'unexport', 'v')
 
 
+def test_qemu_that_reconnects_comes_back_to_the_same_data():
+    with Orion() as o:
+        o.ctl('device', 'add', 'd0', '--path', o.file('disk', 16 * M))
+        o.nbd('v', 'd0')
+        p = subprocess.Popen(['qemu-io', '--image-opts', 'driver=nbd,export=v,reconnect-delay=60,server.type=unix,'
+                              'server.path=' + os.path.join(o.dir, 'nbd.sock')], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        def command(text, until):
+            p.stdin.write(text + '\n')
+            p.stdin.flush()
+            seen = ''
+            while until not in seen:
+                line = p.stdout.readline()
+                assert line, seen
+                seen += line
+            assert 'failed' not in seen and 'error' not in seen, seen
+        command('write -f -P 9 1M 1M', 'wrote')
+        for _ in range(2):
+            o.restart(kill=True)
+            command('read -P 9 1M 1M', 'read')
+            command('write -f -P 8 4M 64k', 'wrote')
+        p.stdin.close()
+        p.stdout.read()
+        assert p.wait(30) == 0
+        p.stdout.close()
+
+
 def test_a_flush_on_one_connection_covers_writes_on_another():
     """CAN_MULTI_CONN: what was acknowledged on any connection is in the file after a flush on one."""
     with Orion(reactors=2) as o:
@@ -251,4 +280,5 @@ run(test_nbdinfo_tells_what_the_export_can,
     test_every_mistake_gets_its_error_and_the_connection_goes_on,
     test_errors_of_the_device_reach_the_client,
     test_sessions_are_listed_refuse_a_removal_and_can_be_killed,
+    test_qemu_that_reconnects_comes_back_to_the_same_data,
     test_a_flush_on_one_connection_covers_writes_on_another)
