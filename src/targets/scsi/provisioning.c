@@ -185,9 +185,12 @@ void scsi_run_write_same(struct scsi_cmd *cmd)
 
 enum { STATUS_HEADER = 8, STATUS_DESCRIPTOR = 16, STATUS_MAX = 64 };
 
-struct status_room { /* at the end of the reply's buffer, out of the reply */
+struct status_room {
     struct bio_extents extents;
     struct extent list[STATUS_MAX];
+    struct extent merged[STATUS_MAX]; /* equal neighbours are one descriptor */
+    unsigned count;
+    uint64_t done; /* bytes looked at */
 };
 
 static struct status_room *status_room(struct scsi_cmd *cmd)
@@ -198,23 +201,66 @@ static struct status_room *status_room(struct scsi_cmd *cmd)
 static void status_reply(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    const struct bio_extents *x = &status_room(cmd)->extents;
+    const struct status_room *room = status_room(cmd);
     uint8_t *p = scsi_reply_room(cmd, STATUS_HEADER + STATUS_MAX * STATUS_DESCRIPTOR);
     if (!p)
         return;
     struct wr w = wr_make(p, STATUS_HEADER + STATUS_MAX * STATUS_DESCRIPTOR);
     uint64_t lba = cmd->lba;
-    wr_be32(&w, 4 + (uint64_t)x->count * STATUS_DESCRIPTOR);
+    wr_be32(&w, 4 + (uint64_t)room->count * STATUS_DESCRIPTOR);
     wr_be32(&w, 0);
-    for (unsigned i = 0; i < x->count; i++) {
-        uint64_t blocks = x->list[i].length >> f->shift;
+    for (unsigned i = 0; i < room->count; i++) {
+        uint64_t blocks = room->merged[i].length >> f->shift;
         wr_be64(&w, lba);
         wr_be32(&w, blocks);
-        wr_u8(&w, f->lbp && x->list[i].flags & EXTENT_HOLE ? 1 : 0); /* deallocated, mapped */
+        wr_u8(&w, room->merged[i].flags ? 1 : 0); /* deallocated, mapped */
         wr_zero(&w, 3);
         lba += blocks;
     }
     scsi_reply(cmd, w.pos);
+}
+
+/* False: there is no room for more. */
+static bool status_merge(const struct scsi_facts *f, struct status_room *room)
+{
+    for (unsigned i = 0; i < room->extents.count; i++) {
+        struct extent e = room->list[i];
+        e.flags = f->lbp ? e.flags & EXTENT_HOLE : 0; /* a full LUN's blocks are all mapped */
+        struct extent *last = room->count ? &room->merged[room->count - 1] : NULL;
+        if (last && last->flags == e.flags)
+            last->length += e.length;
+        else if (room->count == STATUS_MAX)
+            return false;
+        else
+            room->merged[room->count++] = e;
+        room->done += e.length;
+    }
+    return true;
+}
+
+static void status_next(struct scsi_cmd *cmd);
+
+static void status_got(struct scsi_cmd *cmd)
+{
+    struct status_room *room = status_room(cmd);
+    uint64_t wanted =
+        cmd->length > STATUS_HEADER ? (cmd->length - STATUS_HEADER) / STATUS_DESCRIPTOR : 0;
+    if (status_merge(&cmd->view->now, room) && room->done < cmd->step && room->count <= wanted)
+        status_next(cmd);
+    else
+        status_reply(cmd);
+}
+
+static void status_next(struct scsi_cmd *cmd)
+{
+    struct status_room *room = status_room(cmd);
+    if (!scsi_device(cmd))
+        return;
+    room->extents = (struct bio_extents){.list = room->list, .max = STATUS_MAX};
+    scsi_bio(cmd, BIO_EXTENTS, (cmd->lba << cmd->view->now.shift) + room->done,
+             cmd->step - room->done);
+    cmd->bio.extents = &room->extents;
+    scsi_submit(cmd, status_got);
 }
 
 void scsi_run_get_lba_status(struct scsi_cmd *cmd)
@@ -231,9 +277,7 @@ void scsi_run_get_lba_status(struct scsi_cmd *cmd)
         scsi_end_later(cmd);
         return;
     }
-    struct status_room *room = status_room(cmd);
-    room->extents = (struct bio_extents){.list = room->list, .max = STATUS_MAX};
-    scsi_bio(cmd, BIO_EXTENTS, cmd->lba << f->shift, (left < most ? left : most) << f->shift);
-    cmd->bio.extents = &room->extents;
-    scsi_submit(cmd, status_reply);
+    memset(cmd->scratch->data, 0, sizeof(struct status_room));
+    cmd->step = (left < most ? left : most) << f->shift;
+    status_next(cmd);
 }

@@ -26,12 +26,10 @@ struct scsi_sanitize {
     bool invert, ause;
     unsigned pattern_len;
     uint8_t pattern[4096];
-    uint8_t *step; /* one megabyte of it */
-    /* who waits for the end; NULL: nobody */
-    struct scsi_cmd *cmd;
+    uint8_t *step;        /* one megabyte of it */
+    struct scsi_cmd *cmd; /* of the request; the job has none, nobody can abort it */
     struct reactor *home;
     struct rpost post;
-    bool failed;
 };
 
 /* ---- the record: magic, action, passes, flags, zero, pattern, CRC32C; big-endian */
@@ -75,8 +73,7 @@ static bool load_record(struct scsi_sanitize *s, const uint8_t *data, size_t len
 static void set_state(struct scsi_lun *lun, uint8_t state)
 {
     lun->facts.sanitize = state;
-    if (!lun->removed)
-        scsi_lun_publish(lun, 0, NULL);
+    scsi_lun_publish(lun, 0, NULL);
 }
 
 static void fill_step(struct scsi_sanitize *s, unsigned pass)
@@ -128,22 +125,11 @@ static int do_pass(struct scsi_sanitize *s, struct job *job, unsigned pass, uint
     return do_step(s, 0, 0);
 }
 
-static void ended_here(void *arg)
-{
-    struct scsi_sanitize *s = arg;
-    struct scsi_cmd *cmd = s->cmd;
-    if (s->failed)
-        scsi_set_code(cmd, SENSE_SANITIZE_FAILED);
-    free(s);
-    scsi_end(cmd);
-}
-
 static void finish(struct scsi_sanitize *s, int rc)
 {
     struct scsi_lun *lun = s->lun;
     struct scsi_target *t = lun->target;
     bool gone = rc == -ENODEV; /* the record brings it back with the device */
-    s->failed = rc;
     if (!rc && scsi_has_store())
         scsi_store()->forget(KIND, &lun->expect);
     tlock_lock(&t->lock);
@@ -151,11 +137,7 @@ static void finish(struct scsi_sanitize *s, int rc)
     set_state(lun, !rc || gone ? SANITIZE_NONE : s->ause ? SANITIZE_FAILED_FREE : SANITIZE_FAILED);
     tlock_unlock(&t->lock);
     free(s->step);
-    s->step = NULL;
-    if (s->cmd)
-        reactor_post(s->home, &s->post, ended_here, s);
-    else
-        free(s);
+    free(s);
     scsi_lun_unref(lun);
     scsi_target_unref(t);
 }
@@ -222,6 +204,28 @@ static void reply_here(void *arg)
     scsi_end(cmd);
 }
 
+/* Without IMMED: the command looks on until the end. Aborted, it goes, and the operation goes on.
+ */
+static void look_on(void *arg)
+{
+    struct scsi_cmd *cmd = arg;
+    const struct scsi_facts *f = &cmd->view->now;
+    while (f->sanitize == SANITIZE_RUNS && !cmd->aborted)
+        task_sleep_us(2000);
+    if (f->sanitize == SANITIZE_FAILED || f->sanitize == SANITIZE_FAILED_FREE)
+        scsi_set_code(cmd, SENSE_SANITIZE_FAILED);
+    else if (!f->desc)
+        scsi_set_code(cmd, SENSE_BECOMING_READY);
+    scsi_end(cmd);
+}
+
+static void look_on_here(void *arg)
+{
+    struct scsi_sanitize *s = arg;
+    task_start(reactor_self(), "scsi-sanitize", look_on, s->cmd);
+    free(s);
+}
+
 static void start_task(void *arg)
 {
     struct scsi_sanitize *s = arg;
@@ -232,14 +236,12 @@ static void start_task(void *arg)
     if (rc || lun->sanitizing) {
         scsi_set_code(s->cmd, rc ? SENSE_INTERNAL_FAILURE : SENSE_SANITIZING);
         reactor_post(s->home, &s->post, reply_here, s);
-    } else if (s->cmd->cdb[1] & IMMED) {
-        struct scsi_sanitize *own = xcalloc(1, sizeof *own);
-        *own = *s;
-        own->cmd = NULL;
-        start_job(own);
-        reactor_post(s->home, &s->post, reply_here, s);
     } else {
-        start_job(s);
+        struct scsi_sanitize *job = xcalloc(1, sizeof *job);
+        *job = *s;
+        job->cmd = NULL;
+        start_job(job);
+        reactor_post(s->home, &s->post, s->cmd->cdb[1] & IMMED ? reply_here : look_on_here, s);
     }
     tlock_unlock(&t->lock);
 }

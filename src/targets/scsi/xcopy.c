@@ -169,9 +169,11 @@ static bool parse_cscd(struct xcopy *x, struct rd *r)
     const uint8_t *d = rd_bytes(r, CSCD_LEN);
     if (!d || d[0] != CSCD_ID)
         return fail(x->cmd, SENSE_UNSUPPORTED_CSCD);
-    if (d[1] & 0xc0) /* LU ID TYPE */
-        return fail_at(x->cmd, at + 1);
-    if (d[1] & 0x20 || d[1] & 0x1f) /* NUL, or no disk */
+    if (d[1] & 0xc0) /* LU ID TYPE: SPC-4 calls it a field of the CDB */
+        return fail(x->cmd, SENSE_INVALID_FIELD_IN_CDB);
+    if (d[1] & 0x20) /* NUL: no device at all */
+        return fail(x->cmd, SENSE_COPY_ABORTED);
+    if (d[1] & 0x1f) /* no disk */
         return fail(x->cmd, SENSE_UNSUPPORTED_CSCD);
     struct rd tail = rd_make(d + 29, 3);
     uint32_t block = rd_be24(&tail);
@@ -195,7 +197,7 @@ static bool segment_range(struct xcopy *x, struct segment *s, uint64_t blocks, b
         return fail(x->cmd, SENSE_THIRD_PARTY_FAILURE);
     if (src > f->blocks || s->len >> f->shift > f->blocks - src || dst > t->blocks ||
         s->len >> t->shift > t->blocks - dst)
-        return fail(x->cmd, SENSE_COPY_OUT_OF_RANGE);
+        return fail(x->cmd, SENSE_COPY_ABORTED);
     if (t->read_only || t->swp)
         return fail(x->cmd, SENSE_WRITE_PROTECTED);
     s->src = src << f->shift;
@@ -250,6 +252,8 @@ static bool parse(struct xcopy *x)
     rd_skip(&r, 4);
     uint32_t segments = rd_be32(&r), inline_data = rd_be32(&r);
     if (!rd_ok(&r))
+        return fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
+    if ((uint64_t)cscds + segments > MAX_CSCDS * CSCD_LEN + MAX_SEGMENTS * SEGMENT_LEN)
         return fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
     if (cscds > MAX_CSCDS * CSCD_LEN)
         return fail(cmd, SENSE_TOO_MANY_CSCDS);

@@ -92,10 +92,10 @@ HARNESS_TEST(wrong_lists_are_refused)
     uint8_t naa[8];
     naa_of(lab, naa);
     expect_sense(xcopy(lab, 1, naa, &(struct seg){0, 1, 1, 0, 8}, 1), SENSE_COPY_UNREACHABLE);
-    expect_sense(xcopy(lab, 1, naa, &(struct seg){0, 0, 2, 8191, 8}, 1), SENSE_COPY_OUT_OF_RANGE);
+    expect_sense(xcopy(lab, 1, naa, &(struct seg){0, 0, 2, 8191, 8}, 1), SENSE_COPY_ABORTED);
     naa[7] ^= 1;
     expect_sense(xcopy(lab, 1, naa, &(struct seg){0, 0, 1, 0, 8}, 1), SENSE_COPY_UNREACHABLE);
-    uint8_t list[16] = {0, 0, 0x7f, 0xe0};
+    uint8_t list[16] = {0, 0, 0x01, 0x20};
     expect_sense(OUT(lab, list, 16, 0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0),
                  SENSE_TOO_MANY_CSCDS);
     list[2] = 0, list[3] = 32;
