@@ -27,6 +27,11 @@ static bool started, stopping;
 static int signal_fd = -1;
 static struct fdwatch *signal_watch;
 static struct rtimer watchdog;
+/* A disk that never answers holds the orderly end up. Several signals come at once from a terminal
+ * and a service manager; one that comes this much later means it. */
+enum { STOP_PATIENCE_S = 2, STOP_TELL_S = 10 };
+static struct rtimer stop_teller;
+static uint64_t stop_ns;
 
 /* ---- before anything runs */
 
@@ -97,17 +102,40 @@ static void stop_task(void *arg)
     api_stop();
     control_close();
     rtimer_free(&watchdog);
+    rtimer_free(&stop_teller);
     fdwatch_free(&signal_watch);
     if (!exit_status)
         log_info("daemon", "stopped");
     reactors_quit();
 }
 
+static unsigned stopping_s(void)
+{
+    return (unsigned)((clock_ns() - stop_ns) / 1000000000);
+}
+
+static void tell_stop(void *arg)
+{
+    (void)arg;
+    log_warn("daemon",
+             "still stopping after %u s: there are requests that have not ended; another signal "
+             "ends it at once, as a power cut would",
+             stopping_s());
+    rtimer_arm(&stop_teller, STOP_TELL_S * 1000000ull, tell_stop, NULL);
+}
+
 static void stop(void)
 {
-    if (stopping)
+    if (stopping && stopping_s() < STOP_PATIENCE_S)
         return;
+    if (stopping) {
+        log_error("daemon", "ended by a second signal; what was not flushed is lost, mirrors will "
+                            "be compared at the next start");
+        _exit(1);
+    }
     stopping = true;
+    stop_ns = clock_ns();
+    rtimer_arm(&stop_teller, STOP_TELL_S * 1000000ull, tell_stop, NULL);
     task_start(reactor_main(), "stop", stop_task, NULL);
 }
 
