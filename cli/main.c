@@ -219,6 +219,9 @@ static int run_show(const struct command *c, const char *path, struct json_objec
     int rc = api_call("GET", full, NULL, NULL, false, &a);
     if (!rc)
         output_object(c, a.json);
+    struct json_object *good;
+    if (!rc && !strcmp(c->noun->name, "audit") && json_object_object_get_ex(a.json, "good", &good))
+        rc = json_object_get_boolean(good) ? 0 : EXIT_REFUSED;
     if (!rc && command_flag(c, "check") && json_object_object_get_ex(a.json, "problems", &problems))
         rc = json_object_array_length(problems) ? EXIT_REFUSED : 0;
     answer_clear(&a);

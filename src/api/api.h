@@ -13,13 +13,22 @@ enum { API_ADDRS_MAX = 8 };
 enum { API_BODY_MAX = 1 << 20, API_JSON_DEPTH = 16, API_CONNECTIONS_MAX = 512 };
 
 struct api_opts {
-    const char *addr[API_ADDRS_MAX]; /* "unix:PATH" */
+    const char *addr[API_ADDRS_MAX]; /* "unix:PATH", or HOST:PORT with TLS */
     unsigned addr_count;
     const char *metrics; /* HOST:PORT on loopback, or NULL */
+    /* TLS for the API on TCP; without a certificate and its key there is no TCP. */
+    const char *tls_cert, *tls_key, *tls_ca;
+    /* Who has which role (enum control_role): "user:NAME", "group:NAME", "cert:NAME". */
+    struct {
+        char *const *name;
+        unsigned count;
+    } roles[4];
 };
 
 /* T. Listens; until control is ready only /healthz and /readyz are answered. */
 int api_start(const struct api_opts *opts, struct err *e);
+/* Roles have changed. Main. */
+void api_set_roles(const struct api_opts *opts);
 /* T. Stops listening, lets running requests end, closes all. */
 void api_stop(void);
 

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <grp.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +11,14 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/auth.h"
 #include "api/crowd.h"
+#include "api/secure.h"
+#include "api/stream.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/net.h"
+#include "net/tls.h"
 #include "reactor/task.h"
 
 /*
@@ -36,12 +39,12 @@ struct server {
 static struct server rest, scrape;
 /* Room for those that are dropped and not closed yet. */
 enum { API_CONNECTIONS_SPARE = 64 };
-static gid_t orion_gid = (gid_t)-1;
 
 struct exchange { /* one request; belongs to libmicrohttpd's connection */
     struct http_request r;
     struct server *server;
     struct MHD_Connection *connection;
+    struct http_id id;
     bool seen, started, done;
 };
 
@@ -81,31 +84,22 @@ static void kick(struct server *s)
 
 /* ---- who is there */
 
-static bool in_group(int fd, gid_t gid)
+static const char *header(struct MHD_Connection *c, const char *name)
 {
-    gid_t groups[256];
-    socklen_t len = sizeof groups;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
-        return false;
-    for (unsigned i = 0; i < len / sizeof *groups; i++)
-        if (groups[i] == gid)
-            return true;
-    return false;
+    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
-/* Root, our own uid, and the group orion. */
-static bool peer_allowed(struct MHD_Connection *c)
+static void identify(struct exchange *x)
 {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct ucred cred;
-    socklen_t len = sizeof cred;
-    if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
-        return false;
-    if (cred.uid == 0 || cred.uid == geteuid())
-        return true;
-    return orion_gid != (gid_t)-1 &&
-           (cred.gid == orion_gid || in_group(info->connect_fd, orion_gid));
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct auth_peer p = {.fd = info ? info->connect_fd : -1, .from = "", .cert = ""};
+    p.token = header(x->connection, "Authorization");
+    if (p.fd >= 0 && secure_peer(p.fd, &p.from, &p.cert))
+        p.fd = -1; /* that socket is only the inner end of a TLS connection */
+    x->id.unix_peer = p.fd >= 0;
+    x->id.result = auth_identify(&p, &x->id.who, &x->id.role);
+    x->r.id = &x->id;
 }
 
 /* ---- requests */
@@ -120,9 +114,13 @@ static void run_request(void *arg)
     kick(x->server);
 }
 
-static const char *header(struct MHD_Connection *c, const char *name)
+/* Events as a stream: for who asks for one, and only where a list would be given too. */
+static bool wants_stream(const struct exchange *x)
 {
-    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
+    const char *accept = header(x->connection, "Accept");
+    return x->r.full && accept && strstr(accept, "text/event-stream") &&
+           !strcmp(x->r.method, "GET") && !strcmp(x->r.path, "/v1/events") &&
+           x->id.result == AUTH_OK && control_phase() == CONTROL_READY;
 }
 
 static void start_request(struct exchange *x, const char *method)
@@ -135,10 +133,33 @@ static void start_request(struct exchange *x, const char *method)
     r->if_none_match = header(x->connection, "If-None-Match");
     r->content_type = header(x->connection, "Content-Type");
     r->full = x->server->full;
-    r->allowed = !r->full || peer_allowed(x->connection);
+    if (r->full)
+        identify(x);
+    if (wants_stream(x)) {
+        x->done = true;
+        return;
+    }
     x->server->running++;
     MHD_suspend_connection(x->connection);
     task_start(reactor_main(), "request", run_request, x);
+}
+
+static enum MHD_Result answer(struct exchange *x);
+
+static enum MHD_Result answer_stream(struct exchange *x)
+{
+    struct MHD_Response *m = stream_new(x->connection, header(x->connection, "Last-Event-ID"));
+    if (!m) {
+        struct err e;
+        err_set(&e, ERR_NOT_READY, "", "%d streams are open; no more are served", STREAMS_MAX);
+        http_reply_problem(&x->r, 503, &e, NULL);
+        return answer(x);
+    }
+    MHD_add_response_header(m, "Content-Type", "text/event-stream");
+    MHD_add_response_header(m, "Cache-Control", "no-store");
+    enum MHD_Result rc = MHD_queue_response(x->connection, 200, m);
+    MHD_destroy_response(m);
+    return rc;
 }
 
 static void add(struct MHD_Response *m, const char *name, const char *value)
@@ -160,7 +181,8 @@ static enum MHD_Result answer(struct exchange *x)
     add(m, "Location", r->location);
     add(m, "Allow", r->allow);
     add(m, "Cache-Control", "no-store");
-    add(m, "Retry-After", r->status == 503 ? "1" : NULL);
+    add(m, "Retry-After", r->status == 503 ? "1" : r->status == 429 ? "60" : NULL);
+    add(m, "WWW-Authenticate", r->authenticate);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)r->status, m);
     MHD_destroy_response(m);
     return rc;
@@ -198,7 +220,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
         return answer(x);
     if (!x->started)
         start_request(x, method);
-    return MHD_YES;
+    return x->done ? answer_stream(x) : MHD_YES;
 }
 
 /* The first thing of a request: its line as it came, before anything is decoded. */
@@ -253,9 +275,9 @@ static int server_open(struct server *s, bool full, struct err *e)
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_request, s, MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_NOTIFY_COMPLETED, on_end,
         s, MHD_OPTION_NOTIFY_CONNECTION, crowd_notify, &s->crowd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)API_CONNECTIONS_MAX + API_CONNECTIONS_SPARE, MHD_OPTION_CONNECTION_TIMEOUT, 60u,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        (unsigned)API_CONNECTIONS_MAX + API_CONNECTIONS_SPARE,
+        MHD_OPTION_CONNECTION_TIMEOUT, 60u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, ERR_INTERNAL, "", "cannot start the HTTP server");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -274,6 +296,10 @@ static void server_close(struct server *s)
     if (!s->daemon)
         return;
     server_unlisten(s);
+    if (s == &rest) {
+        streams_close();
+        secure_close_all();
+    }
     /* A suspended connection may not be there at the end. */
     while (s->running)
         task_sleep_us(1000);
@@ -285,14 +311,44 @@ static void server_close(struct server *s)
     s->daemon = NULL;
 }
 
+static void on_accept_unix(int fd, const struct net_addr *peer, struct net_listener *l, void *arg)
+{
+    secure_forget(fd);
+    on_accept(fd, peer, l, arg);
+}
+
+static struct tls_config tls_files;
+
+/* What comes out of TLS is handed to libmicrohttpd through a socketpair. */
+static void on_clear(int fd, const struct net_addr *peer)
+{
+    on_accept(fd, peer, NULL, &rest);
+}
+
+static int listen_tls(const char *addr, struct err *e)
+{
+    if (!tls_files.cert || !tls_files.key)
+        return err_set(e, ERR_UNSUPPORTED, "api",
+                       "--api %s: the API goes on TCP only with TLS; set tls_cert and tls_key, or "
+                       "serve it on unix:PATH",
+                       addr);
+    if (secure_setup(&tls_files, on_clear, e))
+        return -1;
+    struct net_listener *l = net_listen(addr, 0, "api", secure_accept, NULL, e);
+    if (!l)
+        return -1;
+    rest.listener[rest.listeners++] = l;
+    char bound[160];
+    log_info("api", "the API on https://%s/",
+             net_addr_format(net_listener_addr(l), bound, sizeof bound));
+    return 0;
+}
+
 static int listen_rest(const char *addr, struct err *e)
 {
     if (strncmp(addr, "unix:", 5))
-        return err_set(e, ERR_UNSUPPORTED, "api",
-                       "--api %s: the API is served on unix:PATH only; TCP needs TLS and "
-                       "authentication, which are not built in",
-                       addr);
-    struct net_listener *l = net_listen(addr, 0, "api", on_accept, &rest, e);
+        return listen_tls(addr, e);
+    struct net_listener *l = net_listen(addr, 0, "api", on_accept_unix, &rest, e);
     if (!l)
         return -1;
     rest.listener[rest.listeners++] = l;
@@ -322,11 +378,22 @@ static int listen_scrape(const char *addr, struct err *e)
     return 0;
 }
 
+static void kick_rest(void)
+{
+    if (rest.daemon)
+        kick(&rest);
+}
+
+void api_set_roles(const struct api_opts *opts)
+{
+    auth_setup(opts);
+}
+
 int api_start(const struct api_opts *opts, struct err *e)
 {
-    struct group *g = getgrnam("orion");
-    if (g)
-        orion_gid = g->gr_gid;
+    auth_setup(opts);
+    streams_open(kick_rest);
+    tls_files = (struct tls_config){opts->tls_cert, opts->tls_key, opts->tls_ca, NULL};
     if (server_open(&rest, true, e) || server_open(&scrape, false, e))
         return -1;
     for (unsigned i = 0; i < opts->addr_count; i++)

@@ -6,8 +6,17 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "control/control.h"
 
 struct json_object;
+
+/* Who asks, and whether they are known. */
+struct http_id {
+    struct control_who who;
+    enum control_role role;
+    int result; /* enum auth_result */
+    bool unix_peer;
+};
 
 /* A parsed request and its answer, between libmicrohttpd (http.c) and the routes (routes.c). */
 struct http_request {
@@ -20,14 +29,15 @@ struct http_request {
     char *body;
     size_t body_len;
     bool body_too_large;
-    bool full;    /* the whole API; else what a scraper may see */
-    bool allowed; /* by the peer's credentials */
+    bool full;                /* the whole API; else what a scraper may see */
+    const struct http_id *id; /* who asks; NULL: a scraper */
 
     /* -- the answer */
     int status;
     const char *type;
     char *reply; /* malloc'ed */
     size_t reply_len;
+    const char *authenticate; /* WWW-Authenticate, or NULL */
     char etag[40], allow[64];
     char location[1600];
 };

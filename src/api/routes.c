@@ -8,6 +8,7 @@
 #include <json-c/json.h>
 
 #include "api/api.h"
+#include "api/auth.h"
 #include "api/http.h"
 #include "base/mem.h"
 #include "control/control.h"
@@ -181,6 +182,8 @@ static void run_verb(struct http_request *r, struct control_call *call)
     call->fields = take_fields;
     call->arg = &v;
     call->if_match = r->if_match;
+    call->who = r->id->who;
+    call->role = r->id->role;
     if (control_run(call, &e))
         http_reply_problem(r, v.status, &e, call->errors);
     else
@@ -234,12 +237,34 @@ static bool route_plain(struct http_request *r)
     return true;
 }
 
+static void refuse_stranger(struct http_request *r)
+{
+    const struct http_id *id = r->id;
+    const char *why = "only root, oriond's own user, the group orion and those with a role may do "
+                      "this";
+    int status = 403;
+    if (id->result == AUTH_LIMITED) {
+        status = 429;
+        why = "too many wrong tokens came from there; wait a minute";
+    } else if (id->result == AUTH_BAD) {
+        status = 401;
+        why = "this token is not known, or it has expired";
+    } else if (!id->unix_peer) {
+        status = 401;
+        why = "a bearer token or a client certificate with a role is needed";
+    }
+    r->authenticate = status == 401 ? "Bearer" : NULL;
+    if (control_phase() == CONTROL_READY && id->result != AUTH_LIMITED)
+        control_refused(&id->who, r->method, r->path, why);
+    refuse(r, status, ERR_DENIED, why);
+}
+
 void http_route(struct http_request *r)
 {
     struct control_call call = {0};
     struct err e = {0};
-    if (!r->allowed) {
-        refuse(r, 403, ERR_DENIED, "only root, oriond's own user and the group orion may do this");
+    if (r->id && r->id->result != AUTH_OK) {
+        refuse_stranger(r);
         return;
     }
     if (route_plain(r))

@@ -50,6 +50,6 @@
 
 extern const struct schema_noun schema_device, schema_array, schema_pool, schema_volume, schema_nbd,
     schema_iscsi, schema_session, schema_job, schema_events, schema_status, schema_tree,
-    schema_config, schema_debug, schema_version;
+    schema_config, schema_debug, schema_version, schema_token, schema_audit, schema_log;
 
 #endif

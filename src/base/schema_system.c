@@ -73,7 +73,9 @@ static const struct schema_field event_fields[] = {
     {"time", FMT_TIME, FIELD_TABLE, "when", NULL},
     {"object", FMT_TEXT, FIELD_TABLE, "what it happened to", NULL},
     {"kind", FMT_TEXT, FIELD_TABLE, "kind of event", NULL},
-    {"message", FMT_TEXT, FIELD_TABLE, "what happened", NULL},
+    {"old_state", FMT_TEXT, 0, "state that the object had when it was last heard of, or empty", NULL},
+    {"new_state", FMT_TEXT, FIELD_TABLE, "state that it has now, or empty", NULL},
+    {"message", FMT_TEXT, FIELD_TABLE, "what happened, and why", NULL},
     FIELD_END,
 };
 const struct schema_noun schema_events = {
@@ -198,7 +200,7 @@ const struct schema_noun schema_config = {
          {ARG("config", "FILE")},
          plan_opts,
          VERB_OBJECT,
-         0,
+         VERB_READ,
          plan_fields,
          "say what apply would do with this file (-: standard input), and do nothing"},
         {"apply",
@@ -207,7 +209,7 @@ const struct schema_noun schema_config = {
          {ARG("config", "FILE")},
          apply_opts,
          VERB_OBJECT,
-         VERB_IF_MATCH,
+         VERB_IF_MATCH | VERB_ADMIN,
          plan_fields,
          "make the configuration be as this file says, as one job; undone when a step fails"},
         VERB_END,

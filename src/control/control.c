@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/audit.h"
 #include "control/jobs.h"
 #include "control/private.h"
 #include "targets/iscsi/iscsi.h"
@@ -19,7 +20,7 @@ struct control control;
 
 static const struct verb_entry *const verb_tables[] = {
     device_verbs, array_verbs, pool_verbs, volume_verbs,
-    nbd_verbs,    iscsi_verbs, live_verbs, config_verbs,
+    nbd_verbs,    iscsi_verbs, live_verbs, config_verbs, audit_verbs, token_verbs,
 };
 
 static verb_fn find_verb(const struct schema_match *m)
@@ -156,6 +157,24 @@ static void fill_location(struct control_call *call, const struct verb_run *v)
     }
 }
 
+static bool changes(const struct control_call *call)
+{
+    return strcmp(call->match.verb->method, "GET") && !(call->match.verb->flags & VERB_READ);
+}
+
+/* For the audit log: what stands now. */
+static void note_after(struct control_call *call, const struct resource *r)
+{
+    if (*call->etag) {
+        strcpy(call->after, call->etag);
+        return;
+    }
+    struct json_object *o = r->show(&call->match);
+    if (o)
+        resource_etag(r, o, call->after);
+    json_object_put(o);
+}
+
 static int run_change(struct control_call *call, const struct resource *r, verb_fn run,
                       struct err *e)
 {
@@ -171,11 +190,15 @@ static int run_change(struct control_call *call, const struct resource *r, verb_
     if (!rc)
         rc = ask_fields(call, e);
     v.opts = call->opts;
+    if (r && existing && changes(call))
+        resource_etag(r, existing, call->before);
     if (!rc)
         rc = run(&v, e);
     if (!rc) {
         fill_reply(call, r, &v, put && !existing);
         fill_location(call, &v);
+        if (r && changes(call))
+            note_after(call, r);
     } else {
         json_object_put(v.reply);
     }
@@ -284,6 +307,31 @@ static void name_the_flag(struct err *e)
         snprintf(e->msg + n, sizeof e->msg - n, "; --force does it all the same");
 }
 
+const char *control_role_name(enum control_role role)
+{
+    static const char *const names[] = {"none", "viewer", "operator", "admin"};
+    return names[role];
+}
+
+enum control_role control_verb_role(const struct schema_verb *verb)
+{
+    if (verb->flags & VERB_ADMIN)
+        return ROLE_ADMIN;
+    bool reads = !strcmp(verb->method, "GET") || verb->flags & VERB_READ;
+    return reads ? ROLE_VIEWER : ROLE_OPERATOR;
+}
+
+static bool may(const struct control_call *call, struct err *e)
+{
+    enum control_role least = control_verb_role(call->match.verb);
+    if (call->role == ROLE_NONE || call->role >= least)
+        return true;
+    err_set(e, ERR_DENIED, "", "%s has the role %s; %s %s needs %s", call->who.name,
+            control_role_name(call->role), call->match.noun->name, call->match.verb->name,
+            control_role_name(least));
+    return false;
+}
+
 int control_run(struct control_call *call, struct err *e)
 {
     assert(task_in());
@@ -291,9 +339,13 @@ int control_run(struct control_call *call, struct err *e)
         return err_set(e, ERR_NOT_READY, "", "oriond is %s", control_phase_name(control.phase));
     control.running++;
     bool get = !strcmp(call->match.verb->method, "GET");
-    int rc = dispatch(call, e);
-    if (rc && e)
+    struct err own;
+    e = e ? e : &own;
+    int rc = may(call, e) ? dispatch(call, e) : -1;
+    if (rc)
         name_the_flag(e);
+    if (!get && !(call->match.verb->flags & VERB_READ))
+        audit_verb(call, rc, e);
     control.running--;
     if (!get) {
         control.verbs++;
@@ -338,6 +390,12 @@ static void report_damage(const char *line, void *arg)
     event_raise("state", "state-damaged", "%s", line);
 }
 
+void control_refused(const struct control_who *who, const char *method, const char *path,
+                     const char *why)
+{
+    audit_refusal(who, method, path, why);
+}
+
 int control_open(const struct control_opts *opts, struct err *e)
 {
     control = (struct control){.opts = *opts, .started_ms = wall_ms()};
@@ -346,6 +404,8 @@ int control_open(const struct control_opts *opts, struct err *e)
     events_init();
     control.journal = journal_open(opts->state_dir, report_damage, NULL, e);
     if (!control.journal)
+        return -1;
+    if (audit_open(opts->state_dir, e))
         return -1;
     jobs_init();
     store_init();
@@ -388,6 +448,7 @@ void control_stop(void)
 void control_close(void)
 {
     jobs_fini();
+    audit_close();
     journal_close(&control.journal);
     json_object_put(control.reasons);
     json_object_put(control.damage);

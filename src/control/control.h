@@ -55,6 +55,12 @@ enum { CONTROL_ETAG_MAX = 36, CONTROL_LOCATION_MAX = 1600 };
  * call->opts by control_opts_new and control_opts_json / control_opts_text, or fails. It may be
  * NULL: no fields given.
  */
+/* What one may do: viewer sees, operator changes, admin also deletes data, applies whole
+ * configurations and gives tokens. */
+enum control_role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
+const char *control_role_name(enum control_role role);
+enum control_role control_verb_role(const struct schema_verb *verb); /* the least that may */
+
 /* Who asks. */
 enum { CONTROL_WHO_MAX = 128 };
 struct control_who {
@@ -65,6 +71,7 @@ struct control_who {
 struct control_call {
     struct schema_match match;
     struct control_who who;
+    enum control_role role; /* ROLE_NONE: the daemon itself, which may do everything */
     const char *if_match; /* as in the header, NULL when absent */
     int (*fields)(struct control_call *call, struct err *e);
     void *arg; /* fields' */
@@ -74,6 +81,8 @@ struct control_call {
     struct json_object *reply; /* NULL with 204 */
     char etag[CONTROL_ETAG_MAX];
     char location[CONTROL_LOCATION_MAX]; /* of a new object or a job, else "" */
+
+    char before[CONTROL_ETAG_MAX], after[CONTROL_ETAG_MAX]; /* of the object; "" for none */
 
     /* -- between `fields` and the verb */
     struct opts *opts;
@@ -95,6 +104,10 @@ int control_opts_text(struct control_call *call, const struct control_pair *pair
                       struct err *e);
 /* Fields that every list takes beside its own: limit and cursor. */
 extern const struct opt control_list_opts[];
+
+/* Something that was refused before it came to a verb: for the audit log. */
+void control_refused(const struct control_who *who, const char *method, const char *path,
+                     const char *why);
 
 /* ---- for metrics: sums that cost nothing */
 uint64_t control_events_total(void);

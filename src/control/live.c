@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "block/stats.h"
 #include "control/shows.h"
@@ -240,7 +241,26 @@ SHOW(config)
     return config_json();
 }
 
+SHOW(log)
+{
+    (void)m;
+    struct json_object *o = json_object_new_object();
+    put_str(o, "level", log_level_name(log_get_level()));
+    return o;
+}
+
+static int log_set(struct verb_run *v, struct err *e)
+{
+    enum log_level level;
+    (void)e;
+    log_level_parse(opts_str(v->opts, "level"), &level); /* the table has checked it */
+    v->changed = level != log_get_level();
+    log_set_level(level);
+    return 0;
+}
+
 const struct verb_entry live_verbs[] = {
+    {"log-level", "set", log_set},
     {"session", "kill", session_kill},
     {"job", "cancel", job_cancel_verb},
     {"status", "", system_show},

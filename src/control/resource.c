@@ -20,6 +20,7 @@ static const char *const target_live[] = {"sessions", NULL};
 static const char *const lun_live[] = {"size", "state", "reason", NULL};
 static const char *const session_live[] = {"inflight",   "reads",         "writes",
                                            "read_bytes", "written_bytes", NULL};
+static const char *const token_live[] = {"expired", NULL};
 static const char *const job_live[] = {"done", "total", "rate", "eta", NULL};
 
 static const struct resource resources[] = {
@@ -49,6 +50,9 @@ static const struct resource resources[] = {
     {"/v1/sessions/{id}", "/v1/sessions", "id", show_of_session, list_of_session, lock_session,
      session_live, "session"},
     {"/v1/jobs/{id}", "/v1/jobs", "id", show_of_job, list_of_job, lock_job, job_live, "job"},
+    {"/v1/tokens/{name}", "/v1/tokens", "name", show_of_token, list_of_token, lock_token, token_live,
+     "token"},
+    {"/v1/system/log", "", "", show_of_log, NULL, lock_config, no_keys, "log level"},
     {"/v1/config", "", "", show_of_config, NULL, lock_config, no_keys, "configuration"},
     {NULL, "/v1/events", "id", NULL, list_of_event, NULL, NULL, "event"},
     {NULL, "/v1/system/inflight", "offset", NULL, list_of_inflight, NULL, NULL, "I/O"},
@@ -153,4 +157,9 @@ void lock_config(const struct schema_match *m, char key[KEY_MAX])
 {
     (void)m;
     strcpy(key, "config");
+}
+
+void lock_token(const struct schema_match *m, char key[KEY_MAX])
+{
+    lock_as(m, "token", "name", key);
 }

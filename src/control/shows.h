@@ -24,6 +24,9 @@ SHOW(discovery_auth);
 SHOW(session);
 SHOW(job);
 SHOW(config);
+SHOW(token);
+SHOW(log);
+LIST(token);
 LIST(device);
 LIST(array);
 LIST(pool);
@@ -46,6 +49,7 @@ void lock_export(const struct schema_match *m, char key[KEY_MAX]);
 void lock_iqn(const struct schema_match *m, char key[KEY_MAX]);
 void lock_discovery(const struct schema_match *m, char key[KEY_MAX]);
 void lock_session(const struct schema_match *m, char key[KEY_MAX]);
+void lock_token(const struct schema_match *m, char key[KEY_MAX]);
 void lock_config(const struct schema_match *m, char key[KEY_MAX]);
 void lock_job(const struct schema_match *m, char key[KEY_MAX]);
 

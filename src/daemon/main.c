@@ -139,6 +139,14 @@ static void stop(void)
     task_start(reactor_main(), "stop", stop_task, NULL);
 }
 
+static void fill_roles(struct api_opts *api)
+{
+    static const char *const names[] = {
+        [ROLE_VIEWER] = "viewers", [ROLE_OPERATOR] = "operators", [ROLE_ADMIN] = "admins"};
+    for (enum control_role r = ROLE_VIEWER; r <= ROLE_ADMIN; r++)
+        api->roles[r].name = options_list(&options, names[r], &api->roles[r].count);
+}
+
 static void reload(void)
 {
     struct err e;
@@ -189,7 +197,11 @@ static int open_all(struct err *e)
                                    .drivers = modules_drivers,
                                    .reactors = reactor_count(),
                                    .progress = progress};
-    struct api_opts api = {.metrics = options_str(&options, "metrics")};
+    struct api_opts api = {.metrics = options_str(&options, "metrics"),
+                           .tls_cert = options_str(&options, "tls_cert"),
+                           .tls_key = options_str(&options, "tls_key"),
+                           .tls_ca = options_str(&options, "tls_ca")};
+    fill_roles(&api);
     char *const *addr = options_list(&options, "api", &api.addr_count);
     for (unsigned i = 0; i < api.addr_count; i++)
         api.addr[i] = addr[i];

@@ -23,10 +23,27 @@ const struct opt option_table[] = {
      .type = OPT_LIST,
      .min = 1,
      .max = API_ADDRS_MAX,
-     .help = "where the API is served: unix:PATH; may be given several times"},
+     .help =
+         "where the API is served: unix:PATH, or HOST:PORT with TLS; may be given several times"},
     {.name = "metrics",
      .type = OPT_STRING,
      .help = "HOST:PORT on loopback for /metrics, /healthz, /readyz, /openapi.json"},
+    {.name = "tls_cert",
+     .type = OPT_PATH,
+     .help = "PEM file: the certificate of the API on TCP, and its chain"},
+    {.name = "tls_key", .type = OPT_PATH, .help = "PEM file: its private key"},
+    {.name = "tls_ca",
+     .type = OPT_PATH,
+     .help = "PEM file: who signs the certificates of clients, which then each must have one"},
+    {.name = "viewers",
+     .type = OPT_LIST,
+     .max = 64,
+     .help = "who may see: user:NAME, group:NAME (unix socket), cert:NAME (TLS)"},
+    {.name = "operators", .type = OPT_LIST, .max = 64, .help = "who may also change"},
+    {.name = "admins",
+     .type = OPT_LIST,
+     .max = 64,
+     .help = "who may also delete data and give tokens, beside root and the group orion"},
     {.name = "state_dir", .type = OPT_PATH, .help = "folder of the state"},
     {.name = "reactors",
      .type = OPT_UINT,
@@ -64,7 +81,8 @@ void options_usage(void)
         "  --config FILE     settings, JSON (default /etc/orion/oriond.json, which may be absent)\n"
         "  --state-dir DIR   where the state is kept; made with its parents (default "
         "/var/lib/orion)\n"
-        "  --api ADDR        serve the API on unix:PATH (default unix:/run/orion/api.sock)\n"
+        "  --api ADDR        serve the API on unix:PATH (default unix:/run/orion/api.sock),\n"
+        "                    or on HOST:PORT with tls_cert and tls_key of the configuration\n"
         "  --metrics ADDR    serve metrics on HOST:PORT, loopback only\n"
         "  --reactors N      I/O threads, 1 to 8 (default: one a CPU)\n"
         "  --slow-io-ms N    log requests of clients slower than this (default 1000; 0: none)\n"

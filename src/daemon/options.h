@@ -14,7 +14,7 @@ struct options {
     char *state_dir, *api;    /* of the defaults */
 };
 
-/* api, metrics, state_dir, reactors, spin_us, log */
+/* api, metrics, tls_*, viewers, operators, admins, state_dir, reactors, spin_us, log */
 extern const struct opt option_table[];
 
 /* -1: wrong usage, told on stderr. */

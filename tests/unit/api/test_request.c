@@ -6,6 +6,7 @@
 
 #include <json-c/json.h>
 
+#include "api/auth.h"
 #include "api/http.h"
 #include "control/control.h"
 
@@ -16,8 +17,11 @@ static struct http_request r;
 static void route(const char *method, const char *path, bool full, bool allowed)
 {
     static char copy[256];
+    static struct http_id id;
+    id = (struct http_id){.result = allowed ? AUTH_OK : AUTH_NONE, .unix_peer = true};
     strcpy(copy, path);
-    r = (struct http_request){.method = method, .path = copy, .full = full, .allowed = allowed};
+    r = (struct http_request){
+        .method = method, .path = copy, .full = full, .id = full ? &id : NULL};
     http_route(&r);
 }
 

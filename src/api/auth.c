@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "api/auth.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "control/token.h"
+#include "reactor/reactor.h"
+
+/* ---- roles of the configuration */
+
+enum { RULES_MAX = 192, LIMITED_MAX = 256 };
+static struct rule {
+    enum { RULE_USER, RULE_GROUP, RULE_CERT } kind;
+    enum control_role role;
+    unsigned id; /* uid or gid */
+    char name[64];
+} rules[RULES_MAX];
+static unsigned rule_count;
+static gid_t orion_gid = (gid_t)-1;
+
+static void add_rule(const char *text, enum control_role role)
+{
+    struct rule r = {.role = role};
+    const char *name = strchr(text, ':');
+    if (!name || rule_count == RULES_MAX)
+        return;
+    name++;
+    snprintf(r.name, sizeof r.name, "%s", name);
+    struct passwd *pw = !strncmp(text, "user:", 5) ? getpwnam(name) : NULL;
+    struct group *g = !strncmp(text, "group:", 6) ? getgrnam(name) : NULL;
+    if (pw)
+        r.kind = RULE_USER, r.id = pw->pw_uid;
+    else if (g)
+        r.kind = RULE_GROUP, r.id = g->gr_gid;
+    else if (!strncmp(text, "cert:", 5))
+        r.kind = RULE_CERT;
+    else
+        return; /* options have been checked; a user may not be there any more */
+    rules[rule_count++] = r;
+}
+
+void auth_setup(const struct api_opts *opts)
+{
+    struct group *g = getgrnam("orion");
+    orion_gid = g ? g->gr_gid : (gid_t)-1;
+    rule_count = 0;
+    for (enum control_role role = ROLE_VIEWER; role <= ROLE_ADMIN; role++)
+        for (unsigned i = 0; i < opts->roles[role].count; i++)
+            add_rule(opts->roles[role].name[i], role);
+}
+
+/* ---- a unix socket's peer */
+
+static bool in_group(int fd, gid_t own, gid_t gid)
+{
+    gid_t groups[256];
+    socklen_t len = sizeof groups;
+    if (own == gid)
+        return true;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
+        return false;
+    for (unsigned i = 0; i < len / sizeof *groups; i++)
+        if (groups[i] == gid)
+            return true;
+    return false;
+}
+
+static enum control_role role_of_peer(int fd, const struct ucred *c)
+{
+    enum control_role role = ROLE_NONE;
+    if (c->uid == 0 || c->uid == geteuid())
+        return ROLE_ADMIN;
+    if (orion_gid != (gid_t)-1 && in_group(fd, c->gid, orion_gid))
+        return ROLE_ADMIN;
+    for (unsigned i = 0; i < rule_count; i++) {
+        bool fits = rules[i].kind == RULE_USER    ? rules[i].id == c->uid
+                    : rules[i].kind == RULE_GROUP ? in_group(fd, c->gid, rules[i].id)
+                                                  : false;
+        if (fits && rules[i].role > role)
+            role = rules[i].role;
+    }
+    return role;
+}
+
+static enum control_role role_of_cert(const char *name)
+{
+    enum control_role role = ROLE_NONE;
+    for (unsigned i = 0; i < rule_count; i++)
+        if (rules[i].kind == RULE_CERT && !strcmp(rules[i].name, name) && rules[i].role > role)
+            role = rules[i].role;
+    return role;
+}
+
+/* ---- failures: a few slots by address; the oldest goes when they are full */
+
+static struct failures {
+    char from[CONTROL_WHO_MAX];
+    uint64_t since; /* ns */
+    unsigned count;
+} failures[LIMITED_MAX];
+
+/* "10.0.0.1:4711" comes from "10.0.0.1". */
+static void place_of(const char *from, char out[CONTROL_WHO_MAX])
+{
+    const char *colon = strrchr(from, ':');
+    size_t n = colon && strncmp(from, "unix", 4) ? (size_t)(colon - from) : strlen(from);
+    snprintf(out, CONTROL_WHO_MAX, "%.*s", (int)n, from);
+}
+
+static struct failures *find_failures(const char *place, bool make)
+{
+    struct failures *oldest = &failures[0];
+    uint64_t now = clock_ns();
+    for (unsigned i = 0; i < LIMITED_MAX; i++) {
+        struct failures *f = &failures[i];
+        if (f->count && now - f->since > AUTH_WINDOW_S * 1000000000ull)
+            f->count = 0;
+        if (f->count && !strcmp(f->from, place))
+            return f;
+        if (!f->count || (oldest->count && f->since < oldest->since))
+            oldest = f;
+    }
+    if (!make)
+        return NULL;
+    *oldest = (struct failures){.since = now};
+    snprintf(oldest->from, sizeof oldest->from, "%s", place);
+    return oldest;
+}
+
+/* ---- the whole */
+
+static void describe(const struct auth_peer *p, struct control_who *who, struct ucred *c)
+{
+    socklen_t len = sizeof *c;
+    *who = (struct control_who){.name = "nobody"};
+    *c = (struct ucred){.uid = (uid_t)-1, .gid = (gid_t)-1};
+    if (p->fd >= 0 && !getsockopt(p->fd, SOL_SOCKET, SO_PEERCRED, c, &len)) {
+        snprintf(who->name, sizeof who->name, "uid:%u", c->uid);
+        snprintf(who->from, sizeof who->from, "unix uid=%u pid=%d", c->uid, (int)c->pid);
+    } else {
+        snprintf(who->from, sizeof who->from, "%.100s", p->from);
+        if (*p->cert)
+            snprintf(who->name, sizeof who->name, "cert:%.100s", p->cert);
+    }
+}
+
+enum auth_result auth_identify(const struct auth_peer *p, struct control_who *who,
+                               enum control_role *role_r)
+{
+    struct ucred c;
+    char place[CONTROL_WHO_MAX];
+    describe(p, who, &c);
+    *role_r = p->fd >= 0 ? role_of_peer(p->fd, &c) : *p->cert ? role_of_cert(p->cert) : ROLE_NONE;
+    if (!p->token)
+        return *role_r != ROLE_NONE ? AUTH_OK : AUTH_NONE;
+    if (p->fd >= 0)
+        snprintf(place, sizeof place, "unix uid=%u", c.uid);
+    else
+        place_of(who->from, place);
+    struct failures *f = find_failures(place, false);
+    *role_r = ROLE_NONE;
+    if (f && f->count >= AUTH_FAILURES_MAX)
+        return AUTH_LIMITED;
+    if (!strncasecmp(p->token, "Bearer ", 7) && control_token_check(p->token + 7, who, role_r))
+        return AUTH_OK;
+    find_failures(place, true)->count++;
+    return AUTH_BAD;
+}

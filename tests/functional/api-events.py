@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""/v1/events as a stream: order, resuming, states, heartbeats, the cap, clients that go."""
+import json
+import socket
+import time
+
+from orion import Orion, run, wait_for
+
+
+class Stream:
+    def __init__(self, o, last=None):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(o.api)
+        head = 'GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n'
+        if last:
+            head += 'Last-Event-ID: %s\r\n' % last
+        self.sock.sendall((head + '\r\n').encode())
+        self.file = self.sock.makefile('rb')
+        self.status = int(self.file.readline().split()[1])
+        self.headers = {}
+        while (line := self.file.readline().strip()):
+            k, v = line.decode().split(': ', 1)
+            self.headers[k.lower()] = v
+        self.text = b''
+
+    def block(self):
+        """The next block of lines, out of the chunks."""
+        while b'\n\n' not in self.text:
+            size = int(self.file.readline(), 16)
+            if not size:
+                raise EOFError
+            self.text += self.file.read(size)
+            self.file.readline()
+        one, self.text = self.text.split(b'\n\n', 1)
+        return one.decode()
+
+    def event(self):
+        while True:
+            fields = dict(line.split(': ', 1) for line in self.block().split('\n') if ': ' in line)
+            if 'data' in fields:
+                return fields.get('id'), fields['event'], json.loads(fields['data'])
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+def fail_one(o):
+    o.ctl('array', 'fail', 'a0', 'd1')
+
+
+def raid(o):
+    o.mem('d0', 'd1')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+
+
+def test_events_come_as_they_happen_with_states():
+    with Orion() as o:
+        raid(o)
+        s = Stream(o)
+        assert s.status == 200 and s.headers['content-type'] == 'text/event-stream', s.headers
+        fail_one(o)
+        while True:
+            number, kind, data = s.event()
+            assert kind == data['kind'] and number.endswith('-%d' % data['id'])
+            if data['object'] == 'array a0' and data['new_state'] == 'degraded':
+                break
+        assert data['message'] and data['time']
+        s.close()
+
+
+def test_a_stream_goes_on_behind_last_event_id_without_loss_or_repetition():
+    with Orion() as o:
+        raid(o)
+        fail_one(o)
+        listed = wait_for(lambda: o.http('GET', '/v1/events').json['items'], 5)
+        s = Stream(o, 'x')
+        assert s.event()[1] == 'gap'
+        seen = [s.event() for _ in listed]
+        assert [e[2]['id'] for e in seen] == [i['id'] for i in listed]
+        s.close()
+        s = Stream(o, seen[0][0])
+        again = [s.event()[2]['id'] for _ in seen[1:]]
+        assert again == [e[2]['id'] for e in seen[1:]]
+        s.close()
+        o.restart()
+        s = Stream(o, seen[-1][0])
+        assert s.event()[1] == 'gap', 'another run of the daemon numbers anew'
+        s.close()
+
+
+def test_json_stays_for_who_asks_for_it():
+    with Orion() as o:
+        for accept in (None, '*/*', 'application/json'):
+            r = o.http('GET', '/v1/events', headers={'Accept': accept} if accept else {})
+            assert r.headers['Content-Type'] == 'application/json' and 'items' in r.json
+
+
+def test_a_quiet_stream_has_a_heartbeat():
+    with Orion() as o:
+        s = Stream(o)
+        begin = time.monotonic()
+        assert s.block().startswith('retry:')
+        assert s.block().startswith(':')
+        assert time.monotonic() - begin < 15.5
+        s.close()
+
+
+def test_streams_have_a_cap_and_room_again_when_clients_go():
+    with Orion() as o:
+        o.fds_mark()
+        streams = [Stream(o) for _ in range(32)]
+        assert all(s.status == 200 for s in streams)
+        more = Stream(o)
+        assert more.status == 503, more.status
+        more.close()
+        assert o.http('GET', '/v1/system').status == 200
+        for s in streams:
+            s.close()
+        o.fds_check(25)
+        s = Stream(o)
+        assert s.status == 200
+        s.close()
+        o.fds_check(25)
+
+
+def test_a_reader_that_does_not_read_is_dropped_and_stops_nobody():
+    with Orion() as o:
+        s = Stream(o)
+        o.mem('d0')
+        for i in range(1500):
+            assert o.http('PUT', '/v1/nbd/exports/e%d' % i, {'device': 'd0'}).status == 201
+        other = Stream(o, 'x')
+        assert other.event()[1] == 'gap'
+        other.close()
+        s.close()
+
+
+def test_stopping_ends_streams():
+    with Orion() as o:
+        s = Stream(o)
+        o.stop()
+        try:
+            while True:
+                s.block()
+        except (EOFError, ValueError, OSError):
+            pass
+        s.close()
+
+
+run(*[v for k, v in sorted(globals().items()) if k.startswith('test_')])
