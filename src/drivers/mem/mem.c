@@ -266,12 +266,13 @@ static int mem_create(const char *name, const struct uuid *uuid, const struct op
     b->native = 1u << BIO_READ | 1u << BIO_WRITE | 1u << BIO_FLUSH | 1u << BIO_DISCARD |
                 1u << BIO_WRITE_ZEROES | 1u << BIO_EXTENTS;
     b->native_fua = true; /* nothing is more durable than memory here */
-    b->phys_block = PAGE;
     b->discard_gran = PAGE;
     b->discard_zeroes = true;
     b->known_zero = true;
     b->max_extent_io = EXTENT_MAX;
-    if (driver_geometry(b, opts, e) || mem_map(dev, e) || bdev_register(b, e)) {
+    int rc = driver_geometry(b, opts, e);
+    b->phys_block = b->block_size; /* no write to memory must read first */
+    if (rc || mem_map(dev, e) || bdev_register(b, e)) {
         mem_free(dev);
         return -1;
     }

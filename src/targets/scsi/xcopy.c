@@ -162,15 +162,14 @@ static struct scsi_lun *find_naa(const struct scsi_nexus *n, const uint8_t naa[8
     return NULL;
 }
 
-/* An identification descriptor: a disk by its NAA designator. */
+/* An identification descriptor: a disk by its NAA designator. LU ID TYPE is ignored: the designator
+ * says what it is. */
 static bool parse_cscd(struct xcopy *x, struct rd *r)
 {
     unsigned at = (unsigned)r->pos;
     const uint8_t *d = rd_bytes(r, CSCD_LEN);
     if (!d || d[0] != CSCD_ID)
         return fail(x->cmd, SENSE_UNSUPPORTED_CSCD);
-    if (d[1] & 0xc0) /* LU ID TYPE: SPC-4 calls it a field of the CDB */
-        return fail(x->cmd, SENSE_INVALID_FIELD_IN_CDB);
     if (d[1] & 0x20) /* NUL: no device at all */
         return fail(x->cmd, SENSE_COPY_ABORTED);
     if (d[1] & 0x1f) /* no disk */

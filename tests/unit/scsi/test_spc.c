@@ -101,7 +101,7 @@ HARNESS_TEST(block_limits_are_those_enforced)
     check_int(io->in_len, 64);
     check_int(io->in[4], 1);
     check_int(io->in[5], 255);
-    check_int(be(io->in + 6, 2), 8);
+    check_int(be(io->in + 6, 2), 1);
     check_int(be(io->in + 8, 4), 16384);
     check_int(be(io->in + 20, 4), 1 << 20);
     check_int(be(io->in + 24, 4), 256);
