@@ -11,7 +11,7 @@
 #include "raid/parity.h"
 #include "raid/plog.h"
 
-enum { CHUNK = 4096, BLOCKS = 24, STEPS = 40, MOST = 6, WORDS = CHUNK / 4 };
+enum { CHUNK = 4096, BLOCKS = 24, STEPS = 28, MOST = 6, WORDS = CHUNK / 4 };
 
 struct moment {
     uint64_t at[MOST];
