@@ -104,7 +104,8 @@ const struct schema_noun schema_device = {
 /* ---- array */
 static const struct opt array_create_opts[] = {
     {"level", OPT_ENUM, OPT_REQUIRED,
-     .choices = "raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6", .help = "RAID level"},
+     .choices = "raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6|raid10|10",
+     .help = "RAID level"},
     {"members", OPT_LIST, OPT_REQUIRED, .min = 1, .max = 64,
      .help = "devices in order of their slots; 'missing' for one that is absent"},
     {"chunk", OPT_SIZE, .min = 4096, .max = 1 << 30,

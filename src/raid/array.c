@@ -15,7 +15,7 @@ static struct list arrays = LIST_INIT(arrays); /* main's */
 const struct raid_level *raid_level_find(int32_t level)
 {
     static const struct raid_level *const built[] = {&raid0_level, &raid1_level, &raid4_level,
-                                                     &raid5_level, &raid6_level};
+                                                     &raid5_level, &raid6_level, &raid10_level};
     for (unsigned i = 0; i < sizeof built / sizeof *built; i++)
         if (built[i]->level == level)
             return built[i];
@@ -206,6 +206,7 @@ int raid_array_start(struct raid_array *a, struct err *e)
     common_properties(a);
     if (a->level->setup(a, e))
         return -1;
+    a->sync_bytes = a->level->level == 10 ? a->bdev.size : a->member_bytes;
     a->bdev.size = a->bdev.size / a->bdev.block_size * a->bdev.block_size;
     if (!a->bdev.size)
         return err_set(e, ERR_INVALID, "members", "the members have no room for data");

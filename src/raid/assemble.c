@@ -196,7 +196,8 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     /* With one copy there is nothing to agree with. */
     bool resync = ch->dirty && (ch->in_sync > 1 || ch->rebuilding);
     if (resync && ch->in_sync > 1)
-        a->resync_pos = top->resync_offset < top->size ? top->resync_offset * MD_SECTOR : 0;
+        a->resync_pos =
+            top->resync_offset < raid_sync_sectors(top) ? top->resync_offset * MD_SECTOR : 0;
     else if (resync)
         a->resync_pos = 0; /* for add(): the rebuild begins anew */
     a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;

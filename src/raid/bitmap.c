@@ -137,7 +137,7 @@ static void all_pages(struct raid_bitmap *b)
 /* What the bits count: md counts members' data, and the array's on raid10. */
 static uint64_t sync_sectors(const struct raid_array *a)
 {
-    return a->sb.size;
+    return raid_sync_sectors(&a->sb);
 }
 
 static size_t bitmap_bytes(uint64_t sectors, uint64_t chunk)
@@ -316,8 +316,8 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
             return -1;
     all_pages(a->bitmap); /* copies may differ */
     list_for_each (m, &a->members, link)
-        m->by_bitmap =
-            m->state == RAID_MEMBER_REBUILDING && m->sb.features & MD_FEATURE_RECOVERY_BITMAP;
+        m->by_bitmap = a->level->level != 10 && m->state == RAID_MEMBER_REBUILDING &&
+                       m->sb.features & MD_FEATURE_RECOVERY_BITMAP;
     return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "probe/probe.h"
 #include "raid/bitmap.h"
 #include "raid/plog.h"
+#include "raid/raid10.h"
 
 enum {
     CHUNK_DEFAULT = 512 << 10,
@@ -92,13 +93,13 @@ static const struct raid_level *check(const struct raid_create *c, struct err *e
     }
     if (!md_level_parse(c->level, &number)) {
         err_set(e, ERR_INVALID, "level",
-                "'%s' is no level: expected raid0, raid1, raid4, raid5 or raid6", c->level);
+                "'%s' is no level: expected raid0, raid1, raid4, raid5, raid6 or raid10", c->level);
         return NULL;
     }
     const struct raid_level *level = raid_level_find(number);
     if (!level) {
         err_set(e, ERR_UNSUPPORTED, "level",
-                "%s is not in this version: expected raid0, raid1, raid4, raid5 or raid6",
+                "%s is not in this version: expected raid0, raid1, raid4, raid5, raid6 or raid10",
                 md_level_name(number));
         return NULL;
     }
@@ -129,6 +130,8 @@ static void template(const struct raid_create *c, const struct raid_level *level
     if (level->level == 0) {
         sb->features = MD_FEATURE_RAID0_LAYOUT;
         sb->layout = MD_RAID0_ORIGINAL; /* mdadm's choice */
+    } else if (level->level == 10) {
+        sb->layout = RAID10_NEAR_2;
     } else if (level->level != 4) {
         sb->layout = LAYOUT_LEFT_SYMMETRIC;
     }

@@ -95,6 +95,9 @@ static int verdict(const struct raid_array *a, const struct raid_io *io)
     int error = 0;
     if (a->level->parity && !raid_load(&a->failed))
         return 0; /* who failed is out, and the others stand for it */
+    for (unsigned i = 0; i < io->legs && io->bio->op == BIO_FLUSH; i++)
+        if (io->leg[i].error && raid_in_sync(io->leg[i].m))
+            return io->leg[i].error; /* the array cannot do without it */
     for (unsigned i = 0; i < io->legs; i++) {
         if (!io->leg[i].error && raid_in_sync(io->leg[i].m) && !raid_load(&a->failed))
             return 0;

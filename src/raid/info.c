@@ -98,7 +98,9 @@ void raid_publish(struct raid_array *a)
             info->sync = RAID_SYNC_RECOVER;
         first = first ? first : m;
     }
-    info->sync_total = info->sync == RAID_SYNC_IDLE ? 0 : a->member_bytes;
+    info->sync_total = info->sync == RAID_SYNC_IDLE      ? 0
+                       : info->sync == RAID_SYNC_RECOVER ? a->member_bytes
+                                                         : a->sync_bytes;
     info->size = a->bdev.size;
     info->chunk = a->level->level == 1 ? 0 : a->chunk;
     info->data_offset = first ? first->data_offset : 0;

@@ -266,8 +266,14 @@ void raid_io_submit(struct raid_io *io)
     for (unsigned i = 0; i < a->slots; i++) {
         struct raid_member *m = raid_load(&a->slot[i]);
         if (m && raid_takes_writes(m))
-            io->leg[io->legs++] = (struct raid_leg){.io = io, .m = m};
+            io->leg[io->legs++] = (struct raid_leg){.io = io, .m = m, .offset = bio->offset};
     }
+    raid_io_send(io);
+}
+
+void raid_io_send(struct raid_io *io)
+{
+    struct bio *bio = io->bio;
     if (!io->legs) {
         raid_io_finish(io, -EIO);
         return;
@@ -276,7 +282,7 @@ void raid_io_submit(struct raid_io *io)
     for (unsigned i = 0; i < io->legs; i++) {
         struct bio *c = bio_child(bio, io->leg[i].m->desc);
         if (bio->op != BIO_FLUSH)
-            bio_child_range(c, 0, bio->length, bio->offset + io->leg[i].m->data_offset);
+            bio_child_range(c, 0, bio->length, io->leg[i].offset + io->leg[i].m->data_offset);
         if (bio->op == BIO_DISCARD)
             c->op = BIO_WRITE_ZEROES; /* so that members agree on what is read there afterwards */
         c->done = leg_done;

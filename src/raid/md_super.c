@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "raid/parity.h"
+#include "raid/raid10.h"
 
 enum {
     HEAD = 256,
@@ -207,12 +208,20 @@ static int check_features(const struct md_super *sb, struct err *e)
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
         if (sb->features & refused[i].bit)
             return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
-    if (sb->level != 0 && sb->level != 1 && !(sb->level >= 4 && sb->level <= 6))
+    if (sb->level != 0 && sb->level != 1 && !(sb->level >= 4 && sb->level <= 6) && sb->level != 10)
         return err_set(e, ERR_UNSUPPORTED, "",
-                       "the array is %s; this version runs raid0, raid1, raid4, raid5 and raid6",
+                       "the array is %s; this version runs raid0, raid1, raid4, raid5, raid6 and "
+                       "raid10",
                        md_level_name(sb->level));
     struct parity_geometry g;
-    if (sb->level >= 4 && !parity_geometry_init(&g, sb->level, sb->layout, sb->raid_disks))
+    struct raid10_geometry ten;
+    if (sb->level == 10 && !raid10_geometry_init(&ten, sb))
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the array is raid10 of %u members with layout 0x%x, which has far sets or "
+                       "cannot be",
+                       sb->raid_disks, sb->layout);
+    if (sb->level >= 4 && sb->level != 10 &&
+        !parity_geometry_init(&g, sb->level, sb->layout, sb->raid_disks))
         return err_set(e, ERR_UNSUPPORTED, "", "the array is %s of %u members with layout %u",
                        md_level_name(sb->level), sb->raid_disks, sb->layout);
     if (sb->logical_block & (sb->logical_block - 1u) || sb->logical_block > 4096)

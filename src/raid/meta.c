@@ -191,20 +191,22 @@ int raid_meta_write(struct raid_array *a)
 int raid_meta_flush(struct raid_array *a)
 {
     struct raid_member *m;
-    bool kicked = false;
+    bool kicked = false, failed = false;
     int left = 0;
     list_for_each (m, &a->members, link) {
         if (!raid_takes_writes(m))
             continue;
         int error = bdev_flush(m->desc);
-        if (error && raid_kick(a, m, error, false))
+        if (error && !raid_kick(a, m, error, false))
+            failed = true;
+        else if (error)
             kicked = true;
         else if (!error && raid_in_sync(m))
             left++;
     }
     if (kicked && left && raid_meta_write(a))
         return -1;
-    return left && !(a->level->parity && raid_load(&a->failed)) ? 0 : -1;
+    return left && !failed && !(a->level->parity && raid_load(&a->failed)) ? 0 : -1;
 }
 
 /* ---- the mark */

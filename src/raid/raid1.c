@@ -5,43 +5,15 @@
  * same way.
  */
 #include <errno.h>
-#include <string.h>
+#include <stdlib.h>
 
-#include "block/event.h"
-#include "raid/raid_private.h"
-#include "reactor/iobuf.h"
+#include "base/mem.h"
+#include "raid/copies.h"
 
 enum {
     WRITE_MAX = 1 << 20, /* longer ones are split: a range spans few regions */
     EXTENT_MAX = 64 << 20,
-    COPY_STEP = 64 << 10, /* where a window cannot be read as a whole */
-    REPAIR_STEP = 4096,
 };
-
-static void properties(struct raid_array *a)
-{
-    struct bdev *b = &a->bdev;
-    bool extents = true, zeroes = true;
-    uint64_t gran = 0;
-    for (unsigned i = 0; i < a->slots; i++) {
-        struct bdev_info info;
-        if (!a->slot[i])
-            continue;
-        bdev_get_info(a->slot[i]->desc, &info);
-        extents = extents && info.ops & 1u << BIO_EXTENTS;
-        zeroes = zeroes && info.discard_gran && info.discard_zeroes;
-        gran = info.discard_gran > gran ? info.discard_gran : gran;
-    }
-    b->native = 1u << BIO_READ | 1u << BIO_WRITE | 1u << BIO_FLUSH | 1u << BIO_WRITE_ZEROES;
-    if (extents)
-        b->native |= 1u << BIO_EXTENTS;
-    /* Only where discarded ranges read as zeroes on every member: else the copies would differ. */
-    if (zeroes) {
-        b->native |= 1u << BIO_DISCARD;
-        b->discard_gran = gran;
-        b->discard_zeroes = true;
-    }
-}
 
 static int raid1_setup(struct raid_array *a, struct err *e)
 {
@@ -52,7 +24,7 @@ static int raid1_setup(struct raid_array *a, struct err *e)
     a->bdev.max_io = WRITE_MAX;
     a->bdev.max_extent_io = EXTENT_MAX;
     a->bdev.native_fua = true;
-    properties(a);
+    raid_copies_properties(a);
     return 0;
 }
 
@@ -162,226 +134,57 @@ static void raid1_write(struct raid_array *a, struct bio *bio)
         raid_io_submit(io);
 }
 
-/* ---- in tasks on home: making copies agree */
+/* ---- in tasks on home */
 
-/* From whichever member in sync can, but `not`. In order of slots: where copies may differ that is
- * the leg that clients read. */
-static int read_any(struct raid_array *a, const struct raid_member * not, uint64_t skip,
-                    uint64_t offset, void *buf, size_t len, struct raid_member **from_r)
+static void all_copies(struct raid_array *a, uint64_t offset, struct raid_copies *c)
 {
-    for (unsigned i = 0; i < a->slots; i++) {
-        struct raid_member *m = readable(a, i, skip);
-        if (!m || m == not )
-            continue;
-        if (!bdev_read(m->desc, m->data_offset + offset, buf, len)) {
-            *from_r = m;
-            return 0;
-        }
-        raid_count(&m->errors);
-    }
-    return -EIO;
-}
-
-static bool all_zero(const uint8_t *p, size_t len)
-{
-    return !p[0] && !memcmp(p, p + 1, len - 1);
-}
-
-/* What is zero stays unallocated where that costs nothing, so that copies of sparse members are
- * sparse. */
-static int write_to(struct raid_member *m, uint64_t offset, const void *buf, size_t len)
-{
-    struct bdev_info info;
-    struct bio bio;
-    int error;
-    bdev_get_info(m->desc, &info);
-    if (info.discard_gran && info.discard_zeroes && all_zero(buf, len)) {
-        bio_init(&bio, m->desc, BIO_WRITE_ZEROES, m->data_offset + offset, len, NULL, NULL);
-        error = bio_wait(&bio);
-    } else {
-        error = bdev_write(m->desc, m->data_offset + offset, buf, len, 0);
-    }
-    if (error)
-        raid_report(m, error);
-    return error;
-}
-
-static int copy_part(struct raid_array *a, struct raid_member *to, uint64_t offset,
-                     struct iobuf *buf, size_t len)
-{
-    struct raid_member *from;
-    if (read_any(a, to, 0, offset, buf->data, len, &from))
-        return -EIO;
-    if (to)
-        return raid_takes_writes(to) ? write_to(to, offset, buf->data, len) : -ENODEV;
+    c->n = 0;
     for (unsigned i = 0; i < a->slots; i++) {
         struct raid_member *m = raid_load(&a->slot[i]);
-        if (m && m != from && raid_takes_writes(m))
-            write_to(m, offset, buf->data, len);
+        if (!m || !raid_takes_writes(m))
+            continue;
+        c->m[c->n] = m;
+        c->offset[c->n++] = offset;
     }
-    return 0;
-}
-
-/* -EIO for parts only: a smaller step keeps what is around a bad place. */
-static int copy_window(struct raid_array *a, struct raid_member *to, uint64_t offset,
-                       uint64_t length, struct iobuf *buf)
-{
-    int rc = copy_part(a, to, offset, buf, length);
-    if (rc != -EIO || (to && !raid_takes_writes(to)))
-        return rc;
-    rc = 0;
-    for (uint64_t at = 0; at < length;) {
-        size_t step = length - at < COPY_STEP ? length - at : COPY_STEP;
-        int one = copy_part(a, to, offset + at, buf, step);
-        if (one && one != -EIO)
-            return one;
-        rc = one ? one : rc;
-        at += step;
-    }
-    return rc;
 }
 
 static int raid1_sync_window(struct raid_array *a, struct raid_member *to, uint64_t offset,
                              uint64_t length)
 {
-    struct iobuf *buf = iobuf_get(length);
+    struct raid_copies *c = xcalloc(1, sizeof *c);
     struct range_req range;
-    if (!buf)
-        return -ENOMEM;
     range_acquire_wait(a->ranges, &range, offset, length);
-    int rc = copy_window(a, to, offset, length, buf);
+    all_copies(a, offset, c);
+    int rc = raid_copies_sync(a, c, to, length);
     range_release(a->ranges, &range);
-    iobuf_put(&buf);
+    free(c);
     return rc;
-}
-
-/* Written, then read back: a place that stays unreadable is a reason to go. */
-static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t offset,
-                          struct iobuf *buf, size_t len)
-{
-    struct raid_member *from;
-    if (!bdev_read(m->desc, m->data_offset + offset, buf->data, len))
-        return; /* readable by now */
-    if (read_any(a, m, 0, offset, buf->data, len, &from) || write_to(m, offset, buf->data, len))
-        return;
-    int error = bdev_read(m->desc, m->data_offset + offset, buf->data, len);
-    if (error) {
-        raid_report(m, error);
-        return;
-    }
-    raid_count(&m->corrected);
-    char object[80];
-    raid_object(a, object);
-    event_raise(object, "read-error-corrected", "member %s: %zu bytes at %llu rewritten from %s",
-                m->device, len, (unsigned long long)(m->data_offset + offset), from->device);
-}
-
-static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length)
-{
-    struct iobuf *buf = iobuf_get(REPAIR_STEP);
-    struct range_req range;
-    if (!buf)
-        return;
-    range_acquire_wait(a->ranges, &range, offset, length);
-    for (unsigned i = 0; i < a->slots; i++) {
-        for (uint64_t at = 0; slots >> i & 1 && at < length; at += REPAIR_STEP) {
-            struct raid_member *m = readable(a, i, 0);
-            size_t step = length - at < REPAIR_STEP ? length - at : REPAIR_STEP;
-            if (m && !m->report)
-                repair_member(a, m, offset + at, buf, step);
-        }
-    }
-    range_release(a->ranges, &range);
-    iobuf_put(&buf);
-}
-
-/* ---- scrub */
-
-struct copies {
-    unsigned n;
-    struct raid_member *m[RAID_MEMBERS_MAX];
-    struct iobuf *buf[RAID_MEMBERS_MAX];
-    bool unread[RAID_MEMBERS_MAX];
-};
-
-static int get_copies(struct raid_array *a, struct copies *c, uint64_t offset, uint64_t length)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < a->slots; i++) {
-        struct raid_member *m = readable(a, i, 0);
-        if (!m)
-            continue;
-        struct iobuf *buf = iobuf_get(length);
-        if (!buf)
-            return -ENOMEM;
-        c->m[c->n] = m;
-        c->buf[c->n++] = buf;
-        int error = bdev_read(m->desc, m->data_offset + offset, buf->data, length);
-        if (!error)
-            continue;
-        raid_count(&m->errors);
-        c->unread[c->n - 1] = true;
-        raid_want_repair(a, 1ull << i, offset, length);
-        rc = -EIO;
-    }
-    return rc;
-}
-
-/* The copy that most others are equal to; *votes_r: how many have it. */
-static unsigned most_common(const struct copies *c, uint64_t at, size_t len, unsigned *votes_r)
-{
-    unsigned best = 0;
-    *votes_r = 0;
-    for (unsigned i = 0; i < c->n; i++) {
-        unsigned votes = 0;
-        for (unsigned k = 0; k < c->n && !c->unread[i]; k++)
-            votes += !c->unread[k] && !memcmp(c->buf[i]->data + at, c->buf[k]->data + at, len);
-        if (votes > *votes_r) {
-            best = i;
-            *votes_r = votes;
-        }
-    }
-    return best;
-}
-
-static void check_block(struct raid_array *a, const struct copies *c, uint64_t offset, uint64_t at,
-                        size_t len, struct raid_check *check)
-{
-    unsigned votes, best = most_common(c, at, len, &votes), have = 0;
-    for (unsigned i = 0; i < c->n; i++)
-        have += !c->unread[i];
-    if (votes == have)
-        return;
-    bool known = votes > have / 2;
-    if (!known)
-        raid_check_tell(a, check, offset + at, len, NULL);
-    for (unsigned i = 0; i < c->n; i++) {
-        if (c->unread[i] || !memcmp(c->buf[i]->data + at, c->buf[best]->data + at, len))
-            continue;
-        if (known)
-            raid_check_tell(a, check, offset + at, len, c->m[i]);
-        if (check->repair)
-            write_to(c->m[i], offset + at, c->buf[best]->data + at, len);
-    }
 }
 
 static int raid1_check_window(struct raid_array *a, uint64_t offset, uint64_t length,
                               struct raid_check *check)
 {
-    struct copies c = {0};
+    struct raid_copies *c = xcalloc(1, sizeof *c);
     struct range_req range;
     range_acquire_wait(a->ranges, &range, offset, length);
-    int rc = get_copies(a, &c, offset, length);
-    bool same = true;
-    for (unsigned i = 0; i < c.n; i++)
-        same = same && !c.unread[i] && !memcmp(c.buf[0]->data, c.buf[i]->data, length);
-    for (uint64_t at = 0; !same && rc != -ENOMEM && at < length; at += REPAIR_STEP)
-        check_block(a, &c, offset, at, length - at < REPAIR_STEP ? length - at : REPAIR_STEP,
-                    check);
+    all_copies(a, offset, c);
+    int rc = raid_copies_check(a, c, offset, length, check);
     range_release(a->ranges, &range);
-    for (unsigned i = 0; i < c.n; i++)
-        iobuf_put(&c.buf[i]);
+    free(c);
     return rc;
+}
+
+static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length)
+{
+    struct raid_copies *c = xcalloc(1, sizeof *c);
+    struct range_req range;
+    range_acquire_wait(a->ranges, &range, offset, length);
+    all_copies(a, offset, c);
+    for (unsigned i = 0; i < c->n; i++)
+        if (slots >> c->m[i]->slot & 1)
+            raid_copies_repair(a, c, i, length);
+    range_release(a->ranges, &range);
+    free(c);
 }
 
 static bool raid1_can_run(const struct md_super *sb, uint64_t in_sync)

@@ -78,6 +78,8 @@ extern const struct raid_level raid4_level;
 extern const struct raid_level raid5_level;
 extern const struct raid_level raid6_level;
 
+extern const struct raid_level raid10_level;
+
 const struct raid_level *raid_level_find(int32_t level); /* NULL: not built */
 
 #endif

@@ -69,6 +69,7 @@ struct raid_chan {
 struct raid_leg {
     struct raid_io *io;
     struct raid_member *m;
+    uint64_t offset; /* of the member's data */
     int error;
 };
 
@@ -98,6 +99,7 @@ struct raid_array {
     /* constant once it runs */
     unsigned slots;
     uint64_t chunk;        /* bytes, 0 for raid1 */
+    uint64_t sync_bytes;   /* what a resync goes through: member_bytes, on raid10 the array's */
     uint64_t member_bytes; /* of each member's data, for redundant levels */
     bool read_only, no_log;
     struct range_map *ranges; /* redundant levels */
@@ -187,12 +189,16 @@ void raid_write_end(struct raid_array *a, struct bio *bio, int error);
 /* The legs to all members that take writes; -1: no memory, the bio waits and level->write or flush
  * is called again. */
 struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio);
-void raid_io_submit(struct raid_io *io);
+void raid_io_submit(struct raid_io *io); /* to all members, at the bio's place */
+void raid_io_send(struct raid_io *io);   /* to the legs that it has */
 void raid_io_finish(struct raid_io *io, int error);
 void raid_flush_all(struct raid_array *a, struct bio *bio);            /* redundant levels' flush */
 void raid_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
+
+/* raid10_map.c: what resync_offset and the bitmap count, in sectors. */
+uint64_t raid_sync_sectors(const struct md_super *sb);
 
 /* ---- meta.c: superblocks and the dirty mark. Home, in a task, meta_lock held, except as noted. */
 /* Events go up, all members that are not faulty get their superblocks, durable. Members that fail

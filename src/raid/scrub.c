@@ -48,14 +48,14 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
 {
     struct raid_pace pace;
     raid_pace_begin(a, &pace);
-    for (uint64_t pos = 0; pos < a->member_bytes;) {
-        if (!job_step(job, pos, a->member_bytes))
+    for (uint64_t pos = 0; pos < a->sync_bytes;) {
+        if (!job_step(job, pos, a->sync_bytes))
             return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
         if (disturbed(a))
             return err_set(e, ERR_NOT_READY, "",
                            "given up at byte %llu: the array has something more urgent to do",
                            (unsigned long long)pos);
-        uint64_t len = a->member_bytes - pos < WINDOW ? a->member_bytes - pos : WINDOW;
+        uint64_t len = a->sync_bytes - pos < WINDOW ? a->sync_bytes - pos : WINDOW;
         int rc = a->level->check_window(a, pos, len, c);
         if (rc && rc != -EIO)
             return err_set(e, ERR_IO, "", "at byte %llu: %s", (unsigned long long)pos,
@@ -65,7 +65,7 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
         raid_store(&a->scrub_pos, pos);
         raid_pace_give_way(a, &pace);
     }
-    job_step(job, a->member_bytes, a->member_bytes);
+    job_step(job, a->sync_bytes, a->sync_bytes);
     return 0;
 }
 
@@ -76,8 +76,8 @@ static int scrub_job(struct job *job, void *arg, struct err *e)
     char object[80];
     raid_object(a, object);
     raid_publish(a);
-    event_raise(object, c.repair ? "repair-started" : "check-started", "of %llu bytes a member",
-                (unsigned long long)a->member_bytes);
+    event_raise(object, c.repair ? "repair-started" : "check-started", "of %llu bytes",
+                (unsigned long long)a->sync_bytes);
     int rc = walk(job, a, &c, e);
     if (!rc)
         event_raise(object, c.repair ? "repair-done" : "check-done",

@@ -54,9 +54,9 @@ static struct raid_member *rebuilding(const struct raid_array *a)
     return NULL;
 }
 
-static uint64_t window(const struct raid_array *a, uint64_t pos, bool by_bitmap)
+static uint64_t window(const struct raid_array *a, uint64_t pos, uint64_t all, bool by_bitmap)
 {
-    uint64_t end = a->member_bytes - pos < WINDOW ? a->member_bytes : pos + WINDOW;
+    uint64_t end = all - pos < WINDOW ? all : pos + WINDOW;
     return (by_bitmap ? raid_bitmap_marked(a, pos, end) : end) - pos;
 }
 
@@ -88,20 +88,20 @@ static int resync_job(struct job *job, void *arg, struct err *e)
     raid_object(a, object);
     raid_pace_begin(a, &pace);
     event_raise(object, "resync-started", "at byte %llu of %llu", (unsigned long long)pos,
-                (unsigned long long)a->member_bytes);
-    while (pos < a->member_bytes) {
-        if (!job_step(job, pos, a->member_bytes) || a->stopping)
+                (unsigned long long)a->sync_bytes);
+    while (pos < a->sync_bytes) {
+        if (!job_step(job, pos, a->sync_bytes) || a->stopping)
             return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
         if (raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "the array has failed");
         if (!raid_has_redundancy(a))
             break; /* the only copy is right by definition */
-        if (a->bitmap && (skip = raid_bitmap_next(a, pos, a->member_bytes)) > pos) {
+        if (a->bitmap && (skip = raid_bitmap_next(a, pos, a->sync_bytes)) > pos) {
             pos = skip;
             raid_store(&a->resync_pos, pos);
             continue;
         }
-        uint64_t len = window(a, pos, a->bitmap);
+        uint64_t len = window(a, pos, a->sync_bytes, a->bitmap);
         int rc = a->level->sync_window(a, NULL, pos, len);
         if (rc && rc != -EIO)
             return err_set(e, ERR_IO, "", "%s", strerror(-rc));
@@ -110,7 +110,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
         raid_store(&a->resync_pos, pos);
         raid_pace_give_way(a, &pace);
     }
-    job_step(job, a->member_bytes, a->member_bytes);
+    job_step(job, a->sync_bytes, a->sync_bytes);
     resync_end(a, unread);
     return 0;
 }
@@ -140,7 +140,7 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
 
 static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
 {
-    uint64_t len = window(a, pos, m->by_bitmap);
+    uint64_t len = window(a, pos, a->member_bytes, m->by_bitmap);
     int rc = a->level->sync_window(a, m, pos, len);
     if (!rc) {
         raid_store(&m->rebuilt, pos + len);

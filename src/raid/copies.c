@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "raid/copies.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "block/event.h"
+#include "reactor/iobuf.h"
+
+enum {
+    COPY_STEP = 64 << 10, /* where a window cannot be read as a whole */
+    REPAIR_STEP = 4096,
+};
+
+void raid_copies_properties(struct raid_array *a)
+{
+    struct bdev *b = &a->bdev;
+    bool extents = true, zeroes = true;
+    uint64_t gran = 0;
+    for (unsigned i = 0; i < a->slots; i++) {
+        struct bdev_info info;
+        if (!a->slot[i])
+            continue;
+        bdev_get_info(a->slot[i]->desc, &info);
+        extents = extents && info.ops & 1u << BIO_EXTENTS;
+        zeroes = zeroes && info.discard_gran && info.discard_zeroes;
+        gran = info.discard_gran > gran ? info.discard_gran : gran;
+    }
+    b->native = 1u << BIO_READ | 1u << BIO_WRITE | 1u << BIO_FLUSH | 1u << BIO_WRITE_ZEROES;
+    if (extents)
+        b->native |= 1u << BIO_EXTENTS;
+    /* Only where discarded ranges read as zeroes on every member: else the copies would differ. */
+    if (zeroes) {
+        b->native |= 1u << BIO_DISCARD;
+        b->discard_gran = gran;
+        b->discard_zeroes = true;
+    }
+}
+
+/* ---- making copies agree */
+
+/* From whichever can, but `not`. */
+static int read_any(struct raid_copies *c, const struct raid_member * not, uint64_t at, void *buf,
+                    size_t len, struct raid_member **from_r)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        struct raid_member *m = c->m[i];
+        if (m == not || !raid_in_sync(m))
+            continue;
+        if (!bdev_read(m->desc, m->data_offset + c->offset[i] + at, buf, len)) {
+            *from_r = m;
+            return 0;
+        }
+        raid_count(&m->errors);
+    }
+    return -EIO;
+}
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+    return !p[0] && !memcmp(p, p + 1, len - 1);
+}
+
+/* What is zero stays unallocated where that costs nothing, so that copies of sparse members are
+ * sparse. */
+static int write_to(struct raid_member *m, uint64_t offset, const void *buf, size_t len)
+{
+    struct bdev_info info;
+    struct bio bio;
+    int error;
+    bdev_get_info(m->desc, &info);
+    if (info.discard_gran && info.discard_zeroes && all_zero(buf, len)) {
+        bio_init(&bio, m->desc, BIO_WRITE_ZEROES, m->data_offset + offset, len, NULL, NULL);
+        error = bio_wait(&bio);
+    } else {
+        error = bdev_write(m->desc, m->data_offset + offset, buf, len, 0);
+    }
+    if (error)
+        raid_report(m, error);
+    return error;
+}
+
+static int copy_part(struct raid_copies *c, struct raid_member *to, uint64_t at, struct iobuf *buf,
+                     size_t len)
+{
+    struct raid_member *from;
+    if (to && !raid_takes_writes(to))
+        return -ENODEV;
+    if (read_any(c, to, at, buf->data, len, &from))
+        return -EIO;
+    for (unsigned i = 0; i < c->n; i++) {
+        struct raid_member *m = c->m[i];
+        if (m == from || (to && m != to) || !raid_takes_writes(m))
+            continue;
+        int error = write_to(m, c->offset[i] + at, buf->data, len);
+        if (to && error)
+            return error;
+    }
+    return 0;
+}
+
+/* -EIO for parts only: a smaller step keeps what is around a bad place. */
+int raid_copies_sync(struct raid_array *a, struct raid_copies *c, struct raid_member *to,
+                     uint64_t length)
+{
+    struct iobuf *buf = iobuf_get(length);
+    (void)a;
+    if (!buf)
+        return -ENOMEM;
+    int rc = copy_part(c, to, 0, buf, length);
+    if (rc == -EIO && (!to || raid_takes_writes(to))) {
+        rc = 0;
+        for (uint64_t at = 0; at < length && (!rc || rc == -EIO);) {
+            size_t step = length - at < COPY_STEP ? length - at : COPY_STEP;
+            int one = copy_part(c, to, at, buf, step);
+            rc = one ? one : rc;
+            at += step;
+        }
+    }
+    iobuf_put(&buf);
+    return rc;
+}
+
+/* ---- repair */
+
+/* Written, then read back: a place that stays unreadable is a reason to go. */
+static void repair_block(struct raid_array *a, struct raid_copies *c, unsigned i, uint64_t at,
+                         struct iobuf *buf, size_t len)
+{
+    struct raid_member *m = c->m[i], *from;
+    uint64_t offset = c->offset[i] + at;
+    if (!bdev_read(m->desc, m->data_offset + offset, buf->data, len))
+        return; /* readable by now */
+    if (read_any(c, m, at, buf->data, len, &from) || write_to(m, offset, buf->data, len))
+        return;
+    int error = bdev_read(m->desc, m->data_offset + offset, buf->data, len);
+    if (error) {
+        raid_report(m, error);
+        return;
+    }
+    raid_count(&m->corrected);
+    char object[80];
+    raid_object(a, object);
+    event_raise(object, "read-error-corrected", "member %s: %zu bytes at %llu rewritten from %s",
+                m->device, len, (unsigned long long)(m->data_offset + offset), from->device);
+}
+
+void raid_copies_repair(struct raid_array *a, struct raid_copies *c, unsigned i, uint64_t length)
+{
+    struct iobuf *buf = iobuf_get(REPAIR_STEP);
+    struct raid_member *m = c->m[i];
+    for (uint64_t at = 0; buf && at < length; at += REPAIR_STEP)
+        if (raid_in_sync(m) && !raid_load(&m->report))
+            repair_block(a, c, i, at, buf, length - at < REPAIR_STEP ? length - at : REPAIR_STEP);
+    iobuf_put(&buf);
+}
+
+/* ---- scrub */
+
+static int get_copies(struct raid_array *a, struct raid_copies *c, uint64_t offset, uint64_t length)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        struct raid_member *m = c->m[i];
+        c->unread[i] = true;
+        c->buf[i] = iobuf_get(length);
+        if (!c->buf[i])
+            return -ENOMEM;
+        if (!raid_in_sync(m))
+            continue;
+        int error = bdev_read(m->desc, m->data_offset + c->offset[i], c->buf[i]->data, length);
+        c->unread[i] = error;
+        if (!error)
+            continue;
+        raid_count(&m->errors);
+        raid_want_repair(a, 1ull << m->slot, offset, length);
+        rc = -EIO;
+    }
+    return rc;
+}
+
+/* The copy that most others are equal to; *votes_r: how many have it. */
+static unsigned most_common(const struct raid_copies *c, uint64_t at, size_t len, unsigned *votes_r)
+{
+    unsigned best = 0;
+    *votes_r = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        unsigned votes = 0;
+        for (unsigned k = 0; k < c->n && !c->unread[i]; k++)
+            votes += !c->unread[k] && !memcmp(c->buf[i]->data + at, c->buf[k]->data + at, len);
+        if (votes > *votes_r) {
+            best = i;
+            *votes_r = votes;
+        }
+    }
+    return best;
+}
+
+static void check_block(struct raid_array *a, const struct raid_copies *c, uint64_t offset,
+                        uint64_t at, size_t len, struct raid_check *check)
+{
+    unsigned votes, best = most_common(c, at, len, &votes), have = 0;
+    for (unsigned i = 0; i < c->n; i++)
+        have += !c->unread[i];
+    if (votes == have)
+        return;
+    bool known = votes > have / 2;
+    if (!known)
+        raid_check_tell(a, check, offset + at, len, NULL);
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->unread[i] || !memcmp(c->buf[i]->data + at, c->buf[best]->data + at, len))
+            continue;
+        if (known)
+            raid_check_tell(a, check, offset + at, len, c->m[i]);
+        if (check->repair)
+            write_to(c->m[i], c->offset[i] + at, c->buf[best]->data + at, len);
+    }
+}
+
+int raid_copies_check(struct raid_array *a, struct raid_copies *c, uint64_t offset, uint64_t length,
+                      struct raid_check *check)
+{
+    int rc = get_copies(a, c, offset, length);
+    bool same = true;
+    for (unsigned i = 0; i < c->n && rc != -ENOMEM; i++)
+        same = same && !c->unread[i] && !memcmp(c->buf[0]->data, c->buf[i]->data, length);
+    for (uint64_t at = 0; !same && rc != -ENOMEM && at < length; at += REPAIR_STEP)
+        check_block(a, c, offset, at, length - at < REPAIR_STEP ? length - at : REPAIR_STEP, check);
+    for (unsigned i = 0; i < c->n; i++)
+        iobuf_put(&c->buf[i]);
+    return rc;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef ORION_RAID_COPIES_H
+#define ORION_RAID_COPIES_H
+
+#include "raid/raid_private.h"
+
+/*
+ * What raid1 and raid10 share: a piece of data that several members have, each at its own place.
+ * All in tasks on home, the range of the piece held. In order of preference: where copies may
+ * differ, clients read the first one.
+ */
+struct iobuf;
+struct raid_copies {
+    unsigned n;
+    struct raid_member *m[RAID_MEMBERS_MAX];
+    uint64_t offset[RAID_MEMBERS_MAX]; /* of the member's data */
+    struct iobuf *buf[RAID_MEMBERS_MAX];
+    bool unread[RAID_MEMBERS_MAX];
+};
+
+/* Which requests the array passes on as they are, from those that all members do. */
+void raid_copies_properties(struct raid_array *a);
+/* As raid_level.sync_window, for one piece. */
+int raid_copies_sync(struct raid_array *a, struct raid_copies *c, struct raid_member *to,
+                     uint64_t length);
+/* As raid_level.check_window; `offset` is how the piece is told of. */
+int raid_copies_check(struct raid_array *a, struct raid_copies *c, uint64_t offset, uint64_t length,
+                      struct raid_check *check);
+/* Copy i could not be read: it is rewritten from another one, and read back. */
+void raid_copies_repair(struct raid_array *a, struct raid_copies *c, unsigned i, uint64_t length);
+
+#endif

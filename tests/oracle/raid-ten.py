@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# labels: uml
+"""raid10 in both directions: near, far and offset copies of the kernel, and near ones of ours."""
+from lib import MIB, Lab, equal, need, need_uml, run
+
+need('mdadm')
+need_uml()
+
+WAIT = '\nmdadm --wait /dev/md0 || true\n'
+STOP = '\nmdadm --stop /dev/md0\n'
+DEVS = ['/dev/ubd' + c for c in 'abcd']
+
+
+def test_what_the_kernel_wrote_is_read_in_each_layout():
+    for layout, n in (('n2', 4), ('n2', 3), ('f2', 3), ('f2', 4), ('o2', 3), ('n3', 4)):
+        with Lab(*[24] * n) as lab:
+            lab.junk('data', 20 * MIB)
+            out = lab.uml('set -e; mdadm --create /dev/md0 --run --metadata=1.2 --homehost=host '
+                          '--name=it -l10 -n%d -p%s -c64 --assume-clean %s\n' %
+                          (n, layout, ' '.join(DEVS[:n])) +
+                          'dd if=/mnt/data of=/dev/md0 bs=1M conv=fsync,notrunc\n'
+                          'echo size $(blockdev --getsize64 /dev/md0)' + STOP, 'raid10')
+            size = int(out.split('size ')[1].split()[0])
+            said = lab.tool('assemble x', 'info x', 'read x %s' % lab.path('back'))
+            equal(int(said.split('size=')[1].split()[0]), size, 'size of ' + layout)
+            with open(lab.path('back'), 'rb') as f:
+                back = f.read()
+            with open(lab.path('data'), 'rb') as f:
+                data = f.read()
+            equal(back[:20 * MIB] == data, True, 'data in %s of %d' % (layout, n))
+            # Degraded, written by us, filled up by us; the kernel finds no mismatch.
+            lab.junk('more', 6 * MIB)
+            lab.tool('assemble x', 'remove x d1', 'write x 1M %s' % lab.path('more'), 'add x d1 force',
+                     'wait x')
+            out = lab.uml('set -e; mdadm --assemble /dev/md0 %s 2>&1; cat /proc/mdstat\n' %
+                          ' '.join(DEVS[:n]) +
+                          'dd if=/dev/md0 bs=1M skip=1 count=6 2>/dev/null | sha256sum\n'
+                          'echo check > /sys/block/md0/md/sync_action' + WAIT +
+                          'echo mismatch $(cat /sys/block/md0/md/mismatch_cnt)' + STOP, 'raid10')
+            assert 'U' * n in out and 'mismatch 0' in out and lab.sha('more') in out, (layout, n, out)
+
+
+def test_the_kernel_takes_ours():
+    for n in (4, 3):
+        with Lab(*[24] * n) as lab:
+            lab.junk('data', 20 * MIB)
+            lab.tool('create x raid10 %s clean chunk=64K bitmap=64K' % ','.join('d%d' % i for i in range(n)),
+                     'write x 0 %s' % lab.path('data'))
+            out = lab.uml('set -e; mdadm --assemble /dev/md0 %s 2>&1; cat /proc/mdstat\n' %
+                          ' '.join(DEVS[:n]) + 'head -c 20M /dev/md0 | sha256sum\n'
+                          'dmesg | grep -i bitmap || true' + STOP, 'raid10')
+            assert lab.sha('data') in out and '2 near-copies' in out, out
+            assert 'bitmap:' in out and 'out of date' not in out, out
+
+
+run(test_what_the_kernel_wrote_is_read_in_each_layout, test_the_kernel_takes_ours)
