@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "control/scan.h"
@@ -29,15 +32,32 @@ struct look {
     const char *path;
     struct probe_identity id;
     bool exists;
+    bool own_state; /* a file that holds this daemon's state, under whatever path */
     int rc;
     struct err err;
 };
+
+static bool is_own_state(const struct stat *st)
+{
+    DIR *d = opendir(control.opts.state_dir);
+    bool found = false;
+    struct stat own;
+    for (struct dirent *entry; !found && d && (entry = readdir(d));)
+        found =
+            (!strncmp(entry->d_name, "journal.", 8) || !strncmp(entry->d_name, "snapshot.", 9)) &&
+            !fstatat(dirfd(d), entry->d_name, &own, AT_SYMLINK_NOFOLLOW) &&
+            own.st_dev == st->st_dev && own.st_ino == st->st_ino;
+    if (d)
+        closedir(d);
+    return found;
+}
 
 static void look_sync(void *arg)
 {
     struct look *l = arg;
     struct stat st;
     l->exists = !stat(l->path, &st);
+    l->own_state = l->exists && is_own_state(&st);
     l->rc = l->exists ? probe_identity(l->path, &l->id, &l->err) : 0;
 }
 
@@ -382,7 +402,14 @@ static int create_device(const char *name, const struct opts *o, struct json_obj
     return rc;
 }
 
-static int save_new(const char *name, const char *path, struct json_object *record, struct err *e)
+static void unlink_sync(void *path)
+{
+    (void)unlink(path);
+}
+
+/* `made`: the path was not there before, and is not after a failure. */
+static int save_new(const char *name, const char *path, bool made, struct json_object *record,
+                    struct err *e)
 {
     struct look l;
     if (path && !look_at(path, &l, NULL) && l.exists) {
@@ -393,6 +420,10 @@ static int save_new(const char *name, const char *path, struct json_object *reco
     if (!state_put("device", name, record, e))
         return 0;
     bdev_unregister(bdev_find(name));
+    if (made) {
+        autofree char *copy = xstrdup(path);
+        task_help(unlink_sync, copy);
+    }
     return -1;
 }
 
@@ -432,11 +463,13 @@ static int device_add(struct verb_run *v, struct err *e)
     struct look l;
     if (path && (look_at(path, &l, e) || (l.exists && refuse_twice(path, l.id.key, e))))
         return -1;
+    if (path && l.own_state)
+        return err_set(e, ERR_IN_USE, "path", "%s is a file of this daemon's own state", path);
     struct uuid uuid = uuid_random();
     record = new_record(v->opts, &uuid);
     int rc = create_device(name, v->opts, record, e);
     if (!rc)
-        rc = save_new(name, path, record, e);
+        rc = save_new(name, path, path && !l.exists, record, e);
     json_object_put(record);
     return rc;
 }

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import re
+import resource
 import struct
 import subprocess
 
@@ -81,6 +82,32 @@ def test_two_paths_of_one_file_are_one_device():
             refused(o, 5, 'd0|in use', 'd1', '--path', other)
         o.ctl('device', 'remove', 'd0')
         o.ctl('device', 'add', 'd1', '--path', path + '.soft')
+
+
+def test_the_files_of_the_state_are_refused():
+    with Orion() as o:
+        for i in range(10):
+            o.mem('m%d' % i)
+        journal = os.path.join(o.state, 'journal.1')
+        assert os.path.getsize(journal) > 512
+        os.link(journal, os.path.join(o.dir, 'link'))
+        for path in (journal, os.path.join(o.dir, 'link')):
+            refused(o, 5, 'own state', 'd0', '--path', path)
+
+
+def test_a_file_made_for_a_device_that_cannot_be_saved_is_gone():
+    with Orion() as o:
+        for i in range(30):
+            o.mem('m%d' % i)
+        # A limit of the size of files stands for a full file system.
+        size = os.path.getsize(os.path.join(o.state, 'journal.1'))
+        assert size > 4096
+        was = resource.prlimit(o.proc.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        path = os.path.join(o.dir, 'new')
+        refused(o, 1, 'cannot save', 'd0', '--path', path, '--size', '4K')
+        assert not os.path.exists(path)
+        resource.prlimit(o.proc.pid, resource.RLIMIT_FSIZE, was)
+        o.ctl('device', 'add', 'd0', '--path', path, '--size', '1M')
 
 
 def test_a_file_that_another_program_has_locked_is_refused():
@@ -166,6 +193,8 @@ run(test_a_missing_file_is_made_sparse_only_with_a_size,
     test_existing_data_is_never_touched,
     test_a_signature_is_reported_and_not_refused,
     test_two_paths_of_one_file_are_one_device,
+    test_the_files_of_the_state_are_refused,
+    test_a_file_made_for_a_device_that_cannot_be_saved_is_gone,
     test_a_file_that_another_program_has_locked_is_refused,
     test_the_disk_of_the_root_file_system_is_refused,
     test_a_loop_device_works_and_is_held,
