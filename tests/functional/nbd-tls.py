@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 import warnings
 
 from orion import Orion, free_port, need, run, sh, wait_for
@@ -274,6 +275,67 @@ def test_versions_and_bytes_in_pieces():
             pass
 
 
+def test_who_breaks_off_leaves_nothing_behind():
+    """In the middle of a handshake, with rubbish, in the middle of a request, without a goodbye."""
+    with Certified('required') as o:
+        assert size_of(o.uri()) == 64 * M
+        o.fds_mark()
+        for i in range(120):
+            s = starttls(o.port)
+            s.sendall(STARTTLS)
+            s.recv(20, socket.MSG_WAITALL)
+            if i % 4 == 0:
+                s.sendall(os.urandom(300))
+            elif i % 4 == 1:
+                s.sendall(b'\x16\x03\x01\x02\x00\x01')
+            elif i % 4 == 2:
+                t = context(o).wrap_socket(s)
+                t.sendall(GO_V)
+                t.recv(1)
+                t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 1, 1, 0, 65536) + bytes(30000))
+                t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 0, 1, 0, M)[:i % 28])
+                t.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+                t.close()
+            s.close()
+        assert size_of(o.uri()) == 64 * M
+        wait_for(lambda: not o.ctl('session', 'list')['items'], what='the sessions to end')
+
+
+def test_a_client_that_does_not_read_is_served_when_it_does():
+    """More replies than sockets hold, so that encrypted pieces are cut and go on later."""
+    with Certified('required') as o:
+        s = starttls(o.port)
+        s.sendall(STARTTLS)
+        s.recv(20, socket.MSG_WAITALL)
+        t = context(o).wrap_socket(s)
+        t.sendall(GO_V)
+        got = b''
+        while len(got) < 52:
+            got += t.recv(52 - len(got))
+
+        def read(n):
+            data = bytearray()
+            while len(data) < n:
+                part = t.recv(min(65536, n - len(data)))
+                assert part
+                data += part
+            return bytes(data)
+        data = os.urandom(M)
+        t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 1, 7, 4096, M) + data)
+        assert read(16) == struct.pack('>IIQ', 0x67446698, 0, 7)
+        for i in range(40):
+            t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 0, i, 4096, M - i))
+        time.sleep(0.5)
+        seen = set()
+        for _ in range(40):
+            magic, error, i = struct.unpack('>IIQ', read(16))
+            assert (magic, error) == (0x67446698, 0)
+            assert read(M - i) == data[:M - i]
+            seen.add(i)
+        assert len(seen) == 40
+        t.close()
+
+
 def test_files_that_are_wrong_are_named():
     with Server() as o:
         port = free_port()
@@ -340,6 +402,8 @@ run(test_allowed_serves_with_and_without,
     test_qemu_speaks_it_too,
     test_what_comes_in_the_clear_behind_starttls_is_not_believed,
     test_versions_and_bytes_in_pieces,
+    test_who_breaks_off_leaves_nothing_behind,
+    test_a_client_that_does_not_read_is_served_when_it_does,
     test_files_that_are_wrong_are_named,
     test_a_new_certificate_is_taken_without_a_restart,
     test_the_session_tells_who_it_is)

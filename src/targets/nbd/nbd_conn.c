@@ -137,7 +137,6 @@ static void ask(struct nbd_req *req)
 
 static void start(struct nbd_req *req)
 {
-    req->times.received = req->times.submitted = reactor_now();
     if (req->wire.type == NBD_CMD_BLOCK_STATUS ||
         (req->wire.type == NBD_CMD_READ && nbd_map_wanted(req)))
         ask(req);
@@ -180,6 +179,7 @@ static enum nbd_error take_status_payload(struct nbd_req *req)
     struct rd r = rd_make(req->buf->data, req->wire.payload);
     enum nbd_error error = nbd_parse_status_payload(&r, &req->wire);
     iobuf_put(&req->buf);
+    req->conn->limits.size = bdev_size(req->conn->desc); /* it may have been resized since GO */
     return error ? error : nbd_check_range(&req->conn->limits, &req->wire);
 }
 
@@ -224,7 +224,7 @@ static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size
     /* The bio only reads it; iovec has no const. */
     req->iov = (struct iovec){(void *)(uintptr_t)p, req->wire.length};
     c->large = req->wire.length > NBD_SMALL;
-    start(req);
+    submit(req);
     return true;
 }
 
@@ -247,6 +247,10 @@ static enum nbd_error check(struct nbd_conn *c, const struct nbd_request *q)
         c->limits.size = bdev_size(c->desc); /* it was resized since GO */
         error = nbd_check_request(&c->limits, q);
     }
+    /* What is not whole blocks is read, changed and written: never faster than a write. */
+    if (!error && q->flags & NBD_CMD_FLAG_FAST_ZERO &&
+        (q->offset | q->length) & (bdev_block_size(c->desc) - 1))
+        return NBD_ENOTSUP;
     return error;
 }
 
@@ -270,9 +274,6 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
         return 0;
     req->wire = *q;
     req->error = error;
-    req->times.admitted = reactor_now();
-    req->times.arrived = c->blocked_ns ? c->blocked_ns : req->times.admitted;
-    c->blocked_ns = 0;
     uint32_t data = data_held(q, error);
     if (data)
         nbd_req_hold(req, data);
@@ -329,8 +330,6 @@ static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, str
             memcpy(c->head, p, size);
         c->head_len = size;
         c->blocked = true;
-        if (!c->blocked_ns)
-            c->blocked_ns = reactor_now();
         return used;
     }
     c->head_len = 0;
