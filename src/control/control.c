@@ -19,8 +19,8 @@ struct control control;
 /* ---- verbs */
 
 static const struct verb_entry *const verb_tables[] = {
-    device_verbs, array_verbs, pool_verbs, volume_verbs,
-    nbd_verbs,    iscsi_verbs, live_verbs, config_verbs, audit_verbs, token_verbs,
+    device_verbs, array_verbs, pool_verbs,   volume_verbs, nbd_verbs,
+    iscsi_verbs,  live_verbs,  config_verbs, audit_verbs,  token_verbs,
 };
 
 static verb_fn find_verb(const struct schema_match *m)
@@ -192,8 +192,11 @@ static int run_change(struct control_call *call, const struct resource *r, verb_
     v.opts = call->opts;
     if (r && existing && changes(call))
         resource_etag(r, existing, call->before);
-    if (!rc)
+    if (!rc) {
+        kill_point();
         rc = run(&v, e);
+        kill_point();
+    }
     if (!rc) {
         fill_reply(call, r, &v, put && !existing);
         fill_location(call, &v);

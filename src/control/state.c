@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -65,11 +67,27 @@ struct json_object *state_get(const char *kind, const char *name)
     return journal_get(control.journal, key);
 }
 
+void kill_point(void)
+{
+    static long at = -1, step;
+    if (control.phase != CONTROL_READY)
+        return;
+    if (at < 0) {
+        const char *text = getenv("ORION_TEST_KILL_AT");
+        at = text ? strtol(text, NULL, 10) : 0;
+    }
+    if (at && ++step == at)
+        raise(SIGKILL);
+}
+
 int state_put(const char *kind, const char *name, struct json_object *value, struct err *e)
 {
     char key[KEY_MAX];
     state_key(key, kind, name, NULL);
-    return journal_put(control.journal, key, value, e);
+    kill_point();
+    int rc = journal_put(control.journal, key, value, e);
+    kill_point();
+    return rc;
 }
 
 int state_del(const char *kind, const char *name, struct err *e)
@@ -86,7 +104,10 @@ int state_end_intent(uint64_t intent, const char *kind, const char *name, struct
     snprintf(done, sizeof done, "intent/%llu", (unsigned long long)intent);
     struct journal_change c[] = {{key, value}, {done, NULL}};
     reason_set(kind, name, NULL);
-    return journal_apply(control.journal, c, intent ? 2 : 1, e);
+    kill_point();
+    int rc = journal_apply(control.journal, c, intent ? 2 : 1, e);
+    kill_point();
+    return rc;
 }
 
 void reason_set(const char *kind, const char *name, const char *why)
