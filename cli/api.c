@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/size.h"
 #include "http.h"
 
 static char address[4200];
@@ -171,6 +172,33 @@ static int job_verdict(struct json_object *job)
     return EXIT_JOB_FAILED;
 }
 
+/* How far it is, on one line of a terminal. */
+static void draw_progress(struct json_object *job, bool ended)
+{
+    enum { WIDTH = 30 };
+    struct json_object *done, *total, *rate;
+    char text[16];
+    if (!isatty(STDERR_FILENO))
+        return;
+    if (ended) {
+        fputs("\r\33[K", stderr);
+        return;
+    }
+    if (!json_object_object_get_ex(job, "done", &done) ||
+        !json_object_object_get_ex(job, "total", &total) || json_object_get_int64(total) <= 0)
+        return;
+    double part = json_object_get_double(done) / json_object_get_double(total);
+    int full = (int)(part * WIDTH);
+    fprintf(stderr, "\r%s %s [%.*s%.*s] %3d%%", json_text(job, "kind"), json_text(job, "object"),
+            full, "##############################", WIDTH - full, "..............................",
+            (int)(part * 100));
+    if (json_object_object_get_ex(job, "rate", &rate) && json_object_get_int64(rate) > 0)
+        fprintf(stderr, " %s/s, %.0f s left",
+                size_format((uint64_t)json_object_get_int64(rate), text),
+                (1 - part) * json_object_get_double(total) / json_object_get_double(rate));
+    fputs("\33[K", stderr);
+}
+
 int api_wait_job(const char *location, unsigned long timeout, struct json_object **job_r)
 {
     unsigned wait_ms = 50;
@@ -185,7 +213,9 @@ int api_wait_job(const char *location, unsigned long timeout, struct json_object
         if (rc)
             return rc;
         const char *state = json_text(*job_r, "state");
-        if (strcmp(state, "running") && strcmp(state, "paused"))
+        bool ended = strcmp(state, "running") && strcmp(state, "paused");
+        draw_progress(*job_r, ended);
+        if (ended)
             return job_verdict(*job_r);
         if (timeout && (unsigned long)(time(NULL) - begin) >= timeout) {
             fprintf(stderr, "orionctl: job %s still runs after %lu s\n", json_text(*job_r, "id"),

@@ -16,6 +16,7 @@ const struct opt command_globals[] = {
     {"output", OPT_STRING, .max = 4095, .help = "columns, also as -o: KEY,KEY; +KEY adds; all"},
     {"noheadings", OPT_BOOL, .help = "tables without their first line"},
     {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
+    {"watch", OPT_UINT, .help = "do it again every so many seconds, on a terminal in place"},
     {"wait", OPT_BOOL, .help = "wait for the job that a verb started (the default)"},
     {"no_wait", OPT_BOOL, .help = "print the job's id instead of waiting for it"},
     {"yes", OPT_BOOL, .help = "consent; every verb takes it, those that destroy data need it"},
@@ -117,6 +118,8 @@ static int put_global(struct parser *p, const struct opt *opt, const char *value
         c->no_wait = !on;
     else if (!strcmp(opt->name, "no_wait"))
         c->no_wait = on;
+    else if (!strcmp(opt->name, "watch"))
+        c->watch = (unsigned)strtoul(value, NULL, 10);
     else if (!strcmp(opt->name, "help"))
         c->help = on;
     else if (!strcmp(opt->name, "yes")) /* a verb that needs it has it in its own table */

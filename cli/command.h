@@ -16,6 +16,7 @@ struct command {
     const char *api; /* NULL: the defaults */
     bool json, noheadings, no_wait, help;
     const char *columns; /* -o */
+    unsigned watch;      /* seconds; 0: once */
     char units;          /* 'h' for people, 'b', 'k', 'm', 'g', 't' */
 
     const struct schema_noun *noun; /* NULL with help of everything */

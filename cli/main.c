@@ -15,6 +15,7 @@
 #include "help.h"
 #include "output.h"
 #include "plan.h"
+#include "tools.h"
 #include "tree.h"
 
 /* ---- from the command to a request */
@@ -217,7 +218,9 @@ static int run_show(const struct command *c, const char *path, struct json_objec
     struct json_object *problems;
     autofree char *full = with_query(path, fields);
     int rc = api_call("GET", full, NULL, NULL, false, &a);
-    if (!rc)
+    if (!rc && !strcmp(c->noun->name, "status") && !c->json && !c->columns)
+        status_print(a.json);
+    else if (!rc)
         output_object(c, a.json);
     struct json_object *good;
     if (!rc && !strcmp(c->noun->name, "audit") && json_object_object_get_ex(a.json, "good", &good))
@@ -283,13 +286,31 @@ static int run_version(const struct command *c)
     return 0;
 }
 
+static int run_own(const struct command *c)
+{
+    static const struct {
+        const char *noun;
+        int (*run)(const struct command *c);
+    } own[] = {
+        {"tree", tree_run},
+        {"job", run_job_wait},
+        {"version", run_version},
+        {"top", top_run},
+        {"explain", explain_run},
+        {"completion", completion_run},
+        {"support-bundle", support_run},
+    };
+    unsigned i = 0;
+    while (strcmp(own[i].noun, c->noun->name))
+        i++;
+    return own[i].run(c);
+}
+
 static int run(const struct command *c)
 {
     const struct schema_verb *v = c->verb;
     if (v->flags & VERB_CLI_ONLY)
-        return !strcmp(c->noun->name, "tree")  ? tree_run(c)
-               : !strcmp(c->noun->name, "job") ? run_job_wait(c)
-                                               : run_version(c);
+        return run_own(c);
     if (command_flag(c, "follow"))
         return run_follow(c);
     struct values values = {.c = c};
@@ -302,6 +323,24 @@ static int run(const struct command *c)
                                       : run_show(c, path, fields);
     json_object_put(fields);
     return rc;
+}
+
+/* With --watch: again and again, until it fails. Only what changes nothing may be watched. */
+static int run_watched(const struct command *c)
+{
+    bool reads = c->verb->flags & VERB_CLI_ONLY || !strcmp(c->verb->method, "GET");
+    if (!c->watch)
+        return run(c);
+    if (!reads)
+        return usage(c, "--watch is for commands that only read");
+    for (;;) {
+        if (isatty(STDOUT_FILENO))
+            fputs("\33[H\33[2J", stdout);
+        int rc = run(c);
+        if (rc || fflush(stdout))
+            return rc;
+        sleep(c->watch);
+    }
 }
 
 int main(int argc, char **argv)
@@ -319,7 +358,7 @@ int main(int argc, char **argv)
     if (rc)
         return rc;
     api_set_address(c.api);
-    rc = run(&c);
+    rc = run_watched(&c);
     if (fflush(stdout) && !rc) {
         perror("orionctl: stdout");
         rc = EXIT_REFUSED;

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "help.h"
+#include "tools.h"
 
 enum { COLUMNS_MAX = 64 };
 
@@ -176,8 +177,11 @@ static char *heading(const struct schema_field *f)
 static void print_cell(const char *text, int width, bool right, bool last)
 {
     int pad = width - text_width(text);
+    enum paint p = paint_of_state(text);
     if (right)
         printf("%*s%s", pad, "", text);
+    else if (p)
+        printf("%s%s%s%*s", paint(p), text, paint(PAINT_PLAIN), last ? 0 : pad, "");
     else
         printf("%s%*s", text, last ? 0 : pad, "");
     fputs(last ? "\n" : "  ", stdout);

@@ -52,4 +52,7 @@ extern const struct schema_noun schema_device, schema_array, schema_pool, schema
     schema_iscsi, schema_session, schema_job, schema_events, schema_status, schema_tree,
     schema_config, schema_debug, schema_version, schema_token, schema_audit, schema_log;
 
+/* schema_tools.c */
+extern const struct schema_noun schema_top, schema_explain, schema_completion, schema_support;
+
 #endif

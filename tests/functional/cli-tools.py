@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What orionctl makes for people: status, top, explain, completion, support-bundle, --watch."""
+import json
+import os
+import pty
+import re
+import select
+import stat
+import subprocess
+import time
+
+from orion import Orion, find, need, run, sh
+
+
+def degrade(o):
+    o.mem('d0', 'd1')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+    o.ctl('array', 'fail', 'a0', 'd1', '--yes')
+
+
+def on_terminal(o, *args, seconds=4):
+    """What the command shows on a terminal; it is ended when it does not end by itself."""
+    pid, fd = pty.fork()
+    if not pid:
+        os.environ.update(TERM='xterm')
+        os.environ.pop('NO_COLOR', None)
+        os.execv(find('orionctl'), ['orionctl', '--api', 'unix:' + o.api] + list(args))
+    out, end = b'', time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.1)[0]:
+            try:
+                out += os.read(fd, 65536)
+            except OSError:
+                break
+    os.close(fd)
+    try:
+        os.kill(pid, 15)
+    except ProcessLookupError:
+        pass
+    os.waitpid(pid, 0)
+    return out.decode()
+
+
+def test_status_tells_what_is_wrong_first_and_check_exits_1():
+    with Orion() as o:
+        text = o.ctl('status', json_out=False)
+        assert 'nothing is wrong' in text and '0 arrays' in text, text
+        assert o.run('status', '--check').returncode == 0
+        degrade(o)
+        p = o.run('status', '--check')
+        assert p.returncode == 1 and p.stdout.startswith('PROBLEM array a0 is degraded'), p.stdout
+        assert '\033' not in p.stdout
+
+
+def test_colours_are_for_terminals():
+    with Orion() as o:
+        degrade(o)
+        assert '\033[33mdegraded\033[0m' in on_terminal(o, 'array', 'list')
+        assert '\033' not in o.ctl('array', 'list', json_out=False)
+
+
+def test_explain_tells_why_and_what_to_do():
+    with Orion() as o:
+        degrade(o)
+        text = o.ctl('explain', 'a0', json_out=False)
+        assert text.startswith('array a0 is degraded'), text
+        assert 'next: ' in text and 'orionctl array add a0' in text, text
+        assert 'd1: faulty' in text and 'lately:' in text, text
+        assert o.ctl('--json', 'explain', 'd0', json_out=True)[0]['name'] == 'd0'
+        assert 'nothing is named nope' in o.ctl('explain', 'nope', expect=4)
+
+
+def test_top_shows_exports_devices_and_clients():
+    need('nbdcopy', 'dd')
+    with Orion() as o:
+        o.mem('d0')
+        uri = o.nbd('e', 'd0')
+        sh('dd', 'if=/dev/urandom', 'of=%s/data' % o.dir, 'bs=1M', 'count=16')
+        p = subprocess.Popen([find('orionctl'), '--api', 'unix:' + o.api, 'top', '--interval', '2'],
+                             stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        sh('nbdcopy', o.dir + '/data', uri)
+        out, _ = p.communicate(timeout=20)
+        assert p.returncode == 0
+        rows = {r.split()[-1]: r.split() for r in out.splitlines() if r.split()}
+        assert float(rows['e'][1]) > 0 and len(rows['e']) >= 11, out
+        assert float(rows['d0'][1]) > 0, out
+        assert 'RECEIVE' in out and 'CLIENT' in out
+
+
+def test_watch_does_it_again_and_only_what_reads():
+    with Orion() as o:
+        shown = on_terminal(o, 'device', 'list', '--watch', '1')
+        assert shown.count('\033[H') >= 3, shown
+        p = o.run('device', 'add', 'x', '--type', 'mem', '--size', '1M', '--watch', '1')
+        assert p.returncode == 2 and 'only read' in p.stderr
+        assert not o.ctl('device', 'list')['items']
+
+
+DRIVE = '''
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_orionctl
+printf '%s\\n' "${COMPREPLY[@]}"
+'''
+
+
+def complete(o, script, *words):
+    env = dict(os.environ, ORION_API='unix:' + o.api,
+               PATH=os.path.dirname(find('orionctl')) + ':' + os.environ['PATH'])
+    p = subprocess.run(['bash', '-c', DRIVE, 'bash', script, 'orionctl'] + list(words),
+                       capture_output=True, text=True, env=env, timeout=30)
+    assert p.returncode == 0 and not p.stderr, p
+    return p.stdout.split()
+
+
+def test_bash_completes_nouns_verbs_options_choices_and_names():
+    need('bash')
+    with Orion() as o:
+        o.mem('alpha', 'beta')
+        script = os.path.join(o.dir, 'completion')
+        with open(script, 'w') as f:
+            f.write(o.ctl('completion', 'bash', json_out=False))
+        sh('bash', '-n', script)
+        assert complete(o, script, 'dev') == ['device']
+        assert {'device', 'array', 'top', 'explain'} <= set(complete(o, script, ''))
+        assert {'list', 'add', 'remove'} <= set(complete(o, script, 'device', ''))
+        assert '--size' in complete(o, script, 'device', 'add', 'x', '--s')
+        assert '--json' in complete(o, script, 'device', 'list', '--j')
+        assert complete(o, script, 'device', 'show', 'al') == ['alpha']
+        assert set(complete(o, script, 'iscsi', 'portal', '')) >= {'add', 'remove'}
+        assert 'raid1' in complete(o, script, 'array', 'create', 'a', '--level', '')
+        assert complete(o, script, 'completion', '') == ['bash', 'zsh']
+        zsh = o.ctl('completion', 'zsh', json_out=False)
+        assert zsh.startswith('#compdef orionctl') and 'bashcompinit' in zsh
+        assert o.run('completion', 'fish').returncode == 2
+
+
+def test_the_support_bundle_has_the_facts_and_no_secrets():
+    with Orion() as o:
+        degrade(o)
+        path = os.path.join(o.dir, 'bundle.json')
+        assert o.ctl('support-bundle', path, json_out=False).strip() == path
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        with open(path) as f:
+            bundle = json.load(f)
+        assert bundle['/v1/system']['problems'] and bundle['/v1/arrays'][0]['name'] == 'a0'
+        assert 'orion_array_state' in bundle['metrics'] and bundle['host']['kernel']
+        assert bundle['/v1/events'] and '/v1/config' in bundle
+        assert not re.search(r'"(password|secret|token)[^"]*": "(?!\(left out\))[^"]+"',
+                             json.dumps(bundle))
+        assert o.run('support-bundle', path).returncode == 1  # never overwrites
+
+
+def test_a_job_that_is_waited_for_shows_progress_on_a_terminal():
+    with Orion() as o:
+        o.mem('d0', 'd1', 'd2', size='256M')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1', '--yes')
+        jobs = o.ctl('job', 'list')['items']
+        shown = on_terminal(o, 'job', 'wait', str(jobs[-1]['id'])) if jobs else ''
+        assert not jobs or jobs[-1]['state'] != 'running' or '%' in shown or 'done' in shown, shown
+
+
+run(test_status_tells_what_is_wrong_first_and_check_exits_1, test_colours_are_for_terminals,
+    test_explain_tells_why_and_what_to_do, test_top_shows_exports_devices_and_clients,
+    test_watch_does_it_again_and_only_what_reads,
+    test_bash_completes_nouns_verbs_options_choices_and_names,
+    test_the_support_bundle_has_the_facts_and_no_secrets,
+    test_a_job_that_is_waited_for_shows_progress_on_a_terminal)
