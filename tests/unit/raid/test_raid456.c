@@ -279,12 +279,14 @@ static void count_writes(const char *level, unsigned slots, unsigned data, unsig
     count(slots, &reads, &writes, &other);
     check_int(reads, each);
     check_int(writes, each);
+    check_int(other, 1); /* the log */
     /* 32 of them, each to a row of its own. */
     start_count(slots);
     write_at_once(d, 32, 0, 4096, (uint64_t)CHUNK * data + 8192);
     count(slots, &reads, &writes, &other);
     check_int(reads, 32 * each);
     check_int(writes, 32 * each);
+    check(other <= 32 + 2 * slots); /* and flushes where its rings were full */
     /* 16 adjacent ones are one, and whole stripes read nothing, in one piece or in many. */
     start_count(slots);
     write_at_once(d, 16, 0, 4096, 4096);
