@@ -283,7 +283,7 @@ HARNESS_TEST(wrong_requests_are_refused_by_field)
         {{.name = "a/b", .level = "1", .members = good, .member_count = 2}, "name", ERR_INVALID},
         {{.name = "m0", .level = "1", .members = good, .member_count = 2}, "name", ERR_EXISTS},
         {{.name = "a", .level = "9", .members = good, .member_count = 2}, "level", ERR_INVALID},
-        {{.name = "a", .level = "10", .members = good, .member_count = 2},
+        {{.name = "a", .level = "-1", .members = good, .member_count = 2},
          "level",
          ERR_UNSUPPORTED},
         {{.name = "a", .level = "1", .members = good, .member_count = 1}, "members", ERR_INVALID},

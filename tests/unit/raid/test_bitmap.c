@@ -310,6 +310,30 @@ HARNESS_TEST(a_write_over_two_chunks_marks_both)
     remove_members(2);
 }
 
+HARNESS_TEST(bits_of_an_array_with_parity_stand_for_members_data)
+{
+    static const char *const members[] = {"d0", "d1", "d2"};
+    make_members(3, "4M");
+    struct raid_create c = {.name = "a",
+                            .level = "raid5",
+                            .members = members,
+                            .member_count = 3,
+                            .chunk = CHUNK,
+                            .assume_clean = true,
+                            .no_log = true,
+                            .bitmap = RAID_BITMAP_INTERNAL,
+                            .bitmap_chunk = CHUNK};
+    must(raid_create(&c, &e), &e);
+    put(2 * CHUNK, 1); /* the first two chunks of data are the first of each member */
+    put(3 * CHUNK, 1);
+    check_int(info_of("a").bitmap_dirty, 1);
+    must(raid_fail_member("a", "d2", false, &e), &e);
+    stop();
+    map_of(0);
+    check_int(page[MD_BITMAP_HEAD], 1 << 1);
+    remove_members(3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +351,7 @@ int main(void)
         cmocka_unit_test(
             a_member_that_cannot_store_a_bit_is_kicked_before_the_write_is_acknowledged),
         cmocka_unit_test(a_write_over_two_chunks_marks_both),
+        cmocka_unit_test(bits_of_an_array_with_parity_stand_for_members_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
