@@ -42,8 +42,8 @@ struct iscsi_lun_info {
 int iscsi_init(struct err *e);
 void iscsi_shutdown(void); /* T */
 
-/* T; default port 3260. Portals of one group are ways to one target port (its number is the group's,
- * 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
+/* T; default port 3260. Portals of one group are ways to one target port (its number is the
+ * group's, 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
 int iscsi_portal_add(const char *addr, unsigned group, struct err *e);
 int iscsi_portal_remove(const char *addr, struct err *e); /* T */
 void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);

@@ -52,6 +52,6 @@ struct iscsi_session *front_find(uint64_t id);
 /* In a task: stops the sessions of a target (NULL: all) and waits for their end. */
 void front_stop(const struct iscsi_target *t);
 void front_drop(const struct iscsi_target *t); /* the same without waiting */
-void front_wait_end(void); /* in a task: until some session has ended */
+void front_wait_end(void);                     /* in a task: until some session has ended */
 
 #endif
