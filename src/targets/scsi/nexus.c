@@ -55,6 +55,16 @@ unsigned scsi_port_count(void)
     return __atomic_load_n(&ports, __ATOMIC_RELAXED);
 }
 
+/* A nexus that comes by a port makes it known. */
+static void note_port(unsigned port)
+{
+    unsigned known = scsi_port_count();
+    while (port <= SCSI_GROUP_MAX && port > known &&
+           !__atomic_compare_exchange_n(&ports, &known, port, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+        ;
+}
+
 /* ---- nexuses */
 
 /* Each reactor touches only its own. */
@@ -75,6 +85,7 @@ struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, 
     n->target = t;
     n->local = &t->local[reactor_self_index()];
     n->tpgt = tpgt;
+    note_port(tpgt);
     snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
     char name[SCSI_NEXUS_NAME];
     scsi_nexus_name(t->name, tpgt, initiator, name);
