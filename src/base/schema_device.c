@@ -246,7 +246,7 @@ const struct schema_noun schema_array = {
          {ARG("name", "NAME")},
          array_delete_opts,
          VERB_DONE,
-         VERB_IF_MATCH,
+         VERB_IF_MATCH | VERB_ADMIN,
          NULL,
          "stop an array and erase its superblocks"},
         {"fail",
