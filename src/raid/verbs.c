@@ -251,7 +251,9 @@ static int check_new(struct raid_array *a, struct raid_member *m, bool force, st
     char what[256] = "";
     bdev_get_info(m->desc, &info);
     uint64_t size = info.size / 4096 * 4096;
+    pthread_mutex_lock(&a->info_lock);
     m->data_offset = a->info.data_offset;
+    pthread_mutex_unlock(&a->info_lock);
     if (size < m->data_offset + a->member_bytes)
         m->data_offset = md_data_offset(size / MD_SECTOR, 0) * MD_SECTOR;
     if (info.read_only)
