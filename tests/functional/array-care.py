@@ -82,6 +82,30 @@ def test_scrub_names_the_wrong_of_three_and_repair_mends_it():
         assert idle(o)['mismatch'] == 0
 
 
-run(test_an_array_with_bitmap_and_spare_heals_itself,
+def test_raid10_and_arrays_of_arrays_outlive_the_daemon():
+    with Orion() as o:
+        files(o, 6)
+        for name, members in (('l0', 'd0,d1,d2'), ('l1', 'd3,d4,d5')):
+            o.ctl('array', 'create', name, '--level', 'raid10', '--members', members)
+        o.ctl('array', 'create', 'top', '--level', 'raid0', '--members', 'l0,l1')
+        size = array(o, 'top')['size']
+        for kill in (False, True):
+            o.restart(kill=kill)
+            for name in ('l0', 'l1'):
+                assert idle(o, name)['missing'] == 0
+            top = array(o, 'top')
+            assert top['state'] == 'clean' and top['size'] == size, top
+
+
+def test_a_spare_steps_in_for_who_is_missing_at_start():
+    with Orion() as o:
+        files(o, 2)
+        o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'd0,missing', '--spares', 'd1')
+        assert idle(o)['missing'] == 0
+
+
+run(test_raid10_and_arrays_of_arrays_outlive_the_daemon,
+    test_a_spare_steps_in_for_who_is_missing_at_start,
+    test_an_array_with_bitmap_and_spare_heals_itself,
     test_a_member_comes_back_by_the_bitmap_and_not_without,
     test_scrub_names_the_wrong_of_three_and_repair_mends_it)
