@@ -137,6 +137,7 @@ static void ask(struct nbd_req *req)
 
 static void start(struct nbd_req *req)
 {
+    req->times.received = req->times.submitted = reactor_now();
     if (req->wire.type == NBD_CMD_BLOCK_STATUS ||
         (req->wire.type == NBD_CMD_READ && nbd_map_wanted(req)))
         ask(req);
@@ -224,7 +225,7 @@ static bool lend(struct nbd_conn *c, struct nbd_req *req, const uint8_t *p, size
     /* The bio only reads it; iovec has no const. */
     req->iov = (struct iovec){(void *)(uintptr_t)p, req->wire.length};
     c->large = req->wire.length > NBD_SMALL;
-    submit(req);
+    start(req);
     return true;
 }
 
@@ -274,6 +275,9 @@ static size_t begin(struct nbd_conn *c, const struct nbd_request *q, enum nbd_er
         return 0;
     req->wire = *q;
     req->error = error;
+    req->times.admitted = reactor_now();
+    req->times.arrived = c->blocked_ns ? c->blocked_ns : req->times.admitted;
+    c->blocked_ns = 0;
     uint32_t data = data_held(q, error);
     if (data)
         nbd_req_hold(req, data);
@@ -330,6 +334,8 @@ static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, str
             memcpy(c->head, p, size);
         c->head_len = size;
         c->blocked = true;
+        if (!c->blocked_ns)
+            c->blocked_ns = reactor_now();
         return used;
     }
     c->head_len = 0;

@@ -113,6 +113,7 @@ void nbd_exports_fini(void)
         if (x->desc)
             bdev_drain_close(&x->desc);
         list_del(&x->link);
+        stages_remove(&x->stages);
         free(x->rules);
         free(x);
     }
@@ -302,6 +303,7 @@ int nbd_export_add(const struct nbd_export_args *args, struct err *e)
         export_free(x);
         return -1;
     }
+    stages_add(&x->stages, "nbd", x->name, "");
     list_add_tail(&exports, &x->link);
     return 0;
 }
@@ -356,6 +358,7 @@ int nbd_export_remove(const char *name, bool disconnect, struct err *e)
     if (x->desc)
         bdev_drain_close(&x->desc);
     list_del(&x->link);
+    stages_remove(&x->stages);
     export_free(x);
     return 0;
 }

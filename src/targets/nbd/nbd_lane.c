@@ -73,6 +73,7 @@ struct nbd_req *nbd_req_new(struct nbd_conn *c)
     req->next = NULL;
     req->held = 0;
     req->error = NBD_OK;
+    req->times = (struct io_times){0};
     c->depth++;
     return req;
 }

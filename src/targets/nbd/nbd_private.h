@@ -11,6 +11,7 @@
 #include "reactor/task.h"
 #include "targets/nbd/nbd.h"
 #include "targets/nbd/nbd_handshake.h"
+#include "targets/stages.h"
 
 /*
  * Who owns what. Main: exports, listeners, handshakes (nbd_hello) and the list of connections. A
@@ -80,6 +81,7 @@ struct nbd_export { /* main's, but for `desc`, which is constant while a connect
     uint64_t size;
     char why[160]; /* why desc is NULL */
     unsigned connections;
+    struct stage_book stages;
 };
 
 struct nbd_map {          /* what is known of a range: from its beginning on, without gaps */
@@ -102,6 +104,7 @@ struct nbd_req { /* of the lane's pool; bio first touched by the core */
     uint32_t held;       /* bytes counted in conn->mem and lane->mem */
     uint32_t error;      /* enum nbd_error */
     uint32_t reply_len;  /* all bytes of its reply, once it is queued */
+    struct io_times times;
 };
 
 enum nbd_conn_state {
@@ -156,6 +159,7 @@ struct nbd_conn {
     unsigned depth, turn_requests;
     uint64_t mem, turn_bytes, turn_stamp;
     uint64_t progress_ns;         /* last byte moved */
+    uint64_t blocked_ns;          /* since when the head waits; 0: it does not */
     uint64_t data_from, data_to;  /* a range that has had no hole (it may have one now) */
     unsigned map_pause, map_wait; /* reads to go by before one is looked up again */
     struct nbd_req *replies, **replies_end;

@@ -156,6 +156,7 @@ void nbd_reply_queue(struct nbd_req *req, enum nbd_error error)
     }
     req->reply_len = reply_len(req);
     req->next = NULL;
+    req->times.done = reactor_now();
     *c->replies_end = req;
     c->replies_end = &req->next;
     if (c->watching & FD_WRITE || !list_empty(&c->flush_link))
@@ -228,12 +229,36 @@ static void drop_first(struct nbd_conn *c)
     nbd_req_free(req);
 }
 
+static void count(const struct nbd_req *req, uint64_t sent)
+{
+    static const uint8_t bio_op_of[] = {
+        [NBD_CMD_READ] = BIO_READ,
+        [NBD_CMD_WRITE] = BIO_WRITE,
+        [NBD_CMD_FLUSH] = BIO_FLUSH,
+        [NBD_CMD_TRIM] = BIO_DISCARD,
+        [NBD_CMD_CACHE] = BIO_PREFETCH,
+        [NBD_CMD_WRITE_ZEROES] = BIO_WRITE_ZEROES,
+        [NBD_CMD_BLOCK_STATUS] = BIO_EXTENTS,
+    };
+    const struct nbd_request *q = &req->wire;
+    stages_count(&req->conn->export->stages, &(struct stage_request){
+                                                 .times = &req->times,
+                                                 .sent = sent,
+                                                 .op = bio_op_of[q->type],
+                                                 .offset = q->offset,
+                                                 .length = q->length,
+                                                 .failed = req->error != NBD_OK,
+                                                 .client = req->conn->peer,
+                                             });
+}
+
 static void sent_bytes(struct nbd_conn *c, size_t n)
 {
     c->sent += n;
-    c->progress_ns = reactor_now();
+    c->progress_ns = clock_ns(); /* once a sendmsg: it is what takes the time */
     while (c->replies && c->sent >= c->replies->reply_len) {
         c->sent -= c->replies->reply_len;
+        count(c->replies, c->progress_ns);
         drop_first(c);
     }
 }
