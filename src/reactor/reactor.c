@@ -300,8 +300,11 @@ static int reactor_open(struct reactor *r, struct err *e)
     event_config_free(cfg);
     if (!r->base)
         return err_set(e, ERR_IO, "", "libevent cannot make an event base");
-    if (ring_open(r, e))
+    if (ring_open(r, e)) {
+        event_base_free(r->base);
+        r->base = NULL;
         return -1;
+    }
     r->kick_ev = event_new(r->base, r->kick_fd, EV_READ | EV_PERSIST, on_kick, r);
     r->ring_ev = event_new(r->base, r->ring.ring_fd, EV_READ | EV_PERSIST, on_ring, r);
     event_add(r->kick_ev, NULL);
@@ -453,6 +456,8 @@ int reactors_start(const struct reactor_opts *opts, struct err *e)
     if (!rc)
         return 0;
     stop_io();
+    if (reactors[n]->base)
+        reactor_close(reactors[n]);
     for (unsigned i = 0; i <= n; i++)
         free_reactor(&reactors[i]);
     io_count = 0;

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: tsan
 """oriond's command line, configuration file, signals; one clear line when it cannot start."""
+import ctypes
 import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 
 from orion import SOURCE, Orion, find, free_port, run, wait_for
@@ -126,6 +128,25 @@ def test_hup_reads_the_log_level_again():
         assert o.http('GET', '/readyz').status == 200
 
 
+def without_io_uring():
+    """Has the kernel refuse io_uring_setup(2), as containers do: seccomp(2) with a BPF program that
+    compares the number of the system call, and answers EPERM."""
+    libc = ctypes.CDLL(None)
+    code = struct.pack('HBBI' * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 425, 0x06, 0, 0, 0x50000 | 1,
+                       0x06, 0, 0, 0x7fff0000)
+    program = ctypes.create_string_buffer(code, len(code))
+    filters = struct.pack('HxxxxxxQ', 4, ctypes.addressof(program))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, filters, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def test_without_io_uring_it_says_so_in_one_line():
+    with Orion(start=False) as o:
+        p = oriond('--foreground', '--state-dir', o.state, '--api', 'unix:' + o.api,
+                   preexec_fn=without_io_uring)
+        refused(p, 1, 'io_uring is not available')
+
+
 def test_int_ends_it_in_order():
     with Orion() as o:
         o.mem('d0')
@@ -143,4 +164,4 @@ run(test_version_and_help, test_wrong_usage_is_exit_2, test_a_configuration_is_c
     test_a_live_socket_is_refused_and_a_stale_one_replaced, test_a_busy_port_is_told,
     test_the_api_is_not_served_on_tcp, test_a_folder_that_cannot_be_made_is_told,
     test_the_state_is_private_and_its_folders_are_made, test_hup_reads_the_log_level_again,
-    test_int_ends_it_in_order)
+    test_int_ends_it_in_order, test_without_io_uring_it_says_so_in_one_line)
