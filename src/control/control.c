@@ -239,6 +239,35 @@ static int run_show(struct control_call *call, const struct resource *r, struct 
     return 0;
 }
 
+/* `fields`: each must be one that the verb's answers have. */
+static int check_fields(const struct control_call *call, struct err *e)
+{
+    unsigned n;
+    char *const *names = opts_list(call->opts, "fields", &n);
+    for (unsigned i = 0; i < n; i++) {
+        const struct schema_field *f = call->match.verb->fields;
+        while (f && f->key && strcmp(f->key, names[i]) != 0)
+            f++;
+        if (!f || !f->key)
+            return err_set(e, ERR_INVALID, "fields", "there is no field '%.40s' here", names[i]);
+    }
+    return 0;
+}
+
+/* The item, or of it what `fields` names; the caller's. */
+static struct json_object *some_fields(const struct control_call *call, struct json_object *item)
+{
+    unsigned n;
+    char *const *names = opts_list(call->opts, "fields", &n);
+    if (!n)
+        return json_object_get(item);
+    struct json_object *o = json_object_new_object(), *v;
+    for (unsigned i = 0; i < n; i++)
+        if (json_object_object_get_ex(item, names[i], &v))
+            json_object_object_add(o, names[i], json_object_get(v));
+    return o;
+}
+
 /* One page: at most `limit` items after the one whose key is `cursor`. */
 static int take_page(struct control_call *call, const struct resource *r, struct json_object *items,
                      struct err *e)
@@ -257,7 +286,7 @@ static int take_page(struct control_call *call, const struct resource *r, struct
                        cursor);
     struct json_object *page = json_object_new_array(), *next = NULL;
     for (size_t i = from; i < n && i - from < limit; i++)
-        json_object_array_add(page, json_object_get(json_object_array_get_idx(items, i)));
+        json_object_array_add(page, some_fields(call, json_object_array_get_idx(items, i)));
     if (n - from > limit) {
         struct json_object *k = NULL;
         json_object_object_get_ex(json_object_array_get_idx(items, from + limit - 1), r->key, &k);
@@ -272,7 +301,7 @@ static int take_page(struct control_call *call, const struct resource *r, struct
 
 static int run_list(struct control_call *call, const struct resource *r, struct err *e)
 {
-    if (ask_fields(call, e))
+    if (ask_fields(call, e) || check_fields(call, e))
         return -1;
     struct json_object *items = json_object_new_array();
     int rc = r->list(&call->match, call->opts, items, e);

@@ -19,6 +19,11 @@ const struct opt control_list_opts[] = {
      .type = OPT_STRING,
      .max = 512,
      .help = "go on after this one: `next` of the page before"},
+    {.name = "fields",
+     .type = OPT_LIST,
+     .min = 1,
+     .max = 64,
+     .help = "only these fields of each item"},
     {.name = NULL},
 };
 

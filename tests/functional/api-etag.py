@@ -98,7 +98,17 @@ def test_lists_come_in_pages():
         assert names == ['d%d' % i for i in range(7)] and pages == 3, (names, pages)
 
 
-run(test_an_etag_is_strong_and_changes_with_the_object,
+def test_a_list_gives_only_the_fields_that_are_asked_for():
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        items = o.http('GET', '/v1/devices?fields=name,type').json['items']
+        assert items == [{'name': 'd0', 'type': 'mem'}, {'name': 'd1', 'type': 'mem'}], items
+        r = o.http('GET', '/v1/devices?fields=name,colour')
+        assert r.status == 400 and r.json['errors'][0]['field'] == 'fields', r.body
+
+
+run(test_a_list_gives_only_the_fields_that_are_asked_for,
+    test_an_etag_is_strong_and_changes_with_the_object,
     test_an_etag_does_not_follow_counters_and_users,
     test_a_stale_or_foreign_etag_is_412_and_changes_nothing, test_star_matches_what_exists,
     test_if_none_match_is_304, test_put_again_changes_nothing, test_lists_come_in_pages)
