@@ -8,7 +8,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../functional'))
 
 from qemu.guest import HOST, Guest  # noqa: E402
-from orion import Orion, run, sh, wait_for  # noqa: E402
+from orion import Orion, free_port, run, sh, wait_for  # noqa: E402
 
 IQN = 'iqn.2026-11.test:linux'
 NAME = 'iqn.2026-11.test:guest'
@@ -56,9 +56,9 @@ class Host:
                  session__auth__password=secrets[0], session__auth__username_in='orion',
                  session__auth__password_in=secrets[1], session__auth__chap_algs=algorithms)
 
-    def login(self):
+    def login(self, disk='sda'):
         self.g.sh(self.node + ' --login')
-        return self.g.sh('for i in $(seq 100); do [ -b /dev/sda ] && exit 0; sleep 0.1; done; exit 1')
+        return self.g.sh('for i in $(seq 100); do [ -b /dev/' + disk + ' ] && exit 0; sleep 0.1; done; exit 1')
 
     def logout(self):
         self.g.sh(self.node + ' --logout')
@@ -143,4 +143,34 @@ def test_a_file_system_survives_the_death_of_the_daemon():
         sh('e2fsck', '-fn', os.path.join(o.dir, 'd0.img'), env=dict(os.environ, PATH=os.environ['PATH'] + ':/sbin:/usr/sbin'))
 
 
-run(test_discovery_chap_and_digests, test_a_file_system_survives_the_death_of_the_daemon)
+def test_two_paths_one_of_them_cut():
+    """dm-multipath over two portal groups: writes go on by the other path, and every byte is there."""
+    with Orion() as o:
+        ports = [target(o), free_port()]
+        o.ctl('iscsi', 'portal', 'add', '127.0.0.1:%d' % ports[1], '--group', '2')
+        with Guest(MODULES + ['dm_multipath', 'dm_round_robin'], PROGRAMS + ['dmsetup'], PACKAGES, FILES) as g:
+            for port, disk in zip(ports, ('sda', 'sdb')):
+                h = Host(g, port)
+                h.chap('SHA256')
+                h.set(session__timeo__replacement_timeout='4')
+                h.login(disk)
+            g.sh('dmsetup --noudevsync create mp --table "0 $(cat /sys/block/sda/size) multipath 1 queue_if_no_path '
+                 '0 1 1 round-robin 0 2 1 $(cat /sys/block/sda/dev) 4 $(cat /sys/block/sdb/dev) 4"')
+            g.send('set -e; for i in $(seq 0 39); do dd if=/dev/urandom of=/tmp/f bs=64k count=16 2>/dev/null; '
+                   'dd if=/tmp/f of=/dev/dm-0 bs=64k seek=$((i*16)) oflag=direct 2>/dev/null; '
+                   'md5sum </tmp/f >>/tmp/sums; done')
+            both = lambda: [s for s in o.http('GET', '/v1/sessions').json['items'] if s['written_bytes'] > 1 << 20]
+            wait_for(lambda: len(both()) == 2, 60, 'writes by both paths')
+            cut = [s for s in both() if s['portal'].endswith(':%d' % ports[0])][0]
+            o.ctl('iscsi', 'portal', 'remove', '127.0.0.1:%d' % ports[0], json_out=False)
+            o.ctl('session', 'kill', cut['id'], json_out=False)
+            g.end(timeout=180)
+            status = g.sh('dmsetup status mp')
+            assert ' F ' in status and ' A ' in status, status
+            g.sh('for i in $(seq 0 39); do dd if=/dev/dm-0 bs=64k skip=$((i*16)) count=16 iflag=direct 2>/dev/null | '
+                 'md5sum; done >/tmp/again; cmp /tmp/sums /tmp/again')
+            assert [s['portal'] for s in both()] == ['127.0.0.1:%d' % ports[1]], both()
+
+
+run(test_discovery_chap_and_digests, test_a_file_system_survives_the_death_of_the_daemon,
+    test_two_paths_one_of_them_cut)
