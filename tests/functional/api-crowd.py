@@ -27,7 +27,14 @@ def crowd(connect, count=CROWD):
 def unix(path):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(20)
-    s.connect(path)
+
+    def connected():
+        try:
+            s.connect(path)
+            return True
+        except BlockingIOError:  # the backlog is full; the daemon comes to it
+            return False
+    wait_for(connected, 20, 'room in the backlog')
     return s
 
 

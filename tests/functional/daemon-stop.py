@@ -17,7 +17,8 @@ def stuck(o):
         f.write(b'd' * (16 << 20))
     client = subprocess.Popen(['nbdcopy', o.dir + '/data', o.nbd('v', 'a0')],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: o.ctl('debug', 'inflight')['items'], 10, 'requests that hang')
+    wait_for(lambda: any(i['age_us'] > 500000 for i in o.ctl('debug', 'inflight')['items']), 20,
+             'a request that hangs')
     return client
 
 
