@@ -9,11 +9,17 @@
 #include "base/schema_private.h"
 
 const struct schema_noun *const schema_nouns[] = {
-    &schema_device, &schema_array,   &schema_pool,  &schema_volume,  &schema_nbd,
-    &schema_iscsi,  &schema_session, &schema_job,   &schema_events,  &schema_status,
-    &schema_tree,   &schema_top,     &schema_explain,
-    &schema_completion, &schema_support,   &schema_config,  &schema_debug, &schema_version, &schema_token,
-    &schema_audit,  &schema_log,     NULL,
+    &schema_device,  &schema_array,
+    &schema_pool,    &schema_volume,
+    &schema_nbd,     &schema_iscsi,
+    &schema_session, &schema_job,
+    &schema_events,  &schema_status,
+    &schema_tree,    &schema_top,
+    &schema_explain, &schema_completion,
+    &schema_support, &schema_config,
+    &schema_debug,   &schema_version,
+    &schema_token,   &schema_audit,
+    &schema_log,     NULL,
 };
 
 const struct schema_noun *schema_noun_find(const char *name)
