@@ -157,7 +157,7 @@ void metrics_histogram(struct metrics *m, const char *name, const struct metrics
         put(m, name, name_len);
         put(m, "_bucket", 7);
         put(m, labels.len ? labels.text : "{", labels.len ? labels.len : 1);
-        put(m, ",le=\"" + !labels.len, 5 - !labels.len);
+        put_text(m, labels.len ? ",le=\"" : "le=\"");
         put_text(m, i < METRICS_BOUNDS ? bounds[i].text : "+Inf");
         put(m, "\"} ", 3);
         put_u64(m, i < METRICS_BOUNDS ? h->below[i] : h->count);
@@ -167,7 +167,7 @@ void metrics_histogram(struct metrics *m, const char *name, const struct metrics
         put(m, name, name_len);
         put(m, i ? "_count" : "_sum", i ? 6 : 4);
         put(m, labels.text, labels.len);
-        put(m, "} " + !labels.len, 2 - !labels.len);
+        put_text(m, labels.len ? "} " : " ");
         if (i)
             put_u64(m, h->count);
         else if (h->total_ns)
