@@ -73,7 +73,8 @@ static const struct schema_field event_fields[] = {
     {"time", FMT_TIME, FIELD_TABLE, "when", NULL},
     {"object", FMT_TEXT, FIELD_TABLE, "what it happened to", NULL},
     {"kind", FMT_TEXT, FIELD_TABLE, "kind of event", NULL},
-    {"old_state", FMT_TEXT, 0, "state that the object had when it was last heard of, or empty", NULL},
+    {"old_state", FMT_TEXT, 0, "state that the object had when it was last heard of, or empty",
+     NULL},
     {"new_state", FMT_TEXT, FIELD_TABLE, "state that it has now, or empty", NULL},
     {"message", FMT_TEXT, FIELD_TABLE, "what happened, and why", NULL},
     FIELD_END,
@@ -149,13 +150,15 @@ const struct schema_noun schema_tree = {
 
 static const struct opt plan_opts[] = {
     {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
-     .help = "the document, as config show prints it; a section that it does not have is left alone"},
+     .help =
+         "the document, as config show prints it; a section that it does not have is left alone"},
     {"detailed_exitcode", OPT_BOOL, OPT_CLIENT, .help = "exit 10 when something would be done"},
     OPT_END,
 };
 static const struct opt apply_opts[] = {
     {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
-     .help = "the document, as config show prints it; a section that it does not have is left alone"},
+     .help =
+         "the document, as config show prints it; a section that it does not have is left alone"},
     OPT_YES("objects are deleted or replaced"),
     OPT_FORCE("a device carries a signature"),
     OPT_END,

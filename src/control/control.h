@@ -72,7 +72,7 @@ struct control_call {
     struct schema_match match;
     struct control_who who;
     enum control_role role; /* ROLE_NONE: the daemon itself, which may do everything */
-    const char *if_match; /* as in the header, NULL when absent */
+    const char *if_match;   /* as in the header, NULL when absent */
     int (*fields)(struct control_call *call, struct err *e);
     void *arg; /* fields' */
 

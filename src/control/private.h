@@ -62,8 +62,7 @@ struct verb_entry {
     verb_fn run;
 };
 extern const struct verb_entry device_verbs[], array_verbs[], pool_verbs[], volume_verbs[],
-    nbd_verbs[], iscsi_verbs[], live_verbs[], config_verbs[],
-    audit_verbs[], token_verbs[];
+    nbd_verbs[], iscsi_verbs[], live_verbs[], config_verbs[], audit_verbs[], token_verbs[];
 int job_cancel_verb(struct verb_run *v, struct err *e); /* jobs.c */
 
 /* {"items": items, "next": null}: the reply of a verb that answers a list. */
