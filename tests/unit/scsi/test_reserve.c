@@ -344,6 +344,13 @@ HARNESS_TEST(a_registrants_reserve_6_does_nothing)
     pair_end(&p);
 }
 
+HARNESS_TEST(a_list_of_gigabytes_is_refused_before_there_is_room_for_it)
+{
+    struct pair p = pair_new();
+    expect_field(CMD(p.lab, 0x5f, 0, 0, 0, 0, 0x80, 0, 0, 0, 0), true, 5, 7);
+    pair_end(&p);
+}
+
 /* ---- through a loss of power */
 
 static struct {
@@ -458,6 +465,7 @@ int main(void)
         cmocka_unit_test(reserve_6_is_for_one_nexus_until_it_goes),
         cmocka_unit_test(a_reset_ends_a_reserve_6),
         cmocka_unit_test(a_registrants_reserve_6_does_nothing),
+        cmocka_unit_test(a_list_of_gigabytes_is_refused_before_there_is_room_for_it),
         cmocka_unit_test(what_shall_outlive_power_does),
         cmocka_unit_test(nothing_changes_unless_it_could_be_kept),
         cmocka_unit_test(a_damaged_record_keeps_the_lun_away),
