@@ -145,7 +145,47 @@ def test_dirty_and_degraded_needs_force():
         assert 'mismatch 0' in out, out
 
 
-run(test_mdadm_takes_what_we_write, test_grub_reads_ours_with_members_missing,
+def test_a_crash_and_a_lost_member_at_once():
+    for level, n in (('raid5', 4), ('raid6', 5)):
+        for lost in range(n):
+            with Lab(*[40] * n) as lab:
+                lab.junk('data', 8 * MIB)
+                piece = lab.junk('piece', 4096)
+                lab.tool('create r %s %s chunk=64K' % (level, members(n)),
+                         'write r 0 %s' % lab.path('data'), 'flush r', 'write r 20M %s' % piece,
+                         'crash', rc=-9)
+                images = [x for i, x in enumerate(lab.images) if i != lost]
+                lab.tool('assemble r degraded', 'read r %s' % lab.path('back'), images=images)
+                back_is_data(lab, 8 * MIB, '%s without %d' % (level, lost))
+
+
+def test_the_kernel_runs_what_we_left_in_use_and_our_log_is_void_then():
+    for ends in (STOP, 'crash'):
+        with Lab(40, 40, 40) as lab:
+            size = 8 * MIB
+            lab.junk('data', size)
+            theirs = lab.junk('theirs', 3 * MIB)
+            lab.tool('create r raid5 d0,d1,d2 chunk=64K', 'write r 0 %s' % lab.path('data'),
+                     'flush r', 'crash', rc=-9)
+            out = lab.uml('set -e; mdadm --assemble --run /dev/md0 %s 2>&1\n'
+                          'head -c %d /dev/md0 | sha256sum\nmdadm --wait /dev/md0 || true\n%s'
+                          'dd if=/mnt/theirs of=/dev/md0 bs=1M seek=2 conv=fsync,notrunc\n%s' %
+                          (disks(range(3)), size, CHECK, ends), 'raid456')
+            assert lab.sha('data') in out and 'mismatch 0' in out, out
+            with open(lab.path('data'), 'r+b') as f, open(theirs, 'rb') as t:
+                f.seek(2 * MIB)
+                f.write(t.read())
+            if ends == 'crash':
+                said = lab.tool('assemble r degraded', images=lab.images[1:], rc=1)
+                assert 'somebody else has run the array' in said, said
+            lab.tool('assemble r', 'wait r', 'read r %s' % lab.path('back'))
+            back_is_data(lab, size, 'what the kernel wrote')
+            got, out = kernel_reads(lab, range(3), size, CHECK)
+            assert 'mismatch 0' in out, out
+
+
+run(test_a_crash_and_a_lost_member_at_once,
+    test_the_kernel_runs_what_we_left_in_use_and_our_log_is_void_then, test_mdadm_takes_what_we_write, test_grub_reads_ours_with_members_missing,
     test_the_kernel_takes_ours_and_finds_parity_right,
     test_the_kernel_takes_ours_degraded_and_after_our_rebuild, test_we_run_what_the_kernel_made,
     test_dirty_and_degraded_needs_force)
