@@ -8,8 +8,7 @@ need('iscsi-test-cu')
 IQN = 'iqn.2026-11.test:scsi'
 
 # CUnit counts a skipped test as passed, so the skipped ones have a ceiling; their reasons are in
-# docs/scsi.md. Sanitize.Reset wants to see an operation run for four seconds: memory is too fast for
-# that, so it has a LUN of its own, on a slow device.
+# docs/scsi.md. Sanitize.Reset wants to see an operation run for four seconds: memory is too fast for it.
 FAST = {'Sanitize.Reset'}
 # These write half a kilobyte to LUNs of any block size (the tester's constant), and a piece of a block is
 # refused.
