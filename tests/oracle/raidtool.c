@@ -240,7 +240,7 @@ static const struct {
     {"info", 2, do_info},     {"write", 4, do_write}, {"read", 3, do_read},
     {"flush", 2, do_flush},   {"fail", 3, do_fail},   {"remove", 3, do_remove},
     {"add", 3, do_add},       {"wait", 2, do_wait},   {"stop", 2, do_stop},
-    {"delete", 2, do_delete}, {"crash", 1, do_crash},   {"re-add", 3, do_readd},
+    {"delete", 2, do_delete}, {"crash", 1, do_crash}, {"re-add", 3, do_readd},
 };
 
 static int command(const char *text, struct err *e)

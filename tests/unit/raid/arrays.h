@@ -134,11 +134,14 @@ static inline void member_data(unsigned i, uint64_t offset, void *out, size_t le
     bdev_close(&d);
 }
 
+/* Idle for some looks in a row: what an addition or a failure sets off begins a moment later. */
 static inline void wait_idle(void)
 {
+    unsigned idle = 0;
     for (unsigned i = 0; i < 2000; i++) {
         struct raid_info info = info_of("a");
-        if (info.sync == RAID_SYNC_IDLE && !info.sync_job)
+        idle = info.sync == RAID_SYNC_IDLE && !info.sync_job ? idle + 1 : 0;
+        if (idle == 6)
             return;
         task_sleep_us(5000);
     }

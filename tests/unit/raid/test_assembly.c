@@ -182,7 +182,8 @@ HARNESS_TEST(unknown_features_and_other_levels_are_refused_untouched)
         uint32_t features;
         int level;
         const char *word;
-    } cases[] = {{1u << 20, 1, "feature bits 0x100000"}, {4, 1, "reshaped"}, {0, -4, "unknown level"}};
+    } cases[] = {
+        {1u << 20, 1, "feature bits 0x100000"}, {4, 1, "reshaped"}, {0, -4, "unknown level"}};
     make(2);
     for (unsigned k = 0; k < 3; k++) {
         for (unsigned i = 0; i < 2; i++) {
