@@ -24,7 +24,8 @@ static char *reserve(struct metrics *m, size_t n)
 
 static void put(struct metrics *m, const char *p, size_t n)
 {
-    memcpy(reserve(m, n), p, n);
+    if (n) /* without labels p may be NULL */
+        memcpy(reserve(m, n), p, n);
     m->len += n;
 }
 

@@ -241,6 +241,8 @@ static void count(const struct nbd_req *req, uint64_t sent)
         [NBD_CMD_BLOCK_STATUS] = BIO_EXTENTS,
     };
     const struct nbd_request *q = &req->wire;
+    if (q->type >= sizeof bio_op_of / sizeof *bio_op_of)
+        return; /* the client may name any type: what is no command is not counted */
     stages_count(&req->conn->export->stages, &(struct stage_request){
                                                  .times = &req->times,
                                                  .sent = sent,
