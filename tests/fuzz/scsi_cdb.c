@@ -3,6 +3,7 @@
  * data length (2), data }. The reactors run for the whole process; each input is one batch of
  * commands. */
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
@@ -110,6 +111,13 @@ static void *main_reactor(void *arg)
     return NULL;
 }
 
+/* libFuzzer's alarm interrupts waits. */
+static void wait_for(sem_t *s)
+{
+    while (sem_wait(s))
+        assert(errno == EINTR);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -119,11 +127,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sem_init(&ready, 0, 0);
         sem_init(&finished, 0, 0);
         pthread_create(&thread, NULL, main_reactor, NULL);
-        sem_wait(&ready);
+        wait_for(&ready);
     }
     input = data;
     input_len = size;
     task_start(reactor_get(0), "fuzz", batch, NULL);
-    sem_wait(&finished);
+    wait_for(&finished);
     return 0;
 }
