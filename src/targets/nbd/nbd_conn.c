@@ -45,17 +45,25 @@ static bool admit(struct nbd_conn *c, uint32_t data)
 
 static void on_bio_done(struct bio *bio);
 
-static const uint8_t bio_op_of[] = {
-    [NBD_CMD_READ] = BIO_READ,      [NBD_CMD_WRITE] = BIO_WRITE,
-    [NBD_CMD_FLUSH] = BIO_FLUSH,    [NBD_CMD_TRIM] = BIO_DISCARD,
-    [NBD_CMD_CACHE] = BIO_PREFETCH, [NBD_CMD_WRITE_ZEROES] = BIO_WRITE_ZEROES,
-};
+enum bio_op nbd_bio_op(unsigned type)
+{
+    switch (type) {
+    case NBD_CMD_READ: return BIO_READ;
+    case NBD_CMD_WRITE: return BIO_WRITE;
+    case NBD_CMD_FLUSH: return BIO_FLUSH;
+    case NBD_CMD_TRIM: return BIO_DISCARD;
+    case NBD_CMD_CACHE: return BIO_PREFETCH;
+    case NBD_CMD_WRITE_ZEROES: return BIO_WRITE_ZEROES;
+    case NBD_CMD_BLOCK_STATUS: return BIO_EXTENTS;
+    default: return BIO_OP_COUNT;
+    }
+}
 
 static void submit(struct nbd_req *req)
 {
     struct nbd_conn *c = req->conn;
     const struct nbd_request *q = &req->wire;
-    bio_init(&req->bio, c->desc, bio_op_of[q->type], q->offset, q->length, on_bio_done, req);
+    bio_init(&req->bio, c->desc, nbd_bio_op(q->type), q->offset, q->length, on_bio_done, req);
     req->bio.nexus = c->nexus;
     if (q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES)
         req->bio.flags = (uint8_t)((q->flags & NBD_CMD_FLAG_FUA ? BIO_FUA : 0) |

@@ -275,4 +275,7 @@ void nbd_reply_queue(struct nbd_req *req, enum nbd_error error);
 void nbd_reply_send(struct nbd_conn *c);
 void nbd_reply_drop_all(struct nbd_conn *c);
 
+/* What a command asks of the device; BIO_OP_COUNT: it is none. */
+enum bio_op nbd_bio_op(unsigned type);
+
 #endif

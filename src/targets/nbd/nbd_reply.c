@@ -231,22 +231,14 @@ static void drop_first(struct nbd_conn *c)
 
 static void count(const struct nbd_req *req, uint64_t sent)
 {
-    static const uint8_t bio_op_of[] = {
-        [NBD_CMD_READ] = BIO_READ,
-        [NBD_CMD_WRITE] = BIO_WRITE,
-        [NBD_CMD_FLUSH] = BIO_FLUSH,
-        [NBD_CMD_TRIM] = BIO_DISCARD,
-        [NBD_CMD_CACHE] = BIO_PREFETCH,
-        [NBD_CMD_WRITE_ZEROES] = BIO_WRITE_ZEROES,
-        [NBD_CMD_BLOCK_STATUS] = BIO_EXTENTS,
-    };
     const struct nbd_request *q = &req->wire;
-    if (q->type >= sizeof bio_op_of / sizeof *bio_op_of)
+    enum bio_op op = nbd_bio_op(q->type);
+    if (op == BIO_OP_COUNT)
         return; /* the client may name any type: what is no command is not counted */
     stages_count(&req->conn->export->stages, &(struct stage_request){
                                                  .times = &req->times,
                                                  .sent = sent,
-                                                 .op = bio_op_of[q->type],
+                                                 .op = op,
                                                  .offset = q->offset,
                                                  .length = q->length,
                                                  .failed = req->error != NBD_OK,
