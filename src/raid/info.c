@@ -79,6 +79,19 @@ static const char *layout_of(const struct raid_array *a)
     return name ? name : "";
 }
 
+/* A spare is about to step in. Who waits for an idle array must not be told so meanwhile: between
+ * two rebuilds superblocks are written, which takes its time. */
+static bool spare_due(const struct raid_array *a)
+{
+    const struct raid_member *m;
+    bool spare = false, vacant = false;
+    list_for_each (m, &a->members, link)
+        spare = spare || m->state == RAID_MEMBER_SPARE;
+    for (unsigned i = 0; i < a->slots; i++)
+        vacant = vacant || !a->slot[i] || a->slot[i]->state == RAID_MEMBER_FAULTY;
+    return spare && vacant && a->level->redundant && !a->read_only && !raid_load(&a->failed);
+}
+
 void raid_publish(struct raid_array *a)
 {
     const struct raid_member *m, *first = NULL;
@@ -93,6 +106,8 @@ void raid_publish(struct raid_array *a)
     info->sync = (enum raid_sync)raid_load(&a->scrub);
     if (raid_load(&a->resync_pos) != UINT64_MAX)
         info->sync = RAID_SYNC_RESYNC;
+    if (info->sync == RAID_SYNC_IDLE && spare_due(a))
+        info->sync = RAID_SYNC_RECOVER;
     list_for_each (m, &a->members, link) {
         if (m->state == RAID_MEMBER_REBUILDING && info->sync == RAID_SYNC_IDLE)
             info->sync = RAID_SYNC_RECOVER;

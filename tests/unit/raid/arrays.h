@@ -138,7 +138,7 @@ static inline void member_data(unsigned i, uint64_t offset, void *out, size_t le
 static inline void wait_idle(void)
 {
     unsigned idle = 0;
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < 12000; i++) {
         struct raid_info info = info_of("a");
         idle = info.sync == RAID_SYNC_IDLE && !info.sync_job ? idle + 1 : 0;
         if (idle == 6)
@@ -150,7 +150,7 @@ static inline void wait_idle(void)
 
 static inline void wait_state(enum raid_state state)
 {
-    for (unsigned i = 0; i < 1000; i++) {
+    for (unsigned i = 0; i < 12000; i++) {
         if (info_of("a").state == state)
             return;
         task_sleep_us(5000);
