@@ -18,7 +18,7 @@ enum { XFORM_WINDOW = 4, PIECE_BYTES = 1 << 20 };
 enum xform_kind {
     XFORM_SPLIT,   /* as it is, in pieces */
     XFORM_BOUNCE,  /* through a buffer of ours, for the data's alignment */
-    XFORM_BYTES,   /* through a buffer of ours, for the range's: read, modify, write */
+    XFORM_BYTES,   /* the range is not of whole blocks: read, modify, write */
     XFORM_ZERO,    /* zeroes are written */
     XFORM_COPY,    /* read there, write here */
     XFORM_COMPARE, /* read, compare, write */
@@ -38,6 +38,7 @@ struct xform {
     struct bio *parent;
     enum xform_kind kind;
     uint64_t begin, next, end; /* `next`: first byte that is not issued yet */
+    uint64_t inside, outside;  /* [inside, outside): whole blocks that were zeroed first */
     unsigned busy;
     int error;
     uint64_t bad;
@@ -101,6 +102,16 @@ bool xform_is_read_modify_write(const struct bio *bio)
     return (bio->op == BIO_WRITE || bio->op == BIO_WRITE_ZEROES) && odd(bio);
 }
 
+/* The whole blocks in a range: [*from_r, *to_r), or an empty one. */
+static void whole_blocks(const struct bio *bio, uint64_t *from_r, uint64_t *to_r)
+{
+    uint64_t mask = bio->ch->bdev->block_size - 1u;
+    *from_r = (bio->offset + mask) & ~mask;
+    *to_r = (bio->offset + bio->length) & ~mask;
+    if (*to_r < *from_r)
+        *to_r = *from_r;
+}
+
 /* ---- the engine */
 
 static void pump(struct xform *x);
@@ -131,7 +142,8 @@ static void piece_failed(struct piece *p)
     }
 }
 
-static void flushed(struct bio *bio)
+/* Of the steps that stand for themselves: the zeroes inside, the flush. */
+static void step_done(struct bio *bio)
 {
     struct piece *p = bio->arg;
     if (bio->error)
@@ -260,12 +272,21 @@ static void piece_done(struct bio *bio)
 
 /* ---- issuing */
 
+/* Hands on an odd range as one of whole blocks; what limits the device has, that one meets. */
+static bool rounds_only(const struct xform *x)
+{
+    enum bio_op op = x->parent->op;
+    return x->kind == XFORM_BYTES && !bio_has_data(op) && op != BIO_WRITE_ZEROES;
+}
+
 static uint64_t piece_length(const struct xform *x)
 {
     const struct bdev *b = x->parent->ch->bdev;
     uint64_t length = x->end - x->next;
-    if (x->kind == XFORM_COMPARE)
-        return length; /* one piece: all or nothing */
+    if (x->next < x->inside && x->outside > x->inside)
+        length = x->inside - x->next;
+    if (x->kind == XFORM_COMPARE || rounds_only(x))
+        return length; /* one piece; a comparison is all or nothing */
     enum bio_op op = x->kind == XFORM_SPLIT ? (enum bio_op)x->parent->op : BIO_WRITE;
     uint64_t most = piece_limit(b, op);
     if (x->kind != XFORM_SPLIT && most > PIECE_BYTES)
@@ -297,8 +318,7 @@ static enum bio_op piece_op(const struct piece *p, uint64_t offset, uint64_t len
 
 static bool needs_buffer(const struct xform *x)
 {
-    return x->kind != XFORM_SPLIT && x->kind != XFORM_ZERO && x->parent->op != BIO_EXTENTS &&
-           x->parent->op != BIO_DISCARD;
+    return x->kind != XFORM_SPLIT && x->kind != XFORM_ZERO && !rounds_only(x);
 }
 
 static void attach_data(struct piece *p, enum bio_op op, uint64_t length)
@@ -306,6 +326,8 @@ static void attach_data(struct piece *p, enum bio_op op, uint64_t length)
     const struct xform *x = p->x;
     const struct bio *parent = x->parent;
     p->bio.extents = parent->extents;
+    if (rounds_only(x))
+        return;
     if (x->kind == XFORM_SPLIT) {
         p->bio.iov = parent->iov;
         p->bio.iovcnt = parent->iovcnt;
@@ -334,6 +356,8 @@ static bool issue(struct xform *x, struct piece *p)
         p->iov = (struct iovec){p->buf->data, length};
     }
     x->next += length;
+    if (x->next == x->inside)
+        x->next = x->outside;
     x->busy++;
     p->busy = true;
     if (x->kind == XFORM_COPY) { /* an ordinary bio to the source */
@@ -360,15 +384,25 @@ static void flush(struct xform *x)
     x->busy++;
     p->busy = true;
     bio_init(&p->bio, x->parent->desc, BIO_FLUSH, 0, 0, NULL, p);
-    bio_inner(&p->bio, x->parent->ch, x, flushed);
+    bio_inner(&p->bio, x->parent->ch, x, step_done);
 }
 
-static void restart_as_zero(struct xform *x)
+/* Zeroes over an odd range: first the whole blocks inside, by the best way that the device has;
+ * their ends follow when that went well, so a fast zero that is refused has changed nothing. */
+static void zero_inside(struct xform *x)
 {
-    x->kind = XFORM_ZERO;
-    x->error = 0;
-    x->bad = BIO_NO_OFFSET;
-    x->next = x->begin;
+    struct piece *p = &x->piece[0];
+    whole_blocks(x->parent, &x->inside, &x->outside);
+    if (x->outside == x->inside)
+        return;
+    if (x->next == x->inside)
+        x->next = x->outside;
+    x->busy++;
+    p->busy = true;
+    bio_init(&p->bio, x->parent->desc, BIO_WRITE_ZEROES, x->inside, x->outside - x->inside, NULL,
+             p);
+    p->bio.flags = x->piece_flags;
+    bio_inner(&p->bio, x->parent->ch, x, step_done);
 }
 
 /* One EXTENTS answer may end early: the first piece is enough. */
@@ -384,12 +418,6 @@ static void pump(struct xform *x)
             break;
     if (x->busy)
         return;
-    if (x->error == -EOPNOTSUPP && x->parent->op == BIO_WRITE_ZEROES && x->kind == XFORM_SPLIT &&
-        !(x->parent->flags & BIO_FAST_ZERO)) {
-        restart_as_zero(x);
-        pump(x);
-        return;
-    }
     if (!x->error && x->flush_at_end && !x->flushing) {
         flush(x);
         return;
@@ -446,16 +474,15 @@ static void set_range(struct xform *x)
 {
     const struct bio *parent = x->parent;
     uint64_t mask = parent->ch->bdev->block_size - 1u;
-    uint64_t begin = parent->offset, end = begin + parent->length;
+    x->begin = parent->offset;
+    x->end = x->begin + parent->length;
     if (parent->op == BIO_DISCARD) {
-        begin = (begin + mask) & ~mask;
-        end &= ~mask;
+        whole_blocks(parent, &x->begin, &x->end);
     } else if (parent->op != BIO_FLUSH) {
-        begin &= ~mask;
-        end = (end + mask) & ~mask;
+        x->begin &= ~mask;
+        x->end = (x->end + mask) & ~mask;
     }
-    x->begin = x->next = begin;
-    x->end = end > begin ? end : begin;
+    x->next = x->begin;
 }
 
 static void start_kind(struct bio *bio, enum xform_kind kind)
@@ -479,12 +506,26 @@ static void start_kind(struct bio *bio, enum xform_kind kind)
     for (unsigned i = 0; i < XFORM_WINDOW; i++)
         x->piece[i].x = x;
     bio->xform = x;
-    pump(x);
+    if (kind == XFORM_BYTES && bio->op == BIO_WRITE_ZEROES)
+        zero_inside(x);
+    if (!x->busy)
+        pump(x);
+}
+
+/* Blocks covered in part are read and written, as for a write: without a whole block inside,
+ * zeroing is never the faster way. */
+static bool never_fast(const struct bio *bio)
+{
+    uint64_t from, to;
+    if (bio->op != BIO_WRITE_ZEROES || !(bio->flags & BIO_FAST_ZERO))
+        return false;
+    whole_blocks(bio, &from, &to);
+    return from == to;
 }
 
 void xform_start(struct bio *bio)
 {
-    int rc = trivial(bio);
+    int rc = never_fast(bio) ? -EOPNOTSUPP : trivial(bio);
     if (rc <= 0) {
         bio->state = BIO_DRIVER;
         bio_complete(bio, rc);
@@ -498,7 +539,7 @@ bool xform_fallback(struct bio *bio)
     /* The driver said at run time what it could not say before (a file system without
      * FALLOC_FL_ZERO_RANGE): zeroes can be written, the rest is advisory or truly missing. */
     if (bio->op != BIO_WRITE_ZEROES || bio->flags & BIO_FAST_ZERO ||
-        bio->core_flags & (BIO_CORE_INNER | BIO_CORE_FORWARDED))
+        bio->core_flags & BIO_CORE_FORWARDED)
         return false;
     if (bio->credits || bio->core_flags & BIO_CORE_RESERVED)
         children_release(bio);

@@ -256,10 +256,6 @@ static enum nbd_error check(struct nbd_conn *c, const struct nbd_request *q)
         c->limits.size = bdev_size(c->desc); /* it was resized since GO */
         error = nbd_check_request(&c->limits, q);
     }
-    /* What is not whole blocks is read, changed and written: never faster than a write. */
-    if (!error && q->flags & NBD_CMD_FLAG_FAST_ZERO &&
-        (q->offset | q->length) & (bdev_block_size(c->desc) - 1))
-        return NBD_ENOTSUP;
     return error;
 }
 

@@ -410,84 +410,6 @@ HARNESS_TEST(fresh_device_is_known_zero_until_written)
     down();
 }
 
-/* ---- byte ranges */
-
-HARNESS_TEST(byte_ranges_read_modify_and_write_whole_blocks)
-{
-    t = testdev_new("t");
-    t->bdev.block_size = 4096;
-    t->bdev.mem_align = 4096;
-    open_dev();
-    static uint8_t model[1 << 20], buf[1 << 20];
-    fill(model, sizeof model, 8);
-    memcpy(t->data, model, sizeof model);
-    unsigned seed = 7;
-    for (int i = 0; i < 300; i++) {
-        seed = seed * 1103515245u + 12345u;
-        uint64_t at = (seed >> 4) % 900000;
-        seed = seed * 1103515245u + 12345u;
-        uint64_t n = 1 + (seed >> 8) % (i % 10 ? 9000 : 100000);
-        switch (i % 3) {
-        case 0:
-            fill(buf, n, seed);
-            memcpy(model + at, buf, n);
-            check_int(bdev_write(d, at, buf, n, i % 2 ? BIO_FUA : 0), 0);
-            break;
-        case 1:
-            memset(model + at, 0, n);
-            check_int(op(BIO_WRITE_ZEROES, at, n, 0, NULL, 0), 0);
-            break;
-        default: check_int(bdev_read(d, at, buf, n), 0); check(!memcmp(buf, model + at, n));
-        }
-    }
-    check(!memcmp(t->data, model, sizeof model));
-    for (unsigned i = 0; i < t->log_count && i < TESTDEV_LOG; i++)
-        check_int((t->log[i].offset | t->log[i].length) % 4096, 0);
-    down();
-}
-
-static void write_own_bytes(void *arg)
-{
-    (void)arg;
-    uint8_t v = (uint8_t)(1 + reactor_self_index());
-    for (int i = 0; i < 100; i++) {
-        uint64_t at = 3u * (unsigned)i + reactor_self_index(); /* neighbours in the same blocks */
-        check_int(bdev_write(d, at, &v, 1, 0), 0);
-    }
-}
-
-HARNESS_TEST(bytes_of_one_block_written_on_several_reactors_all_stay)
-{
-    up();
-    task_call_all(write_own_bytes, NULL);
-    for (unsigned i = 0; i < 300; i++)
-        check_int(t->data[i], 1 + i % 3);
-    down();
-}
-
-HARNESS_TEST(odd_discard_shrinks_and_odd_extents_are_trimmed)
-{
-    t = testdev_new("t");
-    t->bdev.native |= 1u << BIO_DISCARD | 1u << BIO_EXTENTS;
-    t->bdev.discard_gran = 512;
-    open_dev();
-    memset(t->data, 0xee, TESTDEV_SIZE);
-    check_int(op(BIO_DISCARD, 100, 1024, 0, NULL, 0), 0);
-    check(t->data[511] == 0xee && !t->data[512] && !t->data[1023] && t->data[1024] == 0xee);
-    check_int(op(BIO_DISCARD, 2049, 510, 0, NULL, 0), 0); /* no whole block: nothing to do */
-    check_int(t->log_count, 1);
-    struct extent list[2];
-    struct bio_extents ext = {.list = list, .max = 2};
-    struct bio bio;
-    bio_init(&bio, d, BIO_EXTENTS, 700, 1000, NULL, NULL);
-    bio.extents = &ext;
-    check_int(bio_wait(&bio), 0);
-    check_int(ext.count, 1);
-    check_int(list[0].length, 1000);
-    check_int(list[0].flags, EXTENT_HOLE);
-    down();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,9 +434,6 @@ int main(void)
         cmocka_unit_test(copy_moves_data_between_devices),
         cmocka_unit_test(iovec_helpers_see_through_skips_and_splits),
         cmocka_unit_test(fresh_device_is_known_zero_until_written),
-        cmocka_unit_test(byte_ranges_read_modify_and_write_whole_blocks),
-        cmocka_unit_test(bytes_of_one_block_written_on_several_reactors_all_stay),
-        cmocka_unit_test(odd_discard_shrinks_and_odd_extents_are_trimmed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,9 +51,10 @@ static void submit(struct bdev *bdev, struct bio *bio)
         *(struct bio **)(l + 1) = bio;
         list_add_tail(&t->held, l);
     } else {
-        if (!t->fail[bio->op])
+        int error = t->fail_from && n + 1 >= t->fail_from ? -EIO : t->fail[bio->op];
+        if (!error)
             perform(t, bio);
-        bio_complete(bio, t->fail[bio->op]);
+        bio_complete(bio, error);
     }
 }
 

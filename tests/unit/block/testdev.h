@@ -28,6 +28,7 @@ struct testdev {
         uint64_t offset, length;
     } log[TESTDEV_LOG];
     int fail[BIO_OP_COUNT];     /* errors to end with */
+    unsigned fail_from;         /* the power goes before the n-th bio, from 1; 0: it does not */
     struct bdev_desc *below[4]; /* stacked: children go there */
     unsigned below_count;
     unsigned inits, finis; /* channels; atomic */
