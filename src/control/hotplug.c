@@ -51,10 +51,10 @@ void control_node_changed(unsigned node_major, unsigned node_minor)
         return;
     char object[96];
     snprintf(object, sizeof object, "device %s", name);
-    event_raise(object, "device-gone", "the machine has no block device %u:%u any more", node_major,
-                node_minor);
     reason_set("device", name, "its block device has gone from the machine");
     struct bdev *bdev = bdev_find(name); /* the look took time */
     if (bdev)
         bdev_unregister(bdev);
+    event_raise(object, "device-gone", "the machine has no block device %u:%u any more", node_major,
+                node_minor);
 }

@@ -57,8 +57,8 @@ static void give_up(struct raid_array *a, const char *object)
     if (raid_load(&a->failed))
         return;
     raid_store(&a->failed, true);
+    raid_publish(a); /* first: who hears the event looks at the state */
     event_raise(object, "array-failed", "more members failed than its parity stands for");
-    raid_publish(a);
 }
 
 bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced)
@@ -81,9 +81,9 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     a->bump = true;
     bool all = !raid_alive(a, NULL);
     raid_store(&a->failed, raid_load(&a->failed) || all);
+    raid_publish(a);
     event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
                 error ? strerror(-error) : "by request", raid_in_sync_count(a), a->slots);
-    raid_publish(a);
     return true;
 }
 

@@ -176,10 +176,11 @@ int raid_meta_write(struct raid_array *a)
     if (!good) {
         char object[80];
         raid_object(a, object);
-        if (!raid_load(&a->failed))
-            event_raise(object, "array-failed", "no member could store the superblock");
+        bool news = !raid_load(&a->failed);
         raid_store(&a->failed, true);
         raid_publish(a);
+        if (news)
+            event_raise(object, "array-failed", "no member could store the superblock");
         return -1;
     }
     a->bump = false;

@@ -162,7 +162,7 @@ static void lose_device(struct pool *pool, unsigned i)
     snprintf(pool->why, sizeof pool->why, "its device %s is gone", disk->device);
     char object[96];
     snprintf(object, sizeof object, "pool %s", pool->name);
-    event_raise(object, "device-gone", "device %s of pool %s is gone", disk->device, pool->name);
+    autofree char *device = xstrdup(disk->device);
     for (;;) {
         struct volume *v, *on = NULL;
         list_for_each (v, &pool->volumes, link) {
@@ -174,6 +174,8 @@ static void lose_device(struct pool *pool, unsigned i)
         volume_stop(on);
     }
     pool_disk_close(&pool->disk[i]);
+    /* Now: who hears it looks at the pool's state. */
+    event_raise(object, "device-gone", "device %s of pool %s is gone", device, pool->name);
 }
 
 static bool lose_one(void)
