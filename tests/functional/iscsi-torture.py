@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from iscsiwire import NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, read10, text, write10
+from iscsiwire import DATA_OUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, crc32c, read10, text, write10
 from orion import FULL, Orion, run, wait_for
 
 IQN = 'iqn.2026-11.test:torture'
@@ -91,6 +91,35 @@ def test_half_pdus():
         i.close()
         gone(o)
         w.leave()
+
+
+def test_a_reset_by_another_in_the_middle_of_data():
+    """LOGICAL UNIT RESET while a data segment is half here: what still comes of it goes nowhere."""
+    with start() as o:
+        other = Initiator(o.addr, IQN, name='iqn.2026-11.test:other').ready()
+        for digest in ('None', 'CRC32C'):
+            for immediate in (True, False):
+                i = Initiator(o.addr, IQN, MaxBurstLength='65536', HeaderDigest=digest, DataDigest=digest).ready()
+                data, itt = b'h' * 65536, i.tag()
+                body = data + (crc32c(data) if i.data_digest else b'')
+                head = struct.pack('>III', len(data), i.sn(), i.exp_statsn) + write10(0, 128).ljust(16, b'\0')
+                i.send(SCSI_CMD, 0xa1, itt=itt, raw=head, data=data if immediate else b'', cut=30000)
+                if not immediate:
+                    r2t = i.recv()
+                    assert r2t.op == R2T and r2t.w44 == 65536, r2t
+                    i.send(DATA_OUT, 0x80, itt=itt, words=(r2t.w20, 0, i.exp_statsn, 0, 0, 0), data=data, cut=30000)
+                sent = 30000 - (52 if i.header_digest else 48)
+                mine = lambda: [s for s in sessions(o) if s['client'] == i.name and s['inflight']]
+                wait_for(mine, what='the command to be there')
+                other.tmf(5)
+                assert other.recv().head[2] == 0
+                i.sock.sendall(body[sent:])
+                assert i.do(bytes(6)).key == (6, 0x29, 3)
+                assert i.ready().read(0, 128).data == bytes(65536)
+                other.ready()
+                i.logout()
+                i.close()
+        other.logout()
 
 
 def test_garbage():
@@ -242,6 +271,6 @@ def test_text_without_end():
         w.leave()
 
 
-run(test_disconnects_in_mid_command, test_half_pdus, test_garbage, test_a_client_that_never_reads,
-    test_data_that_never_comes, test_logins_that_stay_away, test_removal_under_load,
-    test_the_daemon_stops_with_sessions_open, test_text_without_end)
+run(test_disconnects_in_mid_command, test_half_pdus, test_a_reset_by_another_in_the_middle_of_data,
+    test_garbage, test_a_client_that_never_reads, test_data_that_never_comes, test_logins_that_stay_away,
+    test_removal_under_load, test_the_daemon_stops_with_sessions_open, test_text_without_end)

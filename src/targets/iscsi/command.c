@@ -30,6 +30,12 @@ static void fail(struct command *c, unsigned code)
 /* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
 static void give_up(struct command *c)
 {
+    if (c->receiving) { /* aborted from elsewhere in the middle of a PDU of its data */
+        c->receiving = false;
+        c->s->rx = NULL;
+        c->s->rx_drop = true;
+        conn_rx_abandon(c->s->conn);
+    }
     if (!c->tx_queued) {
         command_free(c);
         return;

@@ -121,6 +121,8 @@ void conn_release(struct iscsi_conn *c, unsigned why);
  * dropped. */
 void conn_rx_to(struct iscsi_conn *c, uint8_t *dst, size_t room);
 void conn_rx_skip(struct iscsi_conn *c);
+/* Between begin() and end(): where conn_rx_to led is no more; what is still to come is dropped. */
+void conn_rx_abandon(struct iscsi_conn *c);
 
 void conn_queue(struct iscsi_conn *c, struct tx_item *item);
 /* Queues a control reply with a copy of `data`; pdu->data_len is set from len. `after` (may be

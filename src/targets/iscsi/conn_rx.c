@@ -41,6 +41,17 @@ void conn_rx_skip(struct iscsi_conn *c)
     c->rx.take = 0;
 }
 
+void conn_rx_abandon(struct iscsi_conn *c)
+{
+    struct conn_rx *rx = &c->rx;
+    if (rx->state != RX_DATA || rx->place != PLACE_THERE)
+        return;
+    rx->place = PLACE_SKIP;
+    rx->skip += rx->take;
+    rx->take = 0;
+    rx->dst = NULL;
+}
+
 static size_t head_len(const struct iscsi_conn *c, const uint8_t *head)
 {
     return ISCSI_BHS + head[4] * 4u + (c->header_digest ? ISCSI_DIGEST : 0);
