@@ -69,7 +69,7 @@ def sh(*argv, expect=0, text=True, **kw):
     return p.stdout
 
 
-def wait_for(condition, seconds=10, what='a condition'):
+def wait_for(condition, seconds=60, what='a condition'):
     """Polls until condition() is true; returns its value."""
     end = time.monotonic() + seconds
     while True:
@@ -122,7 +122,7 @@ class Orion:
             self.start()
 
     # -- the daemon
-    def start(self, ready=30):
+    def start(self, ready=60):
         """Starts the daemon and waits until /readyz answers 200."""
         assert self.proc is None
         argv = [find('oriond'), '--foreground', '--config', self.config, '--state-dir', self.state,
@@ -198,7 +198,7 @@ class Orion:
         """From here on the number of open descriptors must come back to what it is now."""
         self.marked = self.fds()
 
-    def fds_check(self, seconds=10):
+    def fds_check(self, seconds=60):
         if self.marked is None or self.proc is None:
             return
         try:
