@@ -138,7 +138,8 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
  * ERR_UNSUPPORTED when nobody knows what it lacks. */
 int raid_readd_member(const char *name, const char *device, struct err *e);
 /* Compares all redundancy, and with `repair` puts right what does not fit: of three and more copies
- * what most say, of two what the first says. *job_r (may be NULL) is the job's id. */
+ * what most say, of two what the first says; of raid6 whom both parities name, else parity. *job_r
+ * (may be NULL) is the job's id. */
 int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e);
 
 bool raid_get(const char *name, struct raid_info *info_r);

@@ -216,17 +216,24 @@ static void errand_arrived(void *arg)
     stripe_submit(stripe_owner_of(w->a, w->req.stripe), &w->req);
 }
 
-/* Work on [offset, offset + length) of the members' data, all stripes at once. The first error;
- * -EIO last. */
-static int work_on_range(struct raid_array *a, enum stripe_kind kind, struct raid_member *to,
-                         uint64_t offset, uint64_t length)
+static unsigned stripes_in(const struct raid_array *a, uint64_t offset, uint64_t length)
+{
+    const struct raid456 *r = raid456_of((struct raid_array *)a);
+    return (unsigned)((offset + length - 1) / r->chunk - offset / r->chunk + 1);
+}
+
+/* Work as in `what` on [offset, offset + length) of the members' data, all stripes at once; `all`
+ * has room for them, or is NULL. The first error; -EIO last. */
+static int work_on_range(struct raid_array *a, const struct stripe_req *what, uint64_t offset,
+                         uint64_t length, struct errand *all)
 {
     const struct raid456 *r = raid456_of(a);
-    uint64_t first = offset / r->chunk, last = (offset + length - 1) / r->chunk;
-    unsigned n = (unsigned)(last - first + 1);
-    struct errand *all = calloc(n, sizeof *all);
+    uint64_t first = offset / r->chunk;
+    unsigned n = stripes_in(a, offset, length);
+    autofree struct errand *own = all ? NULL : calloc(n, sizeof *all);
     struct twait wait = TWAIT(n);
     int error = 0;
+    all = all ? all : own;
     if (!all)
         return -ENOMEM;
     for (unsigned i = 0; i < n; i++) {
@@ -234,28 +241,83 @@ static int work_on_range(struct raid_array *a, enum stripe_kind kind, struct rai
         uint64_t from = (first + i) * r->chunk, end = offset + length;
         w->a = a;
         w->wait = &wait;
-        w->req =
-            (struct stripe_req){.kind = kind,
-                                .stripe = first + i,
-                                .lo = (uint32_t)(offset > from ? offset - from : 0),
-                                .hi = end - from < r->chunk ? (uint32_t)(end - from) : r->chunk,
-                                .to = to,
-                                .done = errand_done,
-                                .arg = w};
+        w->req = *what;
+        w->req.stripe = first + i;
+        w->req.lo = (uint32_t)(offset > from ? offset - from : 0);
+        w->req.hi = end - from < r->chunk ? (uint32_t)(end - from) : r->chunk;
+        w->req.verdict =
+            what->verdict ? what->verdict + (from + w->req.lo - offset) / STRIPE_BLOCK : NULL;
+        w->req.done = errand_done;
+        w->req.arg = w;
         reactor_post(stripe_owner_of(a, first + i)->reactor, &w->post, errand_arrived, w);
     }
     twait_all(&wait);
     for (unsigned i = 0; i < n; i++)
         if (all[i].req.error && (!error || error == -EIO))
             error = all[i].req.error;
-    free(all);
     return error;
+}
+
+static int fill(struct raid_array *a, struct raid_member *to, uint64_t offset, uint64_t length)
+{
+    struct stripe_req what = {.kind = STRIPE_FILL, .to = to};
+    return work_on_range(a, &what, offset, length, NULL);
 }
 
 static int raid456_sync_window(struct raid_array *a, struct raid_member *to, uint64_t offset,
                                uint64_t length)
 {
-    return work_on_range(a, to ? STRIPE_FILL : STRIPE_RESYNC, to, offset, length);
+    struct stripe_req what = {.kind = STRIPE_RESYNC};
+    return to ? fill(a, to, offset, length) : work_on_range(a, &what, offset, length, NULL);
+}
+
+/* A stripe that could not be read as a whole: around the bad place it is looked at all the same. */
+static int check_in_steps(struct raid_array *a, const struct stripe_req *what, uint64_t offset,
+                          const struct stripe_req *failed)
+{
+    const struct raid456 *r = raid456_of(a);
+    int rc = 0;
+    for (uint32_t row = failed->lo; row < failed->hi && (!rc || rc == -EIO); row += STRIPE_BLOCK) {
+        struct stripe_req one = *what;
+        uint64_t at = failed->stripe * r->chunk + row;
+        one.verdict = what->verdict + (at - offset) / STRIPE_BLOCK;
+        int error = work_on_range(a, &one, at, STRIPE_BLOCK, NULL);
+        rc = error ? error : rc;
+    }
+    return rc;
+}
+
+static void tell(struct raid_array *a, struct raid_check *check, uint64_t offset, uint64_t length,
+                 const uint8_t *verdict)
+{
+    for (uint64_t at = 0; at < length; at += STRIPE_BLOCK) {
+        uint8_t v = verdict[at / STRIPE_BLOCK];
+        const struct raid_member *m =
+            v >= STRIPE_WRONG ? raid_load(&a->slot[v - STRIPE_WRONG]) : NULL;
+        if (v != STRIPE_FITS)
+            raid_check_tell(a, check, offset + at, STRIPE_BLOCK, m);
+    }
+}
+
+static int raid456_check_window(struct raid_array *a, uint64_t offset, uint64_t length,
+                                struct raid_check *check)
+{
+    unsigned n = stripes_in(a, offset, length);
+    autofree uint8_t *verdict = calloc(length / STRIPE_BLOCK, 1);
+    autofree struct errand *all = calloc(n, sizeof *all);
+    struct stripe_req what = {.kind = STRIPE_CHECK, .verdict = verdict, .mend = check->repair};
+    if (!all || !verdict)
+        return -ENOMEM;
+    int rc = work_on_range(a, &what, offset, length, all);
+    if (rc == -EIO) {
+        rc = 0;
+        for (unsigned i = 0; i < n && (!rc || rc == -EIO); i++) {
+            int error = all[i].req.error ? check_in_steps(a, &what, offset, &all[i].req) : 0;
+            rc = error ? error : rc;
+        }
+    }
+    tell(a, check, offset, length, verdict);
+    return rc;
 }
 
 /* Written, then read back: a place that stays unreadable is a reason to go. */
@@ -266,7 +328,7 @@ static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t 
     if (!buf)
         return;
     if (bdev_read(m->desc, m->data_offset + offset, buf->data, length) &&
-        !work_on_range(a, STRIPE_FILL, m, offset, length)) {
+        !fill(a, m, offset, length)) {
         int error = bdev_read(m->desc, m->data_offset + offset, buf->data, length);
         if (error) {
             raid_report(m, error);
@@ -354,6 +416,7 @@ static void raid456_attrs(const struct raid_array *a,
         .accepts = raid456_accepts,                  \
         .attrs = raid456_attrs,                      \
         .sync_window = raid456_sync_window,          \
+        .check_window = raid456_check_window,        \
         .repair = raid456_repair,                    \
     }
 

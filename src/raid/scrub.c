@@ -14,6 +14,21 @@
 
 enum { WINDOW = 512 << 10, TOLD_MAX = 16 };
 
+static void tell_stripe(const struct raid_array *a, const char *object, const struct raid_check *c,
+                        uint64_t offset, uint64_t length, const struct raid_member *wrong)
+{
+    unsigned long long stripe = offset / a->chunk, at = offset, n = length;
+    if (wrong)
+        event_raise(object, "mismatch",
+                    "stripe %llu: member %s is wrong by both parities: %llu bytes at %llu%s",
+                    stripe, wrong->device, n, at, c->repair ? ", rewritten" : "");
+    else
+        event_raise(object, "mismatch",
+                    "stripe %llu: data and parity do not fit, and nobody can tell which is wrong: "
+                    "%llu bytes at %llu of each member%s",
+                    stripe, n, at, c->repair ? ", parity made to fit" : "");
+}
+
 void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset, uint64_t length,
                      const struct raid_member *wrong)
 {
@@ -25,7 +40,9 @@ void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset
     if (c->told++ >= TOLD_MAX)
         return; /* the count goes on */
     raid_object(a, object);
-    if (wrong)
+    if (a->level->parity)
+        tell_stripe(a, object, c, offset, length, wrong);
+    else if (wrong)
         event_raise(object, "mismatch", "member %s differs from the others: %llu bytes at %llu%s",
                     wrong->device, (unsigned long long)length, (unsigned long long)offset,
                     c->repair ? ", rewritten" : "");

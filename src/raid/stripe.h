@@ -26,7 +26,11 @@ enum stripe_kind {
     STRIPE_WRITE,  /* a bio */
     STRIPE_RESYNC, /* parity is made to fit the data */
     STRIPE_FILL,   /* one member is filled from the others */
+    STRIPE_CHECK,  /* parity and data are compared */
 };
+
+/* What a check says of STRIPE_BLOCK rows. */
+enum { STRIPE_BLOCK = 4096, STRIPE_FITS = 0, STRIPE_DIFFERS = 1, STRIPE_WRONG = 2 /* + slot */ };
 
 /* What somebody wants of one stripe. The memory is the submitter's until `done` runs, on the
  * stripe's reactor. */
@@ -37,6 +41,8 @@ struct stripe_req {
     uint32_t lo, hi; /* rows; what lies between may be untouched */
     struct bio *bio;
     struct raid_member *to; /* FILL */
+    uint8_t *verdict;       /* CHECK; of each STRIPE_BLOCK from lo on; both ends are multiples */
+    bool mend;              /* CHECK; what does not fit is put right */
     int error;
     void (*done)(struct stripe_req *req);
     void *arg;
@@ -151,5 +157,9 @@ void stripe_op_shrink(struct stripe_op *op, uint32_t hi); /* before anything has
 bool stripe_op_start(struct stripe_op *op);
 void stripe_op_release(struct stripe_op *op); /* its buffers */
 void stripe_op_logged(struct stripe_op *op);  /* its writes may begin */
+
+/* ---- stripe_check.c: all rows are read, parity for the data as read is computed in `now`. Leaves
+ * what is to be written in `now` and its slots in `writes`. */
+void stripe_op_check(struct stripe_op *op);
 
 #endif

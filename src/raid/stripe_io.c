@@ -188,6 +188,15 @@ static bool plan_fill(struct stripe_op *op, const struct masks *k)
     return plan_recovery(op, k);
 }
 
+/* Nobody may be missing: else nothing is redundant, or too little to tell who is wrong. */
+static bool plan_check(struct stripe_op *op, const struct masks *k)
+{
+    op->writes = k->parity;
+    op->lost = 0;
+    op->reads = k->data | k->parity;
+    return !(op->reads & ~k->readable);
+}
+
 static bool plan(struct stripe_op *op)
 {
     struct masks k = look_at_slots(op);
@@ -196,6 +205,7 @@ static bool plan(struct stripe_op *op)
     case STRIPE_READ: return plan_read(op, &k);
     case STRIPE_WRITE: return plan_write(op, &k);
     case STRIPE_RESYNC: return plan_resync(op, &k);
+    case STRIPE_CHECK: return plan_check(op, &k);
     default: return plan_fill(op, &k);
     }
 }
@@ -513,6 +523,8 @@ static void op_compute(struct stripe_op *op)
         parity_update(&op->map, op->touched, old, now, len);
     else
         parity_generate(&op->map, now, len);
+    if (op->kind == STRIPE_CHECK)
+        stripe_op_check(op);
     if (op->kind == STRIPE_WRITE && raid456_of(op->o->a)->log && !raid_load(&op->o->a->failed))
         plog_write(op);
     else

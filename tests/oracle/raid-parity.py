@@ -126,6 +126,27 @@ def test_we_run_what_the_kernel_made():
             assert 'mismatch 0' in out, out
 
 
+def test_scrub_of_what_the_kernel_made_names_and_mends():
+    for level, n, named in (('6', 5, True), ('5', 3, False)):
+        with Lab(*[40] * n) as lab:
+            size = 8 * MIB
+            lab.junk('data', size)
+            lab.uml('set -e; mdadm --create /dev/md0 --run --metadata=1.2 --homehost=host --name=it '
+                    '--assume-clean -l%s -n%d -c64 %s\n'
+                    'dd if=/mnt/data of=/dev/md0 bs=1M conv=fsync,notrunc\n%s' %
+                    (level, n, disks(range(n)), STOP), 'raid456')
+            begin = int(lab.examine(2)['Data Offset'].split()[0]) * 512
+            at = begin + 6 * 65536 + 8192  # of stripe 6, which raid5 has the parity of here
+            lab.poke(2, at, bytes(b ^ 0x55 for b in lab.peek(2, at, 512)))
+            wrong = ','.join('1' if named and i == 2 else '0' for i in range(n))
+            said = lab.tool('assemble x', 'scrub x', 'scrub x repair', 'scrub x')
+            equal(said.split('\n')[:3], ['mismatch=4096 wrong=' + wrong] * 2 +
+                  ['mismatch=0 wrong=' + ','.join('0' * n)], 'what scrub says')
+            got, out = kernel_reads(lab, range(n), size, CHECK)
+            equal(got, lab.sha('data'), 'sum after the repair')
+            assert 'mismatch 0' in out, out
+
+
 def back_is_data(lab, size, what):
     with open(lab.path('back'), 'rb') as b, open(lab.path('data'), 'rb') as d:
         equal(b.read(size) == d.read(size), True, what)
@@ -188,4 +209,4 @@ run(test_a_crash_and_a_lost_member_at_once,
     test_the_kernel_runs_what_we_left_in_use_and_our_log_is_void_then, test_mdadm_takes_what_we_write, test_grub_reads_ours_with_members_missing,
     test_the_kernel_takes_ours_and_finds_parity_right,
     test_the_kernel_takes_ours_degraded_and_after_our_rebuild, test_we_run_what_the_kernel_made,
-    test_dirty_and_degraded_needs_force)
+    test_dirty_and_degraded_needs_force, test_scrub_of_what_the_kernel_made_names_and_mends)

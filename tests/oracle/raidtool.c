@@ -12,6 +12,7 @@
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
  *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
  *   wait NAME                  stop NAME            delete NAME
+ *   scrub NAME [repair]        waits for its end and tells what it found
  *   crash                      ends the process as SIGKILL would
  */
 #include <assert.h>
@@ -214,6 +215,18 @@ static int do_wait(char **w, struct err *e)
     return 0;
 }
 
+static int do_scrub(char **w, struct err *e)
+{
+    struct raid_info i;
+    if (raid_scrub(w[1], has(w, "repair"), NULL, e) || do_wait(w, e) || !raid_get(w[1], &i))
+        return -1;
+    printf("mismatch=%" PRIu64 " wrong=", i.mismatch);
+    for (unsigned k = 0; k < i.member_count; k++)
+        printf("%s%" PRIu64, k ? "," : "", i.member[k].wrong);
+    printf("\n");
+    return 0;
+}
+
 static int do_stop(char **w, struct err *e)
 {
     return raid_stop(w[1], e);
@@ -241,6 +254,7 @@ static const struct {
     {"flush", 2, do_flush},   {"fail", 3, do_fail},   {"remove", 3, do_remove},
     {"add", 3, do_add},       {"wait", 2, do_wait},   {"stop", 2, do_stop},
     {"delete", 2, do_delete}, {"crash", 1, do_crash}, {"re-add", 3, do_readd},
+    {"scrub", 2, do_scrub},
 };
 
 static int command(const char *text, struct err *e)
