@@ -123,7 +123,9 @@ static struct json_object *body_of(const struct schema_verb *v)
     json_object_object_add(o, "additionalProperties", json_object_new_boolean(open));
     json_object_object_add(o, "required", required);
     struct json_object *body = json_object_new_object();
-    json_object_object_add(child(child(body, "content"), "application/json"), "schema", o);
+    const char *type =
+        strcmp(v->method, "PATCH") ? "application/json" : "application/merge-patch+json";
+    json_object_object_add(child(child(body, "content"), type), "schema", o);
     return body;
 }
 
@@ -270,7 +272,7 @@ static void set_operation_id(struct json_object *o, const char *noun, const char
 static void add_operation(struct json_object *paths, const struct schema_noun *noun,
                           const struct schema_verb *v)
 {
-    bool body = !strcmp(v->method, "PUT") || !strcmp(v->method, "POST");
+    bool body = strcmp(v->method, "GET") && strcmp(v->method, "DELETE");
     char method[8];
     snprintf(method, sizeof method, "%s", v->method);
     for (char *p = method; *p; p++)

@@ -126,11 +126,18 @@ static int query_fields(struct control_call *call, struct http_request *r, struc
     return control_opts_text(call, pairs, (unsigned)n, e);
 }
 
-static bool is_json(const char *type)
+static bool is_type(const char *type, const char *want)
 {
-    size_t n = strlen("application/json");
-    return !type || (!strncasecmp(type, "application/json", n) &&
-                     (!type[n] || type[n] == ';' || type[n] == ' '));
+    size_t n = strlen(want);
+    return !strncasecmp(type, want, n) && (!type[n] || type[n] == ';' || type[n] == ' ');
+}
+
+/* A change of some fields is a merge patch (RFC 7396); plain JSON says the same here. */
+static bool is_json(const struct http_request *r)
+{
+    return !r->content_type || is_type(r->content_type, "application/json") ||
+           (!strcmp(r->method, "PATCH") &&
+            is_type(r->content_type, "application/merge-patch+json"));
 }
 
 static int take_fields(struct control_call *call, struct err *e)
@@ -148,7 +155,7 @@ static int take_fields(struct control_call *call, struct err *e)
                        r->method);
     if (!r->body_len)
         return control_opts_json(call, NULL, e);
-    if (!is_json(r->content_type)) {
+    if (!is_json(r)) {
         v->status = 415;
         return err_set(e, ERR_INVALID, "Content-Type", "Content-Type is '%.60s'; expected %s",
                        r->content_type, "application/json");

@@ -275,6 +275,24 @@ int opts_put_list(struct opts *o, const char *name, const char *const *v, unsign
     return 0;
 }
 
+int opts_clear(struct opts *o, const char *name, struct err *e)
+{
+    const struct opt *opt = opts_find(o->table, name);
+    if (!opt)
+        return unknown(o, name, e);
+    bool empty = opt->type == OPT_STRING || opt->type == OPT_BOOL || opt->type == OPT_LIST;
+    if ((opt->flags & OPT_REQUIRED) || (!opt->dflt && !empty))
+        return err_set(e, ERR_INVALID, name, "%s cannot be without a value", name);
+    struct optval *v = &o->val[opt - o->table];
+    value_clear(opt->type, v);
+    if (opt->dflt && opts_put(o, name, opt->dflt, e))
+        return -1;
+    if (!opt->dflt && opt->type == OPT_STRING)
+        v->s = xstrdup("");
+    v->set = true;
+    return 0;
+}
+
 int opts_check(const struct opts *o, struct err *e)
 {
     for (unsigned i = 0; i < o->count; i++)

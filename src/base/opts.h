@@ -70,6 +70,9 @@ const struct opt *opts_find(const struct opt *table, const char *name); /* NULL:
 int opts_put(struct opts *o, const char *name, const char *text, struct err *e);
 int opts_put_list(struct opts *o, const char *name, const char *const *v, unsigned n,
                   struct err *e);
+/* Back to the default or to nothing, as given by the caller: what null in a merge patch (RFC 7396)
+ * asks for. ERR_INVALID for what cannot be without a value. */
+int opts_clear(struct opts *o, const char *name, struct err *e);
 /* All OPT_REQUIRED ones are set? */
 int opts_check(const struct opts *o, struct err *e);
 

@@ -95,6 +95,11 @@ static const struct opt log_opts[] = {
      .help = "from now on, until the next start or reload"},
     OPT_END,
 };
+static const struct opt log_patch_opts[] = {
+    {"level", OPT_ENUM, .choices = "error|warn|info|debug",
+     .help = "from now on, until the next start or reload"},
+    OPT_END,
+};
 static const struct schema_field log_fields[] = {
     {"level", FMT_TEXT, FIELD_TABLE, "error, warn, info or debug", NULL},
     FIELD_CHANGED,
@@ -120,6 +125,15 @@ const struct schema_noun schema_log = {
          log_opts,
          VERB_OBJECT,
          VERB_ADMIN,
+         log_fields,
+         "set the log level"},
+        {"patch",
+         "PATCH",
+         "/v1/system/log",
+         {{0}},
+         log_patch_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH | VERB_ADMIN | VERB_REST_ONLY,
          log_fields,
          "set the log level"},
         VERB_END,

@@ -131,6 +131,11 @@ static const struct opt volume_resize_opts[] = {
     OPT_YES("a smaller size cuts data off"),
     OPT_END,
 };
+static const struct opt volume_patch_opts[] = {
+    {"size", OPT_SIZE, .min = 1, .help = "new size, rounded up to whole extents"},
+    OPT_YES("a smaller size cuts data off"),
+    OPT_END,
+};
 static const struct opt volume_delete_opts[] = {
     OPT_YES("the volume's data is lost"),
     OPT_END,
@@ -202,6 +207,15 @@ const struct schema_noun schema_volume = {
          VERB_IF_MATCH,
          volume_fields,
          "change a volume's size"},
+        {"patch",
+         "PATCH",
+         "/v1/pools/{pool}/volumes/{volume}",
+         {ARG_POOL_VOLUME},
+         volume_patch_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH | VERB_REST_ONLY,
+         volume_fields,
+         "change a volume, as resize does"},
         {"delete",
          "DELETE",
          "/v1/pools/{pool}/volumes/{volume}",

@@ -117,12 +117,7 @@ static struct json_object *old_fields(const struct item *i)
         struct json_object *d = json_object_array_get_idx(i->differs, k), *have = NULL;
         const char *field = get_str(d, "field");
         json_object_object_get_ex(d, "have", &have);
-        if (have)
-            json_object_object_add(o, field, json_object_get(have));
-        else if (opts_find(i->opts->table, field)->type == OPT_BOOL)
-            put_bool(o, field, false);
-        else
-            put_str(o, field, "");
+        json_object_object_add(o, field, json_object_get(have)); /* null: there was none */
     }
     return o;
 }
@@ -131,9 +126,9 @@ static void add_change(struct apply *a, const struct item *i)
 {
     struct step *s = add_step(a, "change", i);
     s->body = plan_change_body(i, &s->method, &s->path);
-    if (strcmp(s->method, "PATCH") != 0)
+    if (!strcmp(s->method, "POST"))
         return;
-    s->undo_method = "PATCH";
+    s->undo_method = s->method;
     s->undo_path = xstrdup(i->path);
     s->undo_body = old_fields(i);
 }

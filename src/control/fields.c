@@ -210,13 +210,47 @@ int control_opts_json(struct control_call *call, struct json_object *body, struc
         return -1;
     }
     call->opts = opts_new(table);
+    bool patch = call->match.verb && !strcmp(call->match.verb->method, "PATCH");
     json_object_object_foreach(body, name, value)
     {
-        if (control_field_json(call->opts, name, value, &one))
+        if (patch && !value ? opts_clear(call->opts, name, &one)
+                            : control_field_json(call->opts, name, value, &one))
             note(call, &one, e);
     }
     json_object_put(empty);
     return finish(call, e);
+}
+
+struct json_object *patched(struct json_object *record, const struct opts *o, bool *changed_r)
+{
+    struct json_object *next = json_object_new_object();
+    json_object_object_foreach(record, key, value)
+    {
+        json_object_object_add(next, key, json_object_get(value));
+    }
+    for (const struct opt *opt = o->table; opt->name; opt++) {
+        unsigned n = 0;
+        if (!opts_is_set(o, opt->name) || opt->flags & OPT_CONSENT)
+            continue;
+        switch (opt->type) {
+        case OPT_BOOL: put_bool(next, opt->name, opts_bool(o, opt->name)); break;
+        case OPT_LIST: {
+            char *const *list = opts_list(o, opt->name, &n);
+            struct json_object *array = json_object_new_array();
+            for (unsigned i = 0; i < n; i++)
+                json_object_array_add(array, json_object_new_string(list[i]));
+            json_object_object_add(next, opt->name, array);
+            if (!n)
+                json_object_object_del(next, opt->name); /* no rules at all */
+            break;
+        }
+        case OPT_SIZE:
+        case OPT_UINT: put_u64(next, opt->name, opts_u64(o, opt->name)); break;
+        default: put_str(next, opt->name, opts_str(o, opt->name)); break;
+        }
+    }
+    *changed_r = !json_object_equal(record, next);
+    return next;
 }
 
 int control_opts_text(struct control_call *call, const struct control_pair *pairs, unsigned n,

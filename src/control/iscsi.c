@@ -377,6 +377,24 @@ static int create_verb(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static int set_target(const char *iqn, struct json_object *record, struct err *e)
+{
+    return iscsi_target_set(iqn, get_str(record, "alias"), get_bool(record, "open"), e);
+}
+
+static int target_set_verb(struct verb_run *v, struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn");
+    struct json_object *have = json_object_get(state_get("target", iqn));
+    struct json_object *want = patched(have, v->opts, &v->changed);
+    int rc = v->changed ? set_target(iqn, want, e) : 0;
+    if (!rc && v->changed && (rc = state_put("target", iqn, want, e)))
+        set_target(iqn, have, NULL);
+    json_object_put(have);
+    json_object_put(want);
+    return rc;
+}
+
 /* The records of a target's LUNs and access list go with it, in one line of the journal. */
 struct part_keys {
     char prefix[KEY_MAX];
@@ -429,13 +447,16 @@ const struct verb_entry iscsi_verbs[] = {
     {"iscsi", "portal add", portal_add},
     {"iscsi", "portal remove", portal_remove},
     {"iscsi", "create", create_verb},
+    {"iscsi", "set", target_set_verb},
     {"iscsi", "delete", delete_verb},
     {"iscsi", "lun", lun_verb},
     {"iscsi", "unlun", unlun_verb},
     {"iscsi", "acl", acl_verb},
     {"iscsi", "acl-set", acl_set_verb},
+    {"iscsi", "acl-patch", acl_set_verb},
     {"iscsi", "unacl", unacl_verb},
     {"iscsi", "discovery-auth set", discovery_set_verb},
+    {"iscsi", "discovery-auth patch", discovery_set_verb},
     {"iscsi", "discovery-auth remove", discovery_remove_verb},
     {NULL, NULL, NULL},
 };

@@ -182,12 +182,17 @@ int acl_set_verb(struct verb_run *v, struct err *e)
     char name[KEY_MAX];
     struct iscsi_auth auth = {0};
     acl_name(v->match, name);
-    struct json_object *all = merged(v->opts, state_get("acl", name), secrets_of("acl", name));
-    to_auth(all, all, &auth);
-    int rc = iscsi_auth_check(&auth, e) || save("acl", name, all, e) ||
+    struct json_object *users = state_get("acl", name), *secrets = secrets_of("acl", name),
+                       *all = merged(v->opts, users, secrets);
+    int rc = 0;
+    v->changed = compare("ACL", name, all, users, secrets, NULL);
+    if (v->changed) {
+        to_auth(all, all, &auth);
+        rc = iscsi_auth_check(&auth, e) || save("acl", name, all, e) ||
                      iscsi_acl_set_auth(verb_param(v, "iqn"), verb_param(v, "initiator"), &auth, e)
                  ? -1
                  : 0;
+    }
     OPENSSL_cleanse(&auth, sizeof auth);
     json_object_put(all);
     return rc;

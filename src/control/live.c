@@ -253,16 +253,16 @@ static int log_set(struct verb_run *v, struct err *e)
 {
     enum log_level level;
     (void)e;
-    log_level_parse(opts_str(v->opts, "level"), &level); /* the table has checked it */
-    v->changed = level != log_get_level();
-    log_set_level(level);
+    const char *text =
+        opts_str(v->opts, "level"); /* the table has checked it; a patch may omit it */
+    v->changed = text && log_level_parse(text, &level) && level != log_get_level();
+    if (v->changed)
+        log_set_level(level);
     return 0;
 }
 
 const struct verb_entry live_verbs[] = {
-    {"log-level", "set", log_set},
-    {"session", "kill", session_kill},
-    {"job", "cancel", job_cancel_verb},
-    {"status", "", system_show},
-    {NULL, NULL, NULL},
+    {"log-level", "set", log_set},     {"log-level", "patch", log_set},
+    {"session", "kill", session_kill}, {"job", "cancel", job_cancel_verb},
+    {"status", "", system_show},       {NULL, NULL, NULL},
 };

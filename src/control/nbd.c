@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "control/shows.h"
 #include "control/start.h"
@@ -168,7 +169,8 @@ LIST(export)
     return 0;
 }
 
-int export_start(const char *name, struct json_object *record, struct err *e)
+static int with_args(const char *name, struct json_object *record,
+                     int (*fn)(const struct nbd_export_args *args, struct err *e), struct err *e)
 {
     struct json_object *allow = json_object_object_get(record, "allow");
     unsigned n = allow ? (unsigned)json_object_array_length(allow) : 0;
@@ -183,7 +185,12 @@ int export_start(const char *name, struct json_object *record, struct err *e)
                                    .open_access = get_bool(record, "open"),
                                    .allow = rules,
                                    .allow_count = n};
-    return nbd_export_add(&args, e);
+    return fn(&args, e);
+}
+
+int export_start(const char *name, struct json_object *record, struct err *e)
+{
+    return with_args(name, record, nbd_export_add, e);
 }
 
 static struct json_object *export_record(const struct opts *o)
@@ -254,6 +261,16 @@ int check_device(const char *device, struct err *e)
     return err_set(e, ERR_NOT_FOUND, "device", "there is no device, array or volume %s", device);
 }
 
+static int check_default(const char *name, const struct opts *o, struct err *e)
+{
+    struct other_default d = {.name = name};
+    if (opts_bool(o, "default"))
+        journal_for_each(control.journal, "export/", find_default, &d);
+    if (d.found)
+        return err_set(e, ERR_EXISTS, "default", "export %s is the default already", d.found);
+    return 0;
+}
+
 static int check_export(const char *name, const struct opts *o, struct err *e)
 {
     size_t n = strlen(name);
@@ -262,12 +279,7 @@ static int check_export(const char *name, const struct opts *o, struct err *e)
     for (const char *p = name; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return err_set(e, ERR_INVALID, "name", "name has a control character in it");
-    struct other_default d = {.name = name};
-    if (opts_bool(o, "default"))
-        journal_for_each(control.journal, "export/", find_default, &d);
-    if (d.found)
-        return err_set(e, ERR_EXISTS, "default", "export %s is the default already", d.found);
-    return check_device(opts_str(o, "device"), e);
+    return check_default(name, o, e) ? -1 : check_device(opts_str(o, "device"), e);
 }
 
 static int export_verb(struct verb_run *v, struct err *e)
@@ -292,6 +304,31 @@ static int export_verb(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static int set_export(const char *name, struct json_object *have, struct json_object *want,
+                      struct err *e)
+{
+    if (with_args(name, want, nbd_export_set, e))
+        return -1;
+    if (!state_put("export", name, want, e))
+        return 0;
+    if (with_args(name, have, nbd_export_set, NULL))
+        log_warn("control", "export %s is not as it is saved", name);
+    return -1;
+}
+
+static int export_set_verb(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    struct json_object *have = json_object_get(state_get("export", name));
+    struct json_object *want = patched(have, v->opts, &v->changed);
+    int rc = v->changed ? check_default(name, v->opts, e) : 0;
+    if (!rc && v->changed)
+        rc = set_export(name, have, want, e);
+    json_object_put(have);
+    json_object_put(want);
+    return rc;
+}
+
 static int unexport_verb(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
@@ -303,9 +340,7 @@ static int unexport_verb(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry nbd_verbs[] = {
-    {"nbd", "listen", listen_verb},
-    {"nbd", "unlisten", unlisten_verb},
-    {"nbd", "export", export_verb},
-    {"nbd", "unexport", unexport_verb},
-    {NULL, NULL, NULL},
+    {"nbd", "listen", listen_verb},     {"nbd", "unlisten", unlisten_verb},
+    {"nbd", "export", export_verb},     {"nbd", "set", export_set_verb},
+    {"nbd", "unexport", unexport_verb}, {NULL, NULL, NULL},
 };

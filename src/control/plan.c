@@ -254,12 +254,8 @@ static struct json_object *patch_body(const struct item *want)
             json_object_put(body);
             return NULL;
         }
-        if (json_object_object_get_ex(want->fields, field, &v))
-            json_object_object_add(body, field, json_object_get(v));
-        else if (opt->type == OPT_BOOL)
-            put_bool(body, field, false);
-        else
-            put_str(body, field, "");
+        json_object_object_get_ex(want->fields, field, &v);
+        json_object_object_add(body, field, json_object_get(v)); /* null: without it */
     }
     return body;
 }

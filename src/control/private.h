@@ -70,6 +70,8 @@ struct json_object *reply_list(struct json_object *items);
 
 const char *verb_param(const struct verb_run *v, const char *name);
 bool verb_flag(const struct verb_run *v, const char *name); /* a bool option that may not exist */
+/* A record with the fields that a merge patch gave; the caller's. *changed_r: it differs. */
+struct json_object *patched(struct json_object *record, const struct opts *o, bool *changed_r);
 /* ERR_NEEDS_YES unless `yes` was given. */
 int need_yes(const struct verb_run *v, const char *what, struct err *e);
 /* ERR_EXISTS: the object stands with another value of the field. */

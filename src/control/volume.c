@@ -99,6 +99,8 @@ static int volume_resize_verb(struct verb_run *v, struct err *e)
 {
     const char *pool = verb_param(v, "pool"), *volume = verb_param(v, "volume");
     uint64_t size = opts_u64(v->opts, "size"), have = get_u64(v->existing, "size");
+    if (!opts_is_set(v->opts, "size"))
+        size = have; /* a patch need not name it */
     if (round_up(pool, &size, e))
         return -1;
     if (size == have) {
@@ -128,6 +130,7 @@ static int volume_delete_verb(struct verb_run *v, struct err *e)
 const struct verb_entry volume_verbs[] = {
     {"volume", "create", volume_create_verb},
     {"volume", "resize", volume_resize_verb},
+    {"volume", "patch", volume_resize_verb},
     {"volume", "delete", volume_delete_verb},
     {NULL, NULL, NULL},
 };

@@ -175,6 +175,18 @@ int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struc
     return 0;
 }
 
+int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t)
+        return -1;
+    if (strlen(alias) > 255)
+        return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
+    snprintf(t->alias, sizeof t->alias, "%s", alias);
+    t->open = open_access;
+    return 0;
+}
+
 struct names {
     const struct iscsi_target *target;
     char text[256];

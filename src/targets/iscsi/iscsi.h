@@ -50,6 +50,8 @@ void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void 
 
 /* Contract: without access rules a target serves everyone on loopback and unix portals only. */
 int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e);
+/* For logins to come. */
+int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struct err *e);
 int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e); /* T */
 bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r);
 void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg);

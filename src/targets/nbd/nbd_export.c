@@ -248,7 +248,9 @@ static int check_text(const char *text, size_t max, const char *field, struct er
     return 0;
 }
 
-static int check_args(const struct nbd_export_args *args, struct err *e)
+/* `own`: the export that gets the settings, NULL for a new one. */
+static int check_args(const struct nbd_export_args *args, const struct nbd_export *own,
+                      struct err *e)
 {
     const char *description = args->description ? args->description : "";
     if (!args->name[0])
@@ -258,10 +260,10 @@ static int check_args(const struct nbd_export_args *args, struct err *e)
         check_text(description, sizeof((struct nbd_export *)0)->description - 1, "description", e))
         return -1;
     struct nbd_export *x = nbd_export_find(args->name);
-    if (x)
+    if (x != own)
         return err_set(e, ERR_EXISTS, "name", "export %s exists, on device %s", x->name, x->device);
     list_for_each (x, &exports, link) {
-        if (args->is_default && x->is_default)
+        if (args->is_default && x->is_default && x != own)
             return err_set(e, ERR_EXISTS, "default", "export %s is the default already", x->name);
     }
     return 0;
@@ -287,18 +289,23 @@ static int take_rules(struct nbd_export *x, const struct nbd_export_args *args, 
     return 0;
 }
 
+static void take_settings(struct nbd_export *x, const struct nbd_export_args *args)
+{
+    snprintf(x->description, sizeof x->description, "%s",
+             args->description ? args->description : "");
+    x->is_default = args->is_default;
+    x->open_access = args->open_access;
+}
+
 int nbd_export_add(const struct nbd_export_args *args, struct err *e)
 {
-    if (check_args(args, e))
+    if (check_args(args, NULL, e))
         return -1;
     struct nbd_export *x = xcalloc(1, sizeof *x);
     snprintf(x->name, sizeof x->name, "%s", args->name);
     snprintf(x->device, sizeof x->device, "%s", args->device);
-    snprintf(x->description, sizeof x->description, "%s",
-             args->description ? args->description : "");
+    take_settings(x, args);
     x->read_only = args->read_only;
-    x->is_default = args->is_default;
-    x->open_access = args->open_access;
     if (take_rules(x, args, e) || attach(x, e)) {
         export_free(x);
         return -1;
@@ -338,6 +345,50 @@ static int refuse_in_use(const struct nbd_export *x, struct err *e)
     }
     return err_set(e, ERR_IN_USE, "name", "export %s has %u session%s: %s", x->name, u.count,
                    u.count == 1 ? "" : "s", u.text);
+}
+
+/* The device is opened anew, with the other claim. */
+static int set_read_only(struct nbd_export *x, bool read_only, struct err *e)
+{
+    struct err ignored;
+    if (x->read_only == read_only)
+        return 0;
+    x->closing = true; /* nobody comes in meanwhile */
+    int rc = refuse_in_use(x, e);
+    if (!rc && x->desc)
+        bdev_drain_close(&x->desc);
+    if (!rc) {
+        x->read_only = read_only;
+        rc = attach(x, e);
+    }
+    if (rc && !x->desc) {
+        x->read_only = !read_only;
+        attach(x, &ignored);
+    }
+    x->closing = false;
+    if (x->device_leaving)
+        start_device_leaves(x);
+    return rc;
+}
+
+int nbd_export_set(const struct nbd_export_args *args, struct err *e)
+{
+    struct nbd_export *x;
+    while ((x = nbd_export_find(args->name)) && x->closing)
+        task_sleep_us(1000);
+    if (!x)
+        return err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", args->name);
+    struct nbd_export rules = {0};
+    if (check_args(args, x, e) || take_rules(&rules, args, e) ||
+        set_read_only(x, args->read_only, e)) {
+        free(rules.rules);
+        return -1;
+    }
+    free(x->rules);
+    x->rules = rules.rules;
+    x->rule_count = rules.rule_count;
+    take_settings(x, args);
+    return 0;
 }
 
 int nbd_export_remove(const char *name, bool disconnect, struct err *e)
