@@ -121,18 +121,28 @@ static void add_acl(const char *key, struct json_object *record, void *arg)
                            fields_of("/v1/iscsi/targets/x/acls/x", record));
 }
 
+static void add_group(const char *key, struct json_object *record, void *arg)
+{
+    json_object_object_add(arg, strrchr(key, '/') + 1,
+                           fields_of("/v1/iscsi/targets/x/groups/1", record));
+}
+
 static void add_target(const char *key, struct json_object *record, void *arg)
 {
     const char *iqn = strchr(key, '/') + 1;
     char prefix[KEY_MAX];
     struct json_object *o = fields_of("/v1/iscsi/targets/x", record),
-                       *luns = json_object_new_object(), *acls = json_object_new_object();
+                       *luns = json_object_new_object(), *acls = json_object_new_object(),
+                       *groups = json_object_new_object();
     state_key(prefix, "lun", iqn, "");
     journal_for_each(control.journal, prefix, add_lun, luns);
     state_key(prefix, "acl", iqn, "");
     journal_for_each(control.journal, prefix, add_acl, acls);
     json_object_object_add(o, "luns", luns);
+    state_key(prefix, "alua", iqn, "");
+    journal_for_each(control.journal, prefix, add_group, groups);
     json_object_object_add(o, "acls", acls);
+    json_object_object_add(o, "groups", groups);
     json_object_object_add(arg, iqn, o);
 }
 

@@ -420,6 +420,8 @@ static int forget_target(const char *iqn, struct err *e)
     journal_for_each(control.journal, p.prefix, collect_key, &p);
     state_key(p.prefix, "secret/acl", iqn, "");
     journal_for_each(control.journal, p.prefix, collect_key, &p);
+    state_key(p.prefix, "alua", iqn, "");
+    journal_for_each(control.journal, p.prefix, collect_key, &p);
     state_key(own, "target", iqn, NULL);
     struct journal_change *c = xcalloc(p.n + 1, sizeof *c);
     for (unsigned i = 0; i < p.n; i++)
@@ -455,6 +457,8 @@ const struct verb_entry iscsi_verbs[] = {
     {"iscsi", "acl-set", acl_set_verb},
     {"iscsi", "acl-patch", acl_set_verb},
     {"iscsi", "unacl", unacl_verb},
+    {"iscsi", "alua", alua_verb},
+    {"iscsi", "unalua", unalua_verb},
     {"iscsi", "discovery-auth set", discovery_set_verb},
     {"iscsi", "discovery-auth patch", discovery_set_verb},
     {"iscsi", "discovery-auth remove", discovery_remove_verb},

@@ -15,6 +15,13 @@ int discovery_remove_verb(struct verb_run *v, struct err *e);
 int acl_start(const char *name, struct json_object *record, struct err *e);
 int discovery_start(struct err *e); /* does nothing when nothing is saved */
 
+/* Access states of port groups, iscsi_alua.c. `name` is IQN/GROUP. */
+struct scsi_group;
+int alua_verb(struct verb_run *v, struct err *e);
+int unalua_verb(struct verb_run *v, struct err *e);
+int alua_keep(const char *iqn, const struct scsi_group *groups, unsigned count, struct err *e);
+int alua_start(const char *name, struct json_object *record, struct err *e);
+
 /* iscsi.c */
 int need_target(const struct schema_match *m, struct err *e);
 

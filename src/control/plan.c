@@ -281,6 +281,10 @@ struct json_object *plan_change_body(const struct item *want, const char **metho
         if (device)
             put_str(body, "device", device);
         action = "add";
+    } else if (want->kind == ITEM_GROUP) { /* its PUT sets it, whatever it was */
+        *method_r = "PUT";
+        *path_r = xstrdup(want->path);
+        return json_object_get(want->fields);
     } else {
         body = patch_body(want);
     }

@@ -18,6 +18,7 @@ enum item_kind {
     ITEM_TARGET,
     ITEM_LUN,
     ITEM_ACL,
+    ITEM_GROUP,
     ITEM_LISTENER,
     ITEM_PORTAL,
     ITEM_KINDS

@@ -20,6 +20,8 @@ static const struct {
     [ITEM_TARGET] = {"iscsi target", "/v1/iscsi/targets/{a}", "iscsi", "targets", ITEM_KINDS},
     [ITEM_LUN] = {"lun", "/v1/iscsi/targets/{a}/luns/{b}", NULL, "luns", ITEM_TARGET},
     [ITEM_ACL] = {"acl", "/v1/iscsi/targets/{a}/acls/{b}", NULL, "acls", ITEM_TARGET},
+    [ITEM_GROUP] = {"target port group", "/v1/iscsi/targets/{a}/groups/{b}", NULL, "groups",
+                    ITEM_TARGET},
     [ITEM_LISTENER] = {"nbd listener", "/v1/nbd/listeners/{a}", "nbd", "listeners", ITEM_KINDS},
     [ITEM_PORTAL] = {"iscsi portal", "/v1/iscsi/portals/{a}", "iscsi", "portals", ITEM_KINDS},
 };

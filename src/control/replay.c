@@ -164,7 +164,7 @@ static void start_exports(void)
 
 static void start_target_parts(void)
 {
-    struct json_object *luns = saved("lun/"), *acls = saved("acl/");
+    struct json_object *luns = saved("lun/"), *acls = saved("acl/"), *groups = saved("alua/");
     json_object_object_foreach(luns, name, record)
     {
         struct err e = {0};
@@ -178,8 +178,15 @@ static void start_target_parts(void)
         if (acl_start(acl, users, &e))
             failed("acl", acl, &e);
     }
+    json_object_object_foreach(groups, group, state)
+    {
+        struct err e = {0};
+        if (alua_start(group, state, &e))
+            failed("alua", group, &e);
+    }
     json_object_put(luns);
     json_object_put(acls);
+    json_object_put(groups);
     struct err e = {0};
     if (discovery_start(&e))
         failed("discovery-auth", "iscsi", &e);

@@ -45,6 +45,8 @@ static const struct resource resources[] = {
      list_of_lun, lock_iqn, lun_live, "LUN"},
     {"/v1/iscsi/targets/{iqn}/acls/{initiator}", "/v1/iscsi/targets/{iqn}/acls", "initiator",
      show_of_acl, list_of_acl, lock_iqn, no_keys, "ACL"},
+    {"/v1/iscsi/targets/{iqn}/groups/{group}", "/v1/iscsi/targets/{iqn}/groups", "group",
+     show_of_group, list_of_group, lock_iqn, no_keys, "target port group"},
     {"/v1/iscsi/discovery-auth", "", "", show_of_discovery_auth, NULL, lock_discovery, no_keys,
      "discovery authentication"},
     {"/v1/sessions/{id}", "/v1/sessions", "id", show_of_session, list_of_session, lock_session,

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "control/iscsi_acl.h"
 #include "control/private.h"
 #include "targets/scsi/scsi.h"
 
@@ -168,4 +169,5 @@ void store_init(void)
 {
     static const struct scsi_store store = {store_load, store_save, store_forget};
     scsi_set_store(&store);
+    scsi_set_alua_keeper(alua_keep);
 }

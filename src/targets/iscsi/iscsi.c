@@ -360,6 +360,20 @@ bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
     return p.found;
 }
 
+int iscsi_alua_set(const char *iqn, const struct scsi_group *group, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    return t ? scsi_alua_set(t->scsi, group, e) : -1;
+}
+
+int iscsi_alua_restore(const char *iqn, const struct scsi_group *group, struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (t)
+        scsi_alua_restore(t->scsi, group);
+    return t ? 0 : -1;
+}
+
 /* ---- access lists */
 
 int iscsi_acl_add(const char *iqn, const char *initiator, const struct iscsi_auth *auth,

@@ -65,6 +65,11 @@ bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
 void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
                         void *arg);
 
+/* Access states of target port groups, which are the portal groups: scsi.h has the contract. */
+struct scsi_group;
+int iscsi_alua_set(const char *iqn, const struct scsi_group *group, struct err *e); /* T */
+int iscsi_alua_restore(const char *iqn, const struct scsi_group *group, struct err *e);
+
 /*
  * CHAP (RFC 7143 section 12.1): the initiator proves with user and secret who it is; when it asks
  * the target to do the same, the target uses the mutual ones. No user: no authentication. Names

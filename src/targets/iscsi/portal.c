@@ -46,17 +46,15 @@ static bool is_any(const struct net_addr *a)
     return !strncmp(text, "0.0.0.0:", 8) || !strncmp(text, "[::]:", 5);
 }
 
-/* The LUNs tell as many target ports as there are groups. Sessions outlive their portal, so that it
- * only ever grows. */
+/* The LUNs tell the groups as target ports. Sessions outlive their portal, and so do groups; port 1
+ * is there from the first. */
 static void tell_ports(void)
 {
-    static unsigned count = 1;
+    static uint32_t ports = 1u << 1;
     const struct portal *p;
-    list_for_each (p, &portals, link) {
-        if (p->group > count)
-            count = p->group;
-    }
-    scsi_set_ports(count);
+    list_for_each (p, &portals, link)
+        ports |= 1u << p->group;
+    scsi_set_ports(ports);
 }
 
 int iscsi_portal_add(const char *addr, unsigned group, struct err *e)

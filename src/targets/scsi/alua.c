@@ -4,8 +4,9 @@
  * the same number; a group has one state for all LUNs of the target. Nothing here is slower through
  * one port than through another: the states are what hosts and the administrator agree on.
  */
-#include <stdio.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "targets/scsi/scsi_private.h"
 
@@ -29,6 +30,16 @@ const char *scsi_alua_name(enum scsi_alua state)
     return names[state];
 }
 
+bool scsi_alua_parse(const char *name, enum scsi_alua *state_r)
+{
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!strcmp(names[i], name)) {
+            *state_r = (enum scsi_alua)i;
+            return true;
+        }
+    return false;
+}
+
 /* ---- what a state forbids */
 
 bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op)
@@ -45,12 +56,12 @@ bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op)
 void scsi_run_report_groups(struct scsi_cmd *cmd)
 {
     const struct scsi_target *t = cmd->nexus->target;
-    unsigned format = cmd->cdb[1] & 0xe0, groups = scsi_port_count();
+    unsigned format = cmd->cdb[1] & 0xe0;
     if (format > EXTENDED) {
         scsi_fail_field(cmd, 1, 7);
         return;
     }
-    size_t room = 8 + (size_t)groups * 12;
+    size_t room = 8 + (size_t)SCSI_GROUP_MAX * 12;
     uint8_t *p = scsi_reply_room(cmd, room);
     if (!p)
         return;
@@ -58,7 +69,9 @@ void scsi_run_report_groups(struct scsi_cmd *cmd)
     wr_be32(&w, 0);
     if (format)
         wr_be32(&w, 0x10000000);
-    for (unsigned g = 1; g <= groups; g++) {
+    for (unsigned g = 1; g <= SCSI_GROUP_MAX; g++) {
+        if (!scsi_port_exists(g))
+            continue;
         wr_u8(&w, scsi_alua_of(t, g));
         wr_u8(&w, SUPPORTED);
         wr_be16(&w, g);
@@ -73,7 +86,15 @@ void scsi_run_report_groups(struct scsi_cmd *cmd)
     scsi_reply(cmd, w.pos);
 }
 
-/* ---- changing */
+/* ---- changing: saved first, then it takes effect, then the hosts are told. On main, so that
+ * states are saved in the order in which they take effect. */
+
+static scsi_alua_keeper keep;
+
+void scsi_set_alua_keeper(scsi_alua_keeper keeper)
+{
+    keep = keeper;
+}
 
 struct told {
     struct scsi_target *target;
@@ -86,25 +107,46 @@ static void tell_here(void *arg)
     scsi_ua_raise_local(&d->target->local[reactor_self_index()], NULL, UA_ALUA_CHANGED, d->except);
 }
 
-static bool set_state(struct scsi_target *t, unsigned group, enum scsi_alua state, unsigned status)
+static bool set_state(struct scsi_target *t, const struct scsi_group *g)
 {
-    if (scsi_alua_of(t, group) == state)
-        return false;
-    __atomic_store_n(&t->alua_status[group], (uint8_t)status, __ATOMIC_RELAXED);
-    __atomic_store_n(&t->alua[group], (uint8_t)state, __ATOMIC_RELAXED);
-    return true;
+    enum scsi_alua before = scsi_alua_of(t, g->group);
+    __atomic_store_n(&t->alua_status[g->group], g->by_host ? STATUS_EXPLICIT : STATUS_IMPLICIT,
+                     __ATOMIC_RELAXED);
+    __atomic_store_n(&t->alua[g->group], (uint8_t)g->state, __ATOMIC_RELAXED);
+    return before != g->state;
 }
 
-int scsi_alua_set(struct scsi_target *t, unsigned group, enum scsi_alua state, struct err *e)
+static int change(struct scsi_target *t, const struct scsi_group *groups, unsigned count,
+                  const struct scsi_nexus *by, struct err *e)
 {
-    if (!group || group > scsi_port_count())
-        return err_set(e, ERR_INVALID, "group",
-                       "there is no target port group %u: expected 1 to %u", group,
-                       scsi_port_count());
-    struct told d = {t, NULL};
-    if (set_state(t, group, state, STATUS_IMPLICIT))
+    bool changed = false;
+    tlock_lock(&t->lock);
+    int rc = keep ? keep(t->name, groups, count, e) : 0;
+    for (unsigned i = 0; !rc && i < count; i++)
+        changed = set_state(t, &groups[i]) || changed;
+    struct told d = {t, by};
+    if (changed)
         task_call_all(tell_here, &d);
-    return 0;
+    tlock_unlock(&t->lock);
+    return rc;
+}
+
+static int check_group(unsigned group, struct err *e)
+{
+    if (group && group <= SCSI_GROUP_MAX)
+        return 0;
+    return err_set(e, ERR_INVALID, "group", "group is %u; expected 1 to %d", group, SCSI_GROUP_MAX);
+}
+
+int scsi_alua_set(struct scsi_target *t, const struct scsi_group *group, struct err *e)
+{
+    return check_group(group->group, e) || change(t, group, 1, NULL, e) ? -1 : 0;
+}
+
+void scsi_alua_restore(struct scsi_target *t, const struct scsi_group *group)
+{
+    if (!check_group(group->group, NULL))
+        set_state(t, group);
 }
 
 /* ---- SET TARGET PORT GROUPS: 4 reserved bytes, then descriptors of state and group */
@@ -125,7 +167,7 @@ static bool check_groups(struct scsi_cmd *cmd)
             scsi_fail_parameter(cmd, at, 3);
             return false;
         }
-        if (!group || group > scsi_port_count()) {
+        if (!scsi_port_exists(group)) {
             scsi_fail_parameter(cmd, at + 2, 7);
             return false;
         }
@@ -133,22 +175,40 @@ static bool check_groups(struct scsi_cmd *cmd)
     return true;
 }
 
-static void set_task(void *arg)
+/* One entry a group; of a group that is named twice the last descriptor holds. */
+static unsigned collect_groups(struct scsi_cmd *cmd, struct scsi_group groups[SCSI_GROUP_MAX])
 {
-    struct scsi_cmd *cmd = arg;
-    struct told d = {cmd->nexus->target, cmd->nexus};
     struct rd r = rd_make(cmd->buf->data, cmd->length);
-    bool changed = false;
+    unsigned count = 0;
     rd_skip(&r, DESCRIPTOR_LEN);
     while (rd_left(&r)) {
-        unsigned state = rd_u8(&r) & 0x0f;
+        unsigned state = rd_u8(&r) & 0x0f, at = 0;
         rd_skip(&r, 1);
-        changed =
-            set_state(d.target, rd_be16(&r), (enum scsi_alua)state, STATUS_EXPLICIT) || changed;
+        unsigned group = rd_be16(&r);
+        while (at < count && groups[at].group != group)
+            at++;
+        groups[at] = (struct scsi_group){group, (enum scsi_alua)state, true};
+        count += at == count;
     }
-    if (changed)
-        task_call_all(tell_here, &d);
-    scsi_end(cmd);
+    return count;
+}
+
+static void set_on_main(void *arg)
+{
+    struct scsi_cmd *cmd = arg;
+    struct scsi_group groups[SCSI_GROUP_MAX];
+    struct err e;
+    unsigned count = collect_groups(cmd, groups);
+    if (change(cmd->nexus->target, groups, count, cmd->nexus, &e)) {
+        log_warn("scsi", "%s: SET TARGET PORT GROUPS: %s", cmd->nexus->target->name, e.msg);
+        scsi_set_code(cmd, SENSE_SET_GROUPS_FAILED);
+    }
+}
+
+static void set_task(void *arg)
+{
+    task_call(reactor_main(), set_on_main, arg);
+    scsi_end(arg);
 }
 
 void scsi_run_set_groups(struct scsi_cmd *cmd)

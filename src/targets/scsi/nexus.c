@@ -42,27 +42,24 @@ struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8])
 
 /* ---- target ports */
 
-static unsigned ports = 1;
+static uint32_t ports = 1u << 1;
 
-void scsi_set_ports(unsigned count)
+void scsi_set_ports(uint32_t mask)
 {
-    assert(count >= 1 && count <= SCSI_GROUP_MAX);
-    __atomic_store_n(&ports, count, __ATOMIC_RELAXED);
+    assert(mask && !(mask & 1) && mask >> SCSI_GROUP_MAX <= 1);
+    __atomic_store_n(&ports, mask, __ATOMIC_RELAXED);
 }
 
-unsigned scsi_port_count(void)
+bool scsi_port_exists(unsigned port)
 {
-    return __atomic_load_n(&ports, __ATOMIC_RELAXED);
+    return port <= SCSI_GROUP_MAX && __atomic_load_n(&ports, __ATOMIC_RELAXED) >> port & 1;
 }
 
 /* A nexus that comes by a port makes it known. */
 static void note_port(unsigned port)
 {
-    unsigned known = scsi_port_count();
-    while (port <= SCSI_GROUP_MAX && port > known &&
-           !__atomic_compare_exchange_n(&ports, &known, port, false, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED))
-        ;
+    if (port && port <= SCSI_GROUP_MAX && !scsi_port_exists(port))
+        __atomic_fetch_or(&ports, 1u << port, __ATOMIC_RELAXED);
 }
 
 /* ---- nexuses */

@@ -402,12 +402,11 @@ static bool parse_others(struct pr *p, struct rd *r)
     while (rd_left(r)) {
         if (p->other_count == OTHERS_MAX)
             return fail_at(p->cmd, (unsigned)r->pos);
-        unsigned ports = p->all_tg_pt ? scsi_port_count() : 1;
         size_t start = r->pos;
-        for (unsigned i = 0; i < ports && p->other_count < OTHERS_MAX; i++) {
+        for (unsigned port = 1; port <= SCSI_GROUP_MAX && p->other_count < OTHERS_MAX; port++) {
+            bool meant = p->all_tg_pt ? scsi_port_exists(port) : port == p->cmd->nexus->tpgt;
             rd_seek(r, start);
-            if (!transport_id(p->cmd, r, p->all_tg_pt ? i + 1 : p->cmd->nexus->tpgt,
-                              &p->others[p->other_count++]))
+            if (meant && !transport_id(p->cmd, r, port, &p->others[p->other_count++]))
                 return false;
         }
     }
@@ -425,7 +424,7 @@ static bool parse_move(struct pr *p, struct rd *r)
         scsi_fail(p->cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
-    if (!port || port > scsi_port_count())
+    if (!scsi_port_exists(port))
         return fail_at(p->cmd, 18);
     p->other_count = 1;
     return transport_id(p->cmd, r, port, &p->others[0]);
@@ -478,8 +477,8 @@ static void find_siblings(struct pr *p)
 {
     const struct scsi_nexus *n = p->cmd->nexus;
     char name[SCSI_NEXUS_NAME];
-    for (unsigned port = 1; port <= scsi_port_count() && p->sibling_count < 16; port++) {
-        if (port == n->tpgt)
+    for (unsigned port = 1; port <= SCSI_GROUP_MAX; port++) {
+        if (port == n->tpgt || !scsi_port_exists(port))
             continue;
         scsi_nexus_name(n->target->name, port, n->initiator, name);
         p->siblings[p->sibling_count++] = gate_nexus(name);

@@ -73,21 +73,35 @@ struct scsi_store {
     int (*forget)(const char *kind, const struct uuid *id); /* what is not there is fine */
 };
 void scsi_set_store(const struct scsi_store *store); /* not copied; NULL: none */
-/* The relative target ports are 1..count (default 1, at most 15); the tag a nexus comes with is one
- * of them. Main. */
-void scsi_set_ports(unsigned count);
+/* The relative target ports there are: bit n for port n, 1 to 15 (default: 1). The tag a nexus
+ * comes with is one of them, or becomes one. Main. */
+void scsi_set_ports(uint32_t ports);
 
-/* Asymmetric access: group = relative target port; values of SPC-4. In a task, main; the other
- * hosts get a unit attention. */
+/* Asymmetric access: group = relative target port; values of SPC-4. */
 enum scsi_alua {
     SCSI_ALUA_OPTIMIZED,
     SCSI_ALUA_NON_OPTIMIZED,
     SCSI_ALUA_STANDBY,
     SCSI_ALUA_UNAVAILABLE,
 };
-int scsi_alua_set(struct scsi_target *t, unsigned group, enum scsi_alua state, struct err *e);
+struct scsi_group {
+    unsigned group;
+    enum scsi_alua state;
+    bool by_host; /* SET TARGET PORT GROUPS did it */
+};
+/* Saves states that are about to take effect: in a task on main, the target locked; 0, or -1 with
+ * the error: then nothing changes. NULL: they are kept as long as the process. Main, before the
+ * first target. */
+typedef int (*scsi_alua_keeper)(const char *target, const struct scsi_group *groups, unsigned count,
+                                struct err *e);
+void scsi_set_alua_keeper(scsi_alua_keeper keeper);
+/* In a task, main; also for a port that is still to come. The hosts get a unit attention. */
+int scsi_alua_set(struct scsi_target *t, const struct scsi_group *group, struct err *e);
+/* What was saved before: nobody is told, nothing saved again. */
+void scsi_alua_restore(struct scsi_target *t, const struct scsi_group *group);
 enum scsi_alua scsi_alua_of(const struct scsi_target *t, unsigned group); /* any reactor */
 const char *scsi_alua_name(enum scsi_alua state);
+bool scsi_alua_parse(const char *name, enum scsi_alua *state_r);
 
 /* ---- the nexus's reactor */
 

@@ -274,7 +274,7 @@ void scsi_abort_nexuses(struct bdev *bdev, const uint64_t *nexus, unsigned count
 
 /* ---- nexus.c */
 struct list *scsi_nexuses_here(void); /* of all targets on this reactor, by `all` */
-unsigned scsi_port_count(void);       /* the relative target ports are 1..n */
+bool scsi_port_exists(unsigned port); /* relative target ports: 1 to SCSI_GROUP_MAX */
 struct scsi_itl *scsi_itl_get(struct scsi_nexus *n, struct scsi_lun *lun);
 /* The LUN at a SAM address on this reactor, or NULL. */
 struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8]);

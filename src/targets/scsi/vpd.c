@@ -134,7 +134,9 @@ static void page_mode_policy(const struct scsi_cmd *cmd, struct wr *w)
 static void page_ports(const struct scsi_cmd *cmd, struct wr *w)
 {
     char text[sizeof cmd->nexus->target->name + 16];
-    for (unsigned port = 1; port <= scsi_port_count(); port++) {
+    for (unsigned port = 1; port <= SCSI_GROUP_MAX; port++) {
+        if (!scsi_port_exists(port))
+            continue;
         wr_be16(w, 0);
         wr_be16(w, port);
         wr_be32(w, 0); /* no initiator port */

@@ -9,6 +9,13 @@ static struct io *report(struct lab *lab, unsigned format)
     return CMD(lab, 0xa3, (uint8_t)(format | 0x0a), 0, 0, 0, 0, 0, 0, 1, 0, 0, 0);
 }
 
+static int administer(struct lab *lab, unsigned group, enum scsi_alua state)
+{
+    struct scsi_group g = {group, state, false};
+    struct err e;
+    return scsi_alua_set(lab->target, &g, &e);
+}
+
 static struct io *set(struct lab *lab, unsigned group, unsigned state)
 {
     uint8_t list[8] = {0, 0, 0, 0, (uint8_t)state, 0, 0, (uint8_t)group};
@@ -18,7 +25,7 @@ static struct io *set(struct lab *lab, unsigned group, unsigned state)
 HARNESS_TEST(groups_are_reported_in_both_formats)
 {
     struct lab *lab = lab_new();
-    scsi_set_ports(2);
+    scsi_set_ports(1u << 1 | 1u << 2);
     struct io *io = report(lab, 0);
     check_int(io->in_len, 4 + 2 * 12);
     check_int(be(io->in, 4), 24);
@@ -34,15 +41,14 @@ HARNESS_TEST(groups_are_reported_in_both_formats)
     io = CMD(lab, 0x12, 0, 0, 0, 36, 0);
     check_int(io->in[5] & 0x30, 0x30);
     expect_good(io);
-    scsi_set_ports(1);
+    scsi_set_ports(1u << 1);
     lab_end(&lab);
 }
 
 HARNESS_TEST(standby_serves_no_blocks_and_says_why)
 {
     struct lab *lab = lab_new();
-    struct err e;
-    check_int(scsi_alua_set(lab->target, 1, SCSI_ALUA_STANDBY, &e), 0);
+    check_int(administer(lab, 1, SCSI_ALUA_STANDBY), 0);
     expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
     expect_sense(lab_cmd(lab, tur, 6), SENSE_PORT_STANDBY);
     expect_sense(CMD(lab, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), SENSE_PORT_STANDBY);
@@ -52,13 +58,13 @@ HARNESS_TEST(standby_serves_no_blocks_and_says_why)
     check_int(io->in[4], SCSI_ALUA_STANDBY);
     check_int(io->in[9], 2);
     expect_good(io);
-    check_int(scsi_alua_set(lab->target, 1, SCSI_ALUA_UNAVAILABLE, &e), 0);
+    check_int(administer(lab, 1, SCSI_ALUA_UNAVAILABLE), 0);
     expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
     expect_sense(lab_cmd(lab, tur, 6), SENSE_PORT_UNAVAILABLE);
-    check_int(scsi_alua_set(lab->target, 1, SCSI_ALUA_NON_OPTIMIZED, &e), 0);
+    check_int(administer(lab, 1, SCSI_ALUA_NON_OPTIMIZED), 0);
     expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
     expect_good(lab_cmd(lab, tur, 6));
-    check_int(scsi_alua_set(lab->target, 9, SCSI_ALUA_OPTIMIZED, &e), -1);
+    check_int(administer(lab, 16, SCSI_ALUA_OPTIMIZED), -1);
     lab_end(&lab);
 }
 
@@ -86,12 +92,62 @@ HARNESS_TEST(a_host_sets_a_state_and_the_others_hear)
     lab_end(&lab);
 }
 
+HARNESS_TEST(groups_need_not_follow_one_another)
+{
+    struct lab *lab = lab_new();
+    scsi_set_ports(1u << 1 | 1u << 7);
+    struct io *io = report(lab, 0);
+    check_int(io->in_len, 4 + 2 * 12);
+    check_int(be(io->in + 4 + 12 + 2, 2), 7);
+    expect_good(io);
+    expect_field(set(lab, 2, 0), false, 6, 7);
+    expect_good(set(lab, 7, SCSI_ALUA_STANDBY));
+    scsi_set_ports(1u << 1);
+    lab_end(&lab);
+}
+
+static struct scsi_group kept[4];
+static unsigned kept_count;
+static bool keeping_fails;
+
+static int keep(const char *target, const struct scsi_group *groups, unsigned count, struct err *e)
+{
+    (void)target;
+    if (keeping_fails)
+        return err_set(e, ERR_IO, "", "no room");
+    for (unsigned i = 0; i < count; i++)
+        kept[kept_count++] = groups[i];
+    return 0;
+}
+
+HARNESS_TEST(states_are_saved_before_they_take_effect)
+{
+    struct lab *lab = lab_new();
+    scsi_set_alua_keeper(keep);
+    check_int(administer(lab, 1, SCSI_ALUA_NON_OPTIMIZED), 0);
+    expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
+    expect_good(set(lab, 1, SCSI_ALUA_OPTIMIZED));
+    check_int(kept_count, 2);
+    check_int(kept[0].by_host, false);
+    check_int(kept[1].state, SCSI_ALUA_OPTIMIZED);
+    check_int(kept[1].by_host, true);
+    keeping_fails = true;
+    expect_sense(set(lab, 1, SCSI_ALUA_STANDBY), SENSE_SET_GROUPS_FAILED);
+    check_int(administer(lab, 1, SCSI_ALUA_STANDBY), -1);
+    check_int(scsi_alua_of(lab->target, 1), SCSI_ALUA_OPTIMIZED);
+    expect_good(lab_cmd(lab, tur, 6));
+    scsi_set_alua_keeper(NULL);
+    lab_end(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_are_reported_in_both_formats),
         cmocka_unit_test(standby_serves_no_blocks_and_says_why),
         cmocka_unit_test(a_host_sets_a_state_and_the_others_hear),
+        cmocka_unit_test(groups_need_not_follow_one_another),
+        cmocka_unit_test(states_are_saved_before_they_take_effect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -283,7 +283,7 @@ HARNESS_TEST(spec_i_pt_registers_ports_that_are_not_there)
 
 HARNESS_TEST(all_target_ports_are_registered_together)
 {
-    scsi_set_ports(2);
+    scsi_set_ports(1u << 1 | 1u << 2);
     struct pair p = pair_new();
     expect_good(out(&p, 'a', REGISTER, 0, 0, 0xa, ALL_TG_PT));
     struct io *io = in(&p, 0);
@@ -294,7 +294,7 @@ HARNESS_TEST(all_target_ports_are_registered_together)
     check_int(be(io->in + 4, 4), 0);
     expect_good(io);
     pair_end(&p);
-    scsi_set_ports(1);
+    scsi_set_ports(1u << 1);
 }
 
 HARNESS_TEST(reserve_6_is_for_one_nexus_until_it_goes)
