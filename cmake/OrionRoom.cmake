@@ -21,7 +21,7 @@ function(orion_unit name)
     target_link_libraries(${target} PRIVATE PkgConfig::CMOCKA ${U_LIBS})
     target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests/unit")
     add_test(NAME unit/${name} COMMAND ${target})
-    set_tests_properties(unit/${name} PROPERTIES TIMEOUT 120 LABELS unit SKIP_RETURN_CODE 77)
+    set_tests_properties(unit/${name} PROPERTIES TIMEOUT 300 LABELS unit SKIP_RETURN_CODE 77)
 endfunction()
 
 # orion_fuzzer(NAME SOURCES a.c ... ROOMS rooms ...): LLVMFuzzerTestOneInput(); with clang and
