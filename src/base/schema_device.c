@@ -168,6 +168,7 @@ static const struct schema_field array_fields[] = {
     {"sync_done/sync_total", FMT_PERCENT, FIELD_TABLE, "progress of the sync", NULL},
     {"sync_done", FMT_SIZE, 0, "bytes of a member that are synced", NULL},
     {"sync_total", FMT_SIZE, 0, "bytes of a member to sync", NULL},
+    {"sync_saved", FMT_SIZE, 0, "bytes of it that a restart need not do again", NULL},
     {"sync_job", FMT_NUMBER, 0, "job of the sync, 0 for none", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"chunk", FMT_SIZE, 0, "chunk in bytes, 0 on raid1", NULL},

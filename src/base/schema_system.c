@@ -16,7 +16,7 @@ static const struct schema_field job_fields[] = {
     {"ended", FMT_TIME, 0, "when it ended, or null", NULL},
     {"can_cancel", FMT_BOOL, 0, "can be cancelled", NULL},
     {"eta", FMT_NUMBER, 0, "seconds until it is done at this rate, or null", NULL},
-    {"error", FMT_TEXT, 0, "why it failed, else empty", NULL},
+    {"error", FMT_TEXT, 0, "why it failed or was given up, else empty", NULL},
     {"result", FMT_MAP, 0, "what it told: an apply has the lists done, undone, not_undone", NULL},
     FIELD_END,
 };

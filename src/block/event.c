@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -32,6 +33,24 @@ static void deliver(void *arg)
     free(c);
 }
 
+/* What is lost is an error, what is about to be or has been mended a warning. */
+static enum log_level level_of(const char *kind)
+{
+    static const char *const errors[] = {"array-failed",     "flush-failed",    "state-damaged",
+                                         "device-failed",    "metadata-failed", "rebuild-halted",
+                                         "resync-unreadable"};
+    static const char *const warnings[] = {
+        "member-failed", "member-timeout", "device-gone", "array-unclean",       "mismatch",
+        "not-started",   "intent-dropped", "log-lost",    "read-error-corrected"};
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (!strcmp(kind, errors[i]))
+            return LOG_LEVEL_ERROR;
+    for (unsigned i = 0; i < sizeof warnings / sizeof *warnings; i++)
+        if (!strcmp(kind, warnings[i]))
+            return LOG_LEVEL_WARN;
+    return LOG_LEVEL_INFO;
+}
+
 void event_raise(const char *object, const char *kind, const char *fmt, ...)
 {
     struct carrier *c = xcalloc(1, sizeof *c);
@@ -44,6 +63,7 @@ void event_raise(const char *object, const char *kind, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(c->ev.message, sizeof c->ev.message, fmt, ap);
     va_end(ap);
-    log_info("event", "%s object=\"%s\" event=%s", c->ev.message, c->ev.object, c->ev.kind);
+    log_write(level_of(kind), "event", "%s object=\"%s\" event=%s", c->ev.message, c->ev.object,
+              c->ev.kind);
     reactor_post(reactor_main(), &c->post, deliver, c);
 }

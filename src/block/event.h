@@ -5,7 +5,8 @@
 #include <stdint.h>
 
 /* What layers tell the world: a member was kicked, a spare went in, a write cache failed. Raised on
- * any thread, logged at once, delivered to control on main in order. */
+ * any thread, logged at once (failures as warnings or errors), delivered to control on main in
+ * order. */
 struct event {
     uint64_t time_ms;  /* wall clock */
     char object[96];   /* "array a0" */

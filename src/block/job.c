@@ -2,6 +2,7 @@
 #include "block/job.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,7 +95,9 @@ static void on_end(void *arg)
 {
     struct job *j = arg;
     bool cancelled = __atomic_load_n(&j->cancel, __ATOMIC_RELAXED);
-    j->info.state = !j->rc ? JOB_DONE : cancelled ? JOB_CANCELLED : JOB_FAILED;
+    j->info.state = !j->rc                              ? JOB_DONE
+                    : j->rc == JOB_STOPPED || cancelled ? JOB_CANCELLED
+                                                        : JOB_FAILED;
     j->info.ended_ms = wall_ms();
     j->info.err = j->err;
     ended++;
@@ -121,15 +124,65 @@ static void on_start(void *arg)
     task_start(j->home, "job", body, j);
 }
 
+/* ---- jobs that a restart has cut off */
+
+struct interrupted {
+    struct list link;
+    struct job_info info;
+};
+
+static struct list interrupted = LIST_INIT(interrupted);
+static pthread_mutex_t interrupted_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void job_interrupted(const struct job_info *info)
+{
+    struct interrupted *i = xcalloc(1, sizeof *i);
+    i->info = *info;
+    pthread_mutex_lock(&interrupted_lock);
+    list_add_tail(&interrupted, &i->link);
+    pthread_mutex_unlock(&interrupted_lock);
+}
+
+void job_forget_interrupted(void (*fn)(const struct job_info *info, void *arg), void *arg)
+{
+    struct list all = LIST_INIT(all), *l;
+    pthread_mutex_lock(&interrupted_lock);
+    list_splice_tail(&all, &interrupted);
+    pthread_mutex_unlock(&interrupted_lock);
+    while ((l = list_pop(&all))) {
+        struct interrupted *i = list_entry(l, struct interrupted, link);
+        fn(&i->info, arg);
+        free(i);
+    }
+}
+
+static void number(struct job_info *info)
+{
+    struct interrupted *i, *next;
+    info->id = 0;
+    pthread_mutex_lock(&interrupted_lock);
+    list_for_each_safe (i, next, &interrupted, link) {
+        if (info->id || strcmp(i->info.kind, info->kind) || strcmp(i->info.object, info->object))
+            continue;
+        info->id = i->info.id;
+        info->started_ms = i->info.started_ms;
+        list_del(&i->link);
+        free(i);
+    }
+    pthread_mutex_unlock(&interrupted_lock);
+    if (!info->id)
+        info->id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
+}
+
 uint64_t job_start(struct reactor *home, const char *kind, const char *object, bool can_cancel,
                    job_fn fn, void *arg)
 {
     struct job *j = xcalloc(1, sizeof *j);
-    j->info.id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
     snprintf(j->info.kind, sizeof j->info.kind, "%s", kind);
     snprintf(j->info.object, sizeof j->info.object, "%s", object);
     j->info.can_cancel = can_cancel;
     j->info.started_ms = wall_ms();
+    number(&j->info);
     j->home = home;
     j->fn = fn;
     j->arg = arg;

@@ -26,10 +26,13 @@ struct job_info {
     uint64_t rate;                 /* per second, over the last few seconds */
     uint64_t started_ms, ended_ms; /* wall clock, ms since 1970 */
     bool can_cancel;
-    struct err err; /* JOB_FAILED */
+    struct err err; /* JOB_FAILED, JOB_CANCELLED: why */
 };
 
-/* fn returns 0 = done, or -1 with *e filled; -1 after a cancel is JOB_CANCELLED. */
+/* fn returns 0 = done; -1 with *e filled: failed, or cancelled when that was asked for; JOB_STOPPED
+ * with *e filled: given up for now, by a stop or for something more urgent, which is JOB_CANCELLED
+ * too. */
+enum { JOB_STOPPED = 1 };
 typedef int (*job_fn)(struct job *job, void *arg, struct err *e);
 
 /* Any reactor. `start_at` is the cursor to resume from. Returns the id. */
@@ -48,6 +51,11 @@ int job_cancel(uint64_t id, struct err *e); /* asks; the job ends when it next s
 int job_pause(uint64_t id, bool pause, struct err *e);
 /* Ids given from here on are larger: those before were given before a restart. */
 void job_ids_after(uint64_t last);
+/* Main: before a restart this job was running. The first job of its kind and object that starts
+ * goes on under its id and with its start time; job_forget_interrupted tells of those that did not,
+ * and forgets them. */
+void job_interrupted(const struct job_info *info);
+void job_forget_interrupted(void (*fn)(const struct job_info *info, void *arg), void *arg);
 /* In a task on main: waits until the job has ended. False: no such job. */
 bool job_wait(uint64_t id);
 const char *job_state_name(enum job_state state);

@@ -39,6 +39,7 @@ static void show_live(struct json_object *o, const struct raid_info *info)
     put_str(o, "sync_action", raid_sync_name(info->sync));
     put_u64(o, "sync_done", info->sync_done);
     put_u64(o, "sync_total", info->sync_total);
+    put_u64(o, "sync_saved", info->sync_saved);
     put_u64(o, "sync_job", info->sync_job);
     put_u64(o, "size", info->size);
     put_u64(o, "chunk", info->chunk);

@@ -461,6 +461,7 @@ void control_start(void)
     replay_targets();
     progress("opening portals");
     replay_listeners();
+    jobs_started();
     control.phase = CONTROL_READY;
 }
 

@@ -12,7 +12,8 @@
 
 /*
  * A job is saved when it starts and when it ends, so that who started it learns its outcome after a
- * restart too. One that is found running at start-up was cut off. Numbers go on over a restart.
+ * restart too. One that is found running at start-up was cut off: the sync of an array goes on
+ * under its number, other work has failed. Numbers go on over a restart.
  */
 enum { KEEP_SAVED = 256 };
 
@@ -49,7 +50,7 @@ static struct json_object *record_of(const struct job_info *j)
     put_u64(o, "started_ms", j->started_ms);
     put_u64(o, "ended_ms", j->ended_ms);
     put_bool(o, "can_cancel", j->can_cancel && j->state <= JOB_PAUSED);
-    put_str(o, "error", j->state == JOB_FAILED ? j->err.msg : "");
+    put_str(o, "error", j->state == JOB_FAILED || j->state == JOB_CANCELLED ? j->err.msg : "");
     if (results && json_object_object_get_ex(results, id, &result))
         json_object_object_add(o, "result", json_object_get(result));
     return o;
@@ -162,20 +163,32 @@ static void save_task(void *arg)
     saving--;
 }
 
-static void on_job(const struct job_info *j, void *arg)
+static void save_job(const struct job_info *j)
 {
-    (void)arg;
-    if (!results || control.phase == CONTROL_STARTING)
-        return;
     struct saved *s = xcalloc(1, sizeof *s);
     id_text(j->id, s->id);
     s->record = record_of(j);
     saving++;
     task_start(reactor_main(), "save job", save_task, s);
+}
+
+static bool goes_on(const char *kind)
+{
+    return !strcmp(kind, "resync") || !strcmp(kind, "rebuild");
+}
+
+static void on_job(const struct job_info *j, void *arg)
+{
+    (void)arg;
+    if (!results || control.phase == CONTROL_STARTING)
+        return;
+    /* What an array goes on with at the next start is not over. */
+    if (control.phase == CONTROL_STOPPING && j->state == JOB_CANCELLED && goes_on(j->kind))
+        return;
+    save_job(j);
     if (j->state >= JOB_DONE)
         event_raise(j->object, "job-ended", "job %" PRIu64 " (%s) is %s%s%s", j->id, j->kind,
-                    job_state_name(j->state), j->state == JOB_FAILED ? ": " : "",
-                    j->state == JOB_FAILED ? j->err.msg : "");
+                    job_state_name(j->state), *j->err.msg ? ": " : "", j->err.msg);
 }
 
 void job_result_set(uint64_t id, struct json_object *result)
@@ -189,20 +202,18 @@ struct started {
     uint64_t last;
 };
 
-/* The map is not changed while it is walked, its values may be: they are ours. */
 static void note_saved(const char *key, struct json_object *record, void *arg)
 {
     struct started *s = arg;
-    uint64_t id = strtoull(strchr(key, '/') + 1, NULL, 10);
-    if (id > s->last)
-        s->last = id;
+    struct job_info info = {.id = strtoull(strchr(key, '/') + 1, NULL, 10)};
+    if (info.id > s->last)
+        s->last = info.id;
     if (get_u64(record, "ended_ms"))
         return;
-    put_str(record, "state", "failed");
-    put_str(record, "error", "oriond ended while it ran");
-    put_bool(record, "can_cancel", false);
-    put_u64(record, "rate", 0);
-    put_u64(record, "ended_ms", control.started_ms);
+    snprintf(info.kind, sizeof info.kind, "%s", get_str(record, "kind"));
+    snprintf(info.object, sizeof info.object, "%s", get_str(record, "object"));
+    info.started_ms = get_u64(record, "started_ms");
+    job_interrupted(&info);
 }
 
 void jobs_init(void)
@@ -212,6 +223,35 @@ void jobs_init(void)
     journal_for_each(control.journal, "job/", note_saved, &s);
     job_ids_after(s.last);
     job_observe(on_job, NULL);
+}
+
+/* An array goes on where it was, as soon as it runs again; other work is lost. The map is not
+ * changed, its values may be: they are ours. */
+static void cut_off(const struct job_info *j, void *arg)
+{
+    char id[24];
+    (void)arg;
+    id_text(j->id, id);
+    struct json_object *record = state_get("job", id);
+    if (!record)
+        return;
+    put_str(record, "state", job_state_name(goes_on(j->kind) ? JOB_CANCELLED : JOB_FAILED));
+    put_str(record, "error", "oriond ended while it ran");
+    put_bool(record, "can_cancel", false);
+    put_u64(record, "rate", 0);
+    put_u64(record, "ended_ms", control.started_ms);
+}
+
+static void save_early(const struct job_info *j, void *arg)
+{
+    (void)arg;
+    save_job(j);
+}
+
+void jobs_started(void)
+{
+    job_forget_interrupted(cut_off, NULL);
+    job_for_each(save_early, NULL);
 }
 
 static void count_running(const struct job_info *j, void *arg)

@@ -5,8 +5,9 @@
 #include "control/private.h"
 
 /* Jobs as the API shows them, and their outcomes over a restart: "job/ID" in the state. */
-void jobs_init(void);   /* after the state is loaded: what ran when the daemon died has failed */
-void jobs_settle(void); /* T: outcomes that are on their way to the disk are there */
+void jobs_init(void);    /* after the state is loaded */
+void jobs_started(void); /* what ran when the daemon died and did not begin again was cut off */
+void jobs_settle(void);  /* T: outcomes that are on their way to the disk are there */
 void jobs_fini(void);
 
 /* Anything that the job wants to tell with its outcome; the reference is taken over. Main's; before

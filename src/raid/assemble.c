@@ -63,10 +63,8 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
     m->state = slot < 0 ? RAID_MEMBER_SPARE : RAID_MEMBER_IN_SYNC;
     if (slot >= 0 && c->sb.features & MD_FEATURE_RECOVERY_OFFSET) {
         m->state = RAID_MEMBER_REBUILDING;
-        /* Of an array that was in use, or was rebuilt by a bitmap, nothing is known to be done. */
-        bool known = a->resync_pos == UINT64_MAX && !(c->sb.features & MD_FEATURE_RECOVERY_BITMAP);
         uint64_t done = c->sb.recovery_offset <= c->sb.size ? c->sb.recovery_offset : 0;
-        m->rebuilt = m->checkpoint = known ? done * MD_SECTOR : 0;
+        m->rebuilt = m->checkpoint = done * MD_SECTOR; /* see judge_cursors */
     }
     raid_member_add(a, m);
     struct bdev_info info;
@@ -145,12 +143,12 @@ static unsigned lost_members(const struct raid_choice *ch)
 static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
                         const struct raid_choice *ch, struct err *e)
 {
-    bool synced = false;
+    uint64_t synced = 0;
     const char *why = "nothing is written";
     if (!ch->dirty || !a->level->parity)
         return 0;
     if (!a->read_only && !a->level->replay(a, lost_members(ch), &synced, &why)) {
-        a->resync_pos = synced ? UINT64_MAX : 0;
+        a->resync_pos = synced < a->member_bytes ? synced : UINT64_MAX;
         a->replayed = true;
         return 0;
     }
@@ -162,6 +160,25 @@ static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
                    why);
 }
 
+/* What a rebuild had done counts where nobody was writing, or the log has mended it, or the bitmap
+ * tells where. Then a resync of the marked places comes first, which covers the new member too. */
+static void judge_cursors(struct raid_array *a, const struct raid_choice *ch)
+{
+    bool marked = a->bitmap && a->bitmap->believed;
+    bool known = !ch->dirty || (a->level->parity ? a->replayed : marked), kept = false;
+    struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        if (m->state != RAID_MEMBER_REBUILDING)
+            continue;
+        if (!known || (ch->dirty && m->by_bitmap))
+            m->rebuilt = m->checkpoint = 0;
+        kept = kept || m->rebuilt;
+    }
+    if (ch->in_sync < 2 && !kept)
+        a->resync_pos = UINT64_MAX; /* with one copy there is nothing to agree with */
+    a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
+}
+
 /* What the log has mended is mended on disk too. */
 static void note_replay(void *arg) /* home */
 {
@@ -171,9 +188,13 @@ static void note_replay(void *arg) /* home */
     tlock_unlock(&a->meta_lock);
 }
 
+/* A job that goes on has its number by the time that this returns. */
 static void start_sync(void *arg) /* home */
 {
-    raid_sync_next(arg);
+    struct raid_array *a = arg;
+    raid_sync_next(a);
+    while (a->sync_runs && !raid_load(&a->sync_job))
+        task_yield();
 }
 
 /* Members that were away while the others went on: what the bitmap has kept for them is copied. */
@@ -193,22 +214,16 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     struct raid_array *a = raid_array_new(r->name, level, top);
     a->read_only = r->read_only || r->dry_run;
     a->no_log = r->no_log;
-    /* With one copy there is nothing to agree with. */
-    bool resync = ch->dirty && (ch->in_sync > 1 || ch->rebuilding);
-    if (resync && ch->in_sync > 1)
+    if (ch->dirty)
         a->resync_pos =
             top->resync_offset < raid_sync_sectors(top) ? top->resync_offset * MD_SECTOR : 0;
-    else if (resync)
-        a->resync_pos = 0; /* for add(): the rebuild begins anew */
-    a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
     a->bump = !ch->complete;
     int rc = add_all(a, r, ch, e);
     if (!rc)
         rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);
-    if (ch->in_sync < 2)
-        a->resync_pos = UINT64_MAX;
     if (!rc)
         rc = work_off_log(a, r, ch, e);
+    judge_cursors(a, ch);
     if (!rc && r->dry_run)
         would(a, r, ch);
     if (!rc && !r->dry_run)

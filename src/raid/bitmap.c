@@ -314,6 +314,7 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
     list_for_each (m, &a->members, link)
         if (m->state == RAID_MEMBER_IN_SYNC && merge(a->bitmap, m, e))
             return -1;
+    a->bitmap->believed = true;
     all_pages(a->bitmap); /* copies may differ */
     list_for_each (m, &a->members, link)
         m->by_bitmap = a->level->level != 10 && m->state == RAID_MEMBER_REBUILDING &&
@@ -484,15 +485,20 @@ static bool needed(const struct raid_array *a)
     list_for_each (m, &a->members, link)
         if (m->state == RAID_MEMBER_REBUILDING)
             return true;
-    return raid_in_sync_count(a) < a->slots || raid_load(&a->resync_pos) != UINT64_MAX ||
-           raid_load(&a->failed) || raid_load(&a->unrecorded);
+    return raid_in_sync_count(a) < a->slots || raid_load(&a->failed) || raid_load(&a->unrecorded);
+}
+
+/* In the middle of a resync only what it has gone through. */
+static bool resynced(const struct raid_array *a, uint64_t c)
+{
+    return (c + 1) * a->bitmap->chunk <= raid_load(&a->resync_pos);
 }
 
 /* Chunks that nobody has written since the last look; from here on a write asks for its bit. */
 static uint64_t take_idle(struct raid_bitmap *b, uint64_t *idle)
 {
     uint64_t n = 0;
-    for (uint64_t c = 0; c < b->chunks; c++) {
+    for (uint64_t c = 0; c < b->chunks && resynced(b->array, c); c++) {
         uint32_t was = raid_load(&b->state[c]);
         if (!(was & BITMAP_DURABLE) || was & BITMAP_WRITES)
             continue;
@@ -578,7 +584,7 @@ void raid_bitmap_settle(struct raid_array *a)
         if (store_now(a) || needed(a))
             return;
     }
-    for (uint64_t c = 0; c < b->chunks; c++) {
+    for (uint64_t c = 0; c < b->chunks && resynced(a, c); c++) {
         put_bit(b, c, false);
         raid_store(&b->state[c], 0u);
     }

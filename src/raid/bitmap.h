@@ -32,6 +32,7 @@ struct raid_bitmap {
     uint64_t chunk, chunks;
     uint32_t *state; /* atomic; of each chunk */
     uint64_t dirty;  /* atomic; home writes; bits that are set */
+    bool believed;   /* main, at assembly: it was found and knows of all writes */
 
     /* home, meta_lock held */
     struct md_bitmap head;

@@ -47,11 +47,14 @@ static int read_any(struct raid_copies *c, const struct raid_member * not, uint6
         struct raid_member *m = c->m[i];
         if (m == not || !raid_in_sync(m))
             continue;
-        if (!bdev_read(m->desc, m->data_offset + c->offset[i] + at, buf, len)) {
+        int error = bdev_read(m->desc, m->data_offset + c->offset[i] + at, buf, len);
+        if (!error) {
             *from_r = m;
             return 0;
         }
         raid_count(&m->errors);
+        if (!raid_medium_error(error) && error != -ENOMEM)
+            raid_report(m, error);
     }
     return -EIO;
 }

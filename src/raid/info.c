@@ -132,7 +132,7 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
 {
     pthread_mutex_lock(&a->info_lock);
     *info_r = a->info;
-    info_r->sync_done = 0;
+    info_r->sync_done = info_r->sync_saved = 0;
     info_r->mismatch = raid_load(&a->mismatch);
     info_r->bitmap_dirty = a->bitmap ? raid_load(&a->bitmap->dirty) : 0;
     info_r->sync_job = raid_load(&a->sync_job);
@@ -144,14 +144,17 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
         info_r->member[i].corrected = raid_load(&m->corrected);
         if (info_r->member[i].slot >= 0)
             info_r->member[i].wrong = raid_load(&a->wrong[info_r->member[i].slot]);
-        if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING)
+        if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING) {
             info_r->sync_done = raid_load(&m->rebuilt);
+            info_r->sync_saved = raid_load(&m->checkpoint);
+        }
     }
     if (info_r->sync == RAID_SYNC_CHECK || info_r->sync == RAID_SYNC_REPAIR)
         info_r->sync_done = raid_load(&a->scrub_pos);
     if (info_r->sync == RAID_SYNC_RESYNC) {
         uint64_t pos = raid_load(&a->resync_pos);
         info_r->sync_done = pos == UINT64_MAX ? info_r->sync_total : pos;
+        info_r->sync_saved = raid_load(&a->checkpoint);
     }
     pthread_mutex_unlock(&a->info_lock);
 }

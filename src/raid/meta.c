@@ -32,6 +32,14 @@ static uint64_t resync_sectors(const struct raid_array *a)
     return a->resync_pos == UINT64_MAX ? MD_CLEAN : a->checkpoint / MD_SECTOR;
 }
 
+/* While in use, what has been rebuilt may lack a write that a power cut interrupts: only with the
+ * bitmap, or the log, does anybody know where. */
+static uint64_t recovery_sectors(const struct raid_array *a, const struct raid_member *m)
+{
+    bool by_others = a->level->parity ? a->logged : a->bitmap && !m->by_bitmap;
+    return !a->active || by_others ? m->checkpoint / MD_SECTOR : 0;
+}
+
 static void build_roles(struct raid_array *a)
 {
     const struct raid_member *m;
@@ -56,9 +64,8 @@ void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct m
     sb_r->features &= ~(uint32_t)(MD_FEATURE_RECOVERY_OFFSET | MD_FEATURE_RECOVERY_BITMAP);
     sb_r->recovery_offset = 0;
     if (m->state == RAID_MEMBER_REBUILDING) {
-        /* While in use, what has been rebuilt may lack a write that a power cut interrupts. */
         sb_r->features |= MD_FEATURE_RECOVERY_OFFSET;
-        sb_r->recovery_offset = a->active ? 0 : m->checkpoint / MD_SECTOR;
+        sb_r->recovery_offset = recovery_sectors(a, m);
         if (m->by_bitmap)
             sb_r->features |= MD_FEATURE_RECOVERY_BITMAP;
     }
@@ -189,7 +196,7 @@ int raid_meta_write(struct raid_array *a)
     return 0;
 }
 
-int raid_meta_flush(struct raid_array *a)
+static int flush_members(struct raid_array *a)
 {
     struct raid_member *m;
     bool kicked = false, failed = false;
@@ -208,6 +215,28 @@ int raid_meta_flush(struct raid_array *a)
     if (kicked && left && raid_meta_write(a))
         return -1;
     return left && !failed && !(a->level->parity && raid_load(&a->failed)) ? 0 : -1;
+}
+
+int raid_meta_flush(struct raid_array *a)
+{
+    uint64_t resync = raid_load(&a->resync_pos);
+    struct raid_member *m;
+    list_for_each (m, &a->members, link)
+        m->noted = raid_load(&m->rebuilt);
+    if (flush_members(a))
+        return -1;
+    raid_store(&a->checkpoint, resync);
+    list_for_each (m, &a->members, link)
+        raid_store(&m->checkpoint, m->noted);
+    return 0;
+}
+
+void raid_checkpoint(struct raid_array *a)
+{
+    tlock_lock(&a->meta_lock);
+    if (!raid_load(&a->failed) && !a->stopping && !raid_meta_flush(a))
+        raid_meta_write(a);
+    tlock_unlock(&a->meta_lock);
 }
 
 /* ---- the mark */
@@ -259,15 +288,6 @@ static bool has_cursor(const struct raid_array *a)
     return raid_load(&a->resync_pos) != UINT64_MAX;
 }
 
-/* What a flush from here on makes durable. */
-static void take_cursors(struct raid_array *a)
-{
-    struct raid_member *m;
-    a->checkpoint = raid_load(&a->resync_pos);
-    list_for_each (m, &a->members, link)
-        m->checkpoint = raid_load(&m->rebuilt);
-}
-
 bool raid_make_clean(struct raid_array *a, bool final)
 {
     bool clean = true;
@@ -275,13 +295,8 @@ bool raid_make_clean(struct raid_array *a, bool final)
     bool checkpoint = a->active || final;
     if (raid_load(&a->failed) || a->read_only || !a->level->redundant)
         checkpoint = false;
-    /* In the middle of a resync the array is not clean anyway, and only a stop needs the cursor. */
-    if (!final && raid_load(&a->resync_pos) != UINT64_MAX)
-        checkpoint = false;
     if (checkpoint) {
-        clean = raid_revoke(a);
-        take_cursors(a);
-        clean = clean && !raid_meta_flush(a);
+        clean = raid_revoke(a) && !raid_meta_flush(a);
         if (clean && final)
             raid_bitmap_settle(a);
         if (clean && (a->active || has_cursor(a))) {

@@ -226,7 +226,11 @@ void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t be
                           .next_utime = a->sb.utime,
                           .length = l->length,
                           .rings = l->rings,
-                          .synced = raid_load(&a->resync_pos) == UINT64_MAX};
+                          .synced = raid_load(&a->resync_pos) == UINT64_MAX,
+                          .synced_to = raid_load(&a->checkpoint)};
+    list_for_each (m, &a->members, link)
+        if (m->slot >= 0 && raid_takes_writes(m))
+            h.joined[m->slot] = m->era;
     struct iobuf *buf = iobuf_get(PLOG_BLOCK);
     if (!buf)
         abort(); /* 4 KiB, as for superblocks */
@@ -250,29 +254,32 @@ static struct part *part_of(struct stripe_op *op)
     return &raid456_of(op->o->a)->log->part[reactor_index(op->o->reactor)];
 }
 
-static struct raid_member *trusted(const struct stripe_op *op, unsigned slot)
+/* Also one that is being rebuilt: what it has by then is not copied again after a crash. */
+static struct raid_member *taker(const struct stripe_op *op, unsigned slot)
 {
     struct raid_member *m = raid_load(&op->o->a->slot[slot]);
-    return m && raid_in_sync(m) ? m : NULL;
+    return m && raid_takes_writes(m) ? m : NULL;
 }
 
-/* Who has it: where nobody has parity to be trusted after a crash, nothing can be wrong. */
+/* Who has it: where nobody has parity, nothing can be wrong. */
 static struct raid_member *holder(const struct stripe_op *op, unsigned *slot_r)
 {
     *slot_r = op->map.p;
-    struct raid_member *m = trusted(op, *slot_r);
+    struct raid_member *m = taker(op, *slot_r);
     if (!m && op->map.parities == 2) {
         *slot_r = op->map.q;
-        m = trusted(op, *slot_r);
+        m = taker(op, *slot_r);
     }
     return m && plog_fits(op->o->a, m) ? m : NULL;
 }
 
 static bool healthy(const struct stripe_op *op)
 {
-    for (unsigned i = 0; i < op->map.slots; i++)
-        if (!trusted(op, i))
+    for (unsigned i = 0; i < op->map.slots; i++) {
+        const struct raid_member *m = taker(op, i);
+        if (!m || !raid_in_sync(m))
             return false;
+    }
     return true;
 }
 
@@ -287,7 +294,7 @@ static uint32_t describe(struct stripe_op *op, struct plog_record *rec)
     rec->whole = (unsigned)__builtin_popcountll(op->whole) == op->map.data && healthy(op);
     for (unsigned i = 0; i < op->map.slots && !rec->whole; i++) {
         struct stripe_col *c = &op->col[i];
-        if (!(op->writes >> i & 1) || !trusted(op, i))
+        if (!(op->writes >> i & 1) || !taker(op, i))
             continue;
         bool part = op->touched >> i & 1;
         uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
@@ -320,7 +327,8 @@ static uint64_t blocks(uint64_t bytes)
 static bool log_it(struct part *p, struct stripe_op *op)
 {
     struct plog *l = p->log;
-    struct plog_record rec = {.epoch = l->epoch, .sequence = p->sequence, .tail = p->tail};
+    struct plog_record rec = {
+        .epoch = l->epoch, .sequence = p->sequence, .tail = p->tail, .era = raid_load(&l->a->era)};
     unsigned slot;
     struct raid_member *m = holder(op, &slot);
     if (!m) {

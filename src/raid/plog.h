@@ -31,7 +31,10 @@ struct plog_head {
     uint64_t before_events, before_utime, next_events, next_utime; /* of the superblocks */
     uint64_t length;                                               /* of rings and heads */
     uint32_t rings;
-    bool synced; /* parity fitted everywhere when the epoch began, or does by now */
+    bool synced;        /* parity fitted everywhere when the epoch began, or does by now */
+    uint64_t synced_to; /* else: before that byte of the members' data */
+    /* Of each slot, whoever has it now: it has what records of this era and later ones say. */
+    uint32_t joined[PARITY_SLOTS_MAX];
 };
 
 struct plog_record {
@@ -40,6 +43,7 @@ struct plog_record {
     uint64_t stripe;
     uint32_t lo, hi;
     bool whole;     /* a whole healthy stripe: no rows follow */
+    uint32_t era;   /* of slots, 24 bits; see joined */
     uint64_t slots; /* whose new rows follow, in order of slots */
     uint32_t row[PARITY_SLOTS_MAX][2];
     uint32_t payload; /* bytes, all slots together */
@@ -74,10 +78,11 @@ void plog_write(struct stripe_op *op);
 void plog_op_end(struct stripe_op *op); /* its rows are on the members */
 
 /*
- * Main, in a task, before the array runs: 0 when the log made parity fit (*synced_r: everywhere),
- * -1 with *why_r when there is none or it does not belong to what stands on the members. `lost`
- * members took part when it went down and are not here.
+ * Main, in a task, before the array runs: 0 when the log made parity fit before byte *synced_r of
+ * the members' data (UINT64_MAX: everywhere), -1 with *why_r when there is none or it does not
+ * belong to what stands on the members. `lost` members took part when it went down and are not
+ * here.
  */
-int plog_replay(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
+int plog_replay(struct raid_array *a, unsigned lost, uint64_t *synced_r, const char **why_r);
 
 #endif

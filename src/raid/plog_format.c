@@ -8,11 +8,11 @@
 
 /*
  * Head: magic 8, sum 4, version 4, sequence 8, array 16, epoch 16, events and utime before 8 + 8,
- * next 8 + 8, length 8, rings 4, synced 4. Record: magic 8, sum 4, flags 4, epoch 16, sequence 8,
- * tail 8, stripe 8, lo 4, hi 4, slots 8, payload 4, its sum 4, then first and last row (4 + 4) of
- * each slot in `slots`. Zeroes up to PLOG_BLOCK.
+ * next 8 + 8, length 8, rings 4, synced 4, synced to 8, 64 x joined 4. Record: magic 8, sum 4,
+ * flags 1, era 3, epoch 16, sequence 8, tail 8, stripe 8, lo 4, hi 4, slots 8, payload 4, its sum
+ * 4, then first and last row (4 + 4) of each slot in `slots`. Zeroes up to PLOG_BLOCK.
  */
-enum { VERSION = 1, AT_SUM = 8, WHOLE = 1 };
+enum { VERSION = 1, AT_SUM = 8, WHOLE = 1, AT_ERA = 8 };
 
 static const char head_magic[8] = "OrionLgH", record_magic[8] = "OrionLgR";
 
@@ -57,6 +57,9 @@ void plog_head_write(const struct plog_head *h, void *bytes)
     wr_le64(&w, h->length);
     wr_le32(&w, h->rings);
     wr_le32(&w, h->synced);
+    wr_le64(&w, h->synced_to);
+    for (unsigned i = 0; i < PARITY_SLOTS_MAX; i++)
+        wr_le32(&w, h->joined[i]);
     seal(bytes);
 }
 
@@ -76,6 +79,9 @@ bool plog_head_read(struct plog_head *h, const void *bytes)
     h->length = rd_le64(&r);
     h->rings = rd_le32(&r);
     h->synced = rd_le32(&r) == 1;
+    h->synced_to = rd_le64(&r);
+    for (unsigned i = 0; i < PARITY_SLOTS_MAX; i++)
+        h->joined[i] = rd_le32(&r);
     return rd_ok(&r) && h->rings && h->rings <= REACTOR_MAX && h->length <= PLOG_MOST &&
            h->length % PLOG_BLOCK == 0 && h->length > PLOG_HEADS;
 }
@@ -86,7 +92,7 @@ void plog_record_write(const struct plog_record *rec, void *bytes)
     memset(bytes, 0, PLOG_BLOCK);
     wr_copy(&w, record_magic, 8);
     wr_le32(&w, 0);
-    wr_le32(&w, rec->whole ? WHOLE : 0);
+    wr_le32(&w, (rec->whole ? WHOLE : 0) | rec->era << AT_ERA);
     wr_copy(&w, rec->epoch.b, 16);
     wr_le64(&w, rec->sequence);
     wr_le64(&w, rec->tail);
@@ -110,7 +116,9 @@ bool plog_record_read(struct plog_record *rec, const void *bytes)
     struct rd r = open_block(bytes, record_magic);
     uint64_t sum = 0;
     memset(rec, 0, sizeof *rec);
-    rec->whole = rd_le32(&r) & WHOLE;
+    uint32_t flags = rd_le32(&r);
+    rec->whole = flags & WHOLE;
+    rec->era = flags >> AT_ERA;
     rd_copy(&r, rec->epoch.b, 16);
     rec->sequence = rd_le64(&r);
     rec->tail = rd_le64(&r);

@@ -177,6 +177,14 @@ static void keep_live(struct replay *r)
 
 /* ---- putting it there again */
 
+/* Has it what this record says, or does it lack it for the time being? Rows from before it took its
+ * slot are not its own. */
+static struct raid_member *takes(struct replay *r, const struct plog_record *rec, unsigned slot)
+{
+    struct raid_member *m = r->a->slot[slot];
+    return m && raid_takes_writes(m) && rec->era >= r->head.joined[slot] ? m : NULL;
+}
+
 static struct raid_member *trusted(struct replay *r, unsigned slot)
 {
     struct raid_member *m = r->a->slot[slot];
@@ -188,7 +196,7 @@ static int put(struct replay *r, unsigned index, unsigned slot, uint32_t lo, uin
                const uint8_t *data)
 {
     const struct plog_record *rec = &r->list[index].rec;
-    struct raid_member *m = trusted(r, slot);
+    struct raid_member *m = takes(r, rec, slot);
     if (lo >= hi || !m)
         return 0;
     for (unsigned k = index + 1; k < r->n; k++) {
@@ -277,7 +285,7 @@ static int put_all(struct replay *r)
     return error ? nothing(r, "a member failed while the log was worked off") : 0;
 }
 
-int plog_replay(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r)
+int plog_replay(struct raid_array *a, unsigned lost, uint64_t *synced_r, const char **why_r)
 {
     struct replay r = {.a = a};
     unsigned missing = a->slots - raid_in_sync_count(a);
@@ -297,7 +305,9 @@ int plog_replay(struct raid_array *a, unsigned lost, bool *synced_r, const char 
         raid_object(a, object);
         event_raise(object, "log-replayed", "%u writes that a crash had cut short are whole", r.n);
     }
-    *synced_r = r.head.synced && !(lost && r.geometry.parities == 2);
+    *synced_r = r.head.synced ? UINT64_MAX : r.head.synced_to;
+    if (lost && r.geometry.parities == 2)
+        *synced_r = 0;
     *why_r = r.why;
     free(r.list);
     return rc;

@@ -52,6 +52,7 @@ struct raid_info {
     enum raid_state state;
     enum raid_sync sync;
     uint64_t sync_done, sync_total; /* bytes of a member */
+    uint64_t sync_saved;            /* bytes that a restart need not do again */
     uint64_t sync_job;              /* id, 0 = none */
     uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
     uint64_t data_offset;           /* bytes, of the first member */
@@ -147,6 +148,8 @@ void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *ar
 /* Any thread: bytes of buffers that parity levels may hold on each reactor, for all arrays alike.
  * Beyond it requests wait; too little for one of them, and it is worked off in rows of 4 KiB. */
 void raid_set_stripe_memory(size_t bytes);
+/* Any thread: at least so long between two records of where resync and rebuild are; default 1 s. */
+void raid_set_checkpoint_ms(unsigned ms);
 
 const char *raid_state_name(enum raid_state s);
 const char *raid_sync_name(enum raid_sync s);

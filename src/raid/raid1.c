@@ -75,7 +75,7 @@ static void read_leg(struct raid_array *a, struct bio *bio, struct raid_member *
 static void leg_failed(struct bio *bio, struct raid_member *m, int error)
 {
     raid_count(&m->errors);
-    if (error == -EIO || error == -ENODATA || error == -EILSEQ)
+    if (raid_medium_error(error))
         bio->drv.u[1] |= 1ull << m->slot;
     else if (!m->array->read_only)
         raid_report(m, error);

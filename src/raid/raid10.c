@@ -99,7 +99,7 @@ static void read_done(struct bio *child)
     bio_child_put(child);
     if (error && error != -EOPNOTSUPP && error != -ENOMEM) {
         raid_count(&m->errors);
-        if (error == -EIO || error == -ENODATA || error == -EILSEQ)
+        if (raid_medium_error(error))
             bio->drv.u[1] |= 1ull << m->slot;
         else if (!a->read_only)
             raid_report(m, error);

@@ -36,6 +36,7 @@ static int raid456_setup(struct raid_array *a, struct err *e)
         r->no_log = "it is not wanted";
     else if (!a->read_only)
         r->log = plog_new(a, &r->no_log);
+    a->logged = r->log != NULL;
     b->size = a->member_bytes * r->geometry.data;
     b->boundary = r->stripe_bytes;
     b->opt_io = (uint32_t)r->stripe_bytes;

@@ -44,9 +44,9 @@ struct raid_level {
     /* Optional. Home, in a task, before superblocks are written; these stand on disk now. */
     void (*before_super)(struct raid_array *a, uint64_t events, uint64_t utime);
     /* Optional. Main, in a task, members open, not started: a dirty array's log is worked off.
-     * `lost` members were there when it went down. 0: what is on the members fits, everywhere when
-     * *synced_r; -1 with *why_r: no log. */
-    int (*replay)(struct raid_array *a, unsigned lost, bool *synced_r, const char **why_r);
+     * `lost` members were there when it went down. 0: what is on the members fits before byte
+     * *synced_r, UINT64_MAX: everywhere; -1 with *why_r: no log. */
+    int (*replay)(struct raid_array *a, unsigned lost, uint64_t *synced_r, const char **why_r);
 
     /* Optional. Main: has a new member, its data_offset chosen, the room that it needs before it?
      */

@@ -2,6 +2,7 @@
 #ifndef ORION_RAID_PRIVATE_H
 #define ORION_RAID_PRIVATE_H
 
+#include <errno.h>
 #include <pthread.h>
 
 #include "block/bdev_driver.h"
@@ -36,7 +37,9 @@ struct raid_member {
     bool by_bitmap;                  /* home; rebuilt where the bitmap says only */
     bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
     uint64_t rebuilt;                /* atomic; bytes of data; home writes */
-    uint64_t checkpoint;             /* home; as much of it is durable */
+    uint64_t checkpoint;             /* atomic; home writes; as much of it is durable */
+    uint64_t noted;                  /* home; as much is durable when the flush under way ends */
+    uint32_t era;                    /* home; a->era when it took its slot */
     uint64_t errors, corrected;      /* atomic */
     struct md_super sb;              /* home: its own fields are this member's */
 
@@ -102,6 +105,7 @@ struct raid_array {
     uint64_t sync_bytes;   /* what a resync goes through: member_bytes, on raid10 the array's */
     uint64_t member_bytes; /* of each member's data, for redundant levels */
     bool read_only, no_log;
+    bool logged;              /* parity levels: a log closes the write hole */
     struct range_map *ranges; /* redundant levels */
     void *level_data;
     struct raid_bitmap *bitmap; /* NULL: none */
@@ -113,6 +117,7 @@ struct raid_array {
         resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
     bool failed;       /* cannot store any more */
     uint64_t sync_job; /* id, 0 = none */
+    uint32_t era;      /* how often somebody has taken a slot of the running array */
     unsigned scrub;    /* enum raid_sync: a check or a repair that runs */
     uint64_t scrub_pos;
     uint64_t mismatch;                /* bytes, of the last or running scrub */
@@ -124,7 +129,7 @@ struct raid_array {
     struct list members, gone;
     struct tlock meta_lock; /* superblock writes, and the steps between which nothing may come */
     bool active;            /* marked active on disk: resync_offset 0 */
-    uint64_t checkpoint;    /* as much of resync_pos is durable */
+    uint64_t checkpoint;    /* as much of resync_pos is durable; atomic */
     bool bump;            /* lost a member: the next superblock goes two events ahead, see meta.c */
     unsigned want_active; /* reactors that asked */
     bool active_runs, fault_runs, idle_runs, repair_runs, sync_runs, stopping, idle_armed;
@@ -162,6 +167,12 @@ static inline bool raid_takes_writes(const struct raid_member *m)
 {
     unsigned state = raid_load(&m->state);
     return state == RAID_MEMBER_IN_SYNC || state == RAID_MEMBER_REBUILDING;
+}
+
+/* A place that cannot be read; any other error is the member's as a whole. */
+static inline bool raid_medium_error(int error)
+{
+    return error == -EIO || error == -ENODATA || error == -EILSEQ;
 }
 
 /* ---- array.c: life. Main. */
@@ -206,8 +217,12 @@ uint64_t raid_sync_sectors(const struct md_super *sb);
 int raid_meta_write(struct raid_array *a);
 /* The superblock of one member as it would be written now. */
 void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct md_super *sb_r);
-int raid_meta_flush(
-    struct raid_array *a); /* the members' caches; kicks who fails; -1: nobody left */
+/* The members' caches; what resync and rebuild had done by then may be recorded from here on. Kicks
+ * who fails; -1: nobody left. */
+int raid_meta_flush(struct raid_array *a);
+/* Takes the lock itself: flush, then superblocks with the places where resync and rebuild go on
+ * after a restart. */
+void raid_checkpoint(struct raid_array *a);
 void raid_want_active(struct raid_array *a, unsigned reactor); /* home, no lock */
 void raid_arm_idle(struct raid_array *a);                      /* home */
 /* Home, in a task, no lock: marks clean when nobody writes. `final`: whether or not a resync is

@@ -96,6 +96,8 @@ static int take_back(struct raid_array *a, struct raid_member *m, struct err *e)
     m->slot = (int)md_super_role(&m->sb);
     m->rebuilt = m->checkpoint = 0;
     m->by_bitmap = true;
+    raid_store(&a->era, a->era + 1);
+    m->era = a->era;
     m->state = RAID_MEMBER_REBUILDING;
     list_add_tail(&a->members, &m->link);
     if (raid_meta_write(a) || m->state != RAID_MEMBER_REBUILDING) {

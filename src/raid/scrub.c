@@ -66,12 +66,16 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
     struct raid_pace pace;
     raid_pace_begin(a, &pace);
     for (uint64_t pos = 0; pos < a->sync_bytes;) {
-        if (!job_step(job, pos, a->sync_bytes))
-            return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
-        if (disturbed(a))
-            return err_set(e, ERR_NOT_READY, "",
-                           "given up at byte %llu: the array has something more urgent to do",
-                           (unsigned long long)pos);
+        if (!job_step(job, pos, a->sync_bytes)) {
+            err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+            return JOB_STOPPED;
+        }
+        if (disturbed(a)) {
+            err_set(e, ERR_NOT_READY, "",
+                    "given up at byte %llu: the array has something more urgent to do",
+                    (unsigned long long)pos);
+            return JOB_STOPPED;
+        }
         uint64_t len = a->sync_bytes - pos < WINDOW ? a->sync_bytes - pos : WINDOW;
         int rc = a->level->check_window(a, pos, len, c);
         if (rc && rc != -EIO)

@@ -392,7 +392,7 @@ static void note_unreadable(struct stripe_op *op, struct stripe_col *c, int erro
     struct raid_array *a = op->o->a;
     op->bad |= 1ull << c->slot;
     raid_count(&c->m->errors);
-    if (error == -EIO || error == -ENODATA || error == -EILSEQ)
+    if (raid_medium_error(error))
         raid_want_repair(a, 1ull << c->slot, member_offset(op, op->lo), rows_of(op));
     else if (!a->read_only)
         raid_report(c->m, error);

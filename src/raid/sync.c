@@ -15,6 +15,9 @@ enum {
     WINDOW = 512 << 10,
     PAUSE_MIN_US = 1000, /* after a window during which clients were served */
     PAUSE_MAX_US = 50 * 1000,
+    /* Between two checkpoints: a sixteenth of the work, as in md, and not more often than: */
+    CHECKPOINT_MS = 1000,
+    CHECKPOINT_MAX_MS = 10 * 1000, /* md: five minutes */
 };
 
 static uint64_t client_ops(const struct raid_array *a)
@@ -60,6 +63,34 @@ static uint64_t window(const struct raid_array *a, uint64_t pos, uint64_t all, b
     return (by_bitmap ? raid_bitmap_marked(a, pos, end) : end) - pos;
 }
 
+/* ---- checkpoints: what a restart need not do again */
+
+struct mark {
+    uint64_t pos, ns;
+};
+
+static unsigned checkpoint_ms = CHECKPOINT_MS; /* atomic */
+
+void raid_set_checkpoint_ms(unsigned ms)
+{
+    raid_store(&checkpoint_ms, ms);
+}
+
+static void checkpoint(struct raid_array *a, struct mark *last, uint64_t pos, uint64_t all)
+{
+    uint64_t ms = (clock_ns() - last->ns) / 1000000;
+    if (ms < raid_load(&checkpoint_ms) || (ms < CHECKPOINT_MAX_MS && pos - last->pos < all / 16))
+        return;
+    raid_checkpoint(a);
+    *last = (struct mark){pos, clock_ns()};
+}
+
+static int stopped(uint64_t pos, struct err *e)
+{
+    err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+    return JOB_STOPPED;
+}
+
 /* ---- resync */
 
 static void resync_end(struct raid_array *a, uint64_t unread)
@@ -86,15 +117,17 @@ static int resync_job(struct job *job, void *arg, struct err *e)
     uint64_t pos = raid_load(&a->resync_pos), unread = 0, skip;
     char object[80];
     raid_object(a, object);
+    struct mark mark = {pos, clock_ns()};
     raid_pace_begin(a, &pace);
+    raid_bitmap_arm(a);
     event_raise(object, "resync-started", "at byte %llu of %llu", (unsigned long long)pos,
                 (unsigned long long)a->sync_bytes);
     while (pos < a->sync_bytes) {
         if (!job_step(job, pos, a->sync_bytes) || a->stopping)
-            return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+            return stopped(pos, e);
         if (raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "the array has failed");
-        if (!raid_has_redundancy(a))
+        if (!raid_has_redundancy(a) && !rebuilding(a))
             break; /* the only copy is right by definition */
         if (a->bitmap && (skip = raid_bitmap_next(a, pos, a->sync_bytes)) > pos) {
             pos = skip;
@@ -108,6 +141,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
         unread += rc == -EIO;
         pos += len;
         raid_store(&a->resync_pos, pos);
+        checkpoint(a, &mark, pos, a->sync_bytes);
         raid_pace_give_way(a, &pace);
     }
     job_step(job, a->sync_bytes, a->sync_bytes);
@@ -138,19 +172,36 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
     return 0;
 }
 
+/* Did `m` fail, and not one of those that it is filled from? */
+static bool has_failed(const struct raid_member *m)
+{
+    return raid_load(&m->report) || raid_load(&m->state) != RAID_MEMBER_REBUILDING;
+}
+
+/* Whoever failed a request was reported where that was seen. A place that nobody can read is not
+ * the new member's fault: it keeps what it has, and waits for better times. */
 static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
 {
+    enum { NO_MEMORY_US = 100 * 1000 };
     uint64_t len = window(a, pos, a->member_bytes, m->by_bitmap);
     int rc = a->level->sync_window(a, m, pos, len);
     if (!rc) {
         raid_store(&m->rebuilt, pos + len);
         return 0;
     }
-    raid_report(m, rc); /* incomplete: it must never count as in sync */
-    return err_set(e, ERR_IO, "",
-                   rc == -EIO ? "no member can read all of the data at byte %llu: %s"
-                              : "failed at byte %llu: %s",
-                   (unsigned long long)pos, strerror(-rc));
+    if (has_failed(m))
+        return err_set(e, ERR_IO, "", "%s failed at byte %llu: %s", m->device,
+                       (unsigned long long)pos, strerror(-rc));
+    if (rc == -ENOMEM) {
+        task_sleep_us(NO_MEMORY_US);
+        return 0;
+    }
+    char object[80];
+    raid_object(a, object);
+    err_set(e, ERR_IO, "", "no member can read all of the data at byte %llu: %s stays incomplete",
+            (unsigned long long)pos, m->device);
+    event_raise(object, "rebuild-halted", "%s", e->msg);
+    return -1;
 }
 
 static int rebuild_job(struct job *job, void *arg, struct err *e)
@@ -162,17 +213,19 @@ static int rebuild_job(struct job *job, void *arg, struct err *e)
     raid_pace_begin(a, &pace);
     if (!m)
         return 0;
+    struct mark mark = {m->rebuilt, clock_ns()};
     for (uint64_t pos = m->rebuilt; pos < a->member_bytes; pos = m->rebuilt) {
         if (m->by_bitmap && (skip = raid_bitmap_next(a, pos, a->member_bytes)) > pos) {
             raid_store(&m->rebuilt, skip);
             continue;
         }
         if (!job_step(job, pos, a->member_bytes) || a->stopping)
-            return err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
+            return stopped(pos, e);
         if (raid_load(&m->state) != RAID_MEMBER_REBUILDING || raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "%s or the array has failed", m->device);
         if (rebuild_step(a, m, pos, e))
             return -1;
+        checkpoint(a, &mark, m->rebuilt, a->member_bytes);
         raid_pace_give_way(a, &pace);
     }
     job_step(job, a->member_bytes, a->member_bytes);
@@ -198,6 +251,8 @@ static bool take_spare(struct raid_array *a)
     spare->slot = slot;
     raid_store(&spare->rebuilt, 0);
     spare->checkpoint = 0;
+    raid_store(&a->era, a->era + 1);
+    spare->era = a->era;
     raid_store(&spare->state, RAID_MEMBER_REBUILDING);
     struct err e;
     int error = raid_bitmap_place(a, spare, &e) ? -ENOSPC : 0;
@@ -224,7 +279,7 @@ static int sync_job(struct job *job, void *arg, struct err *e)
     raid_store(&a->sync_job, 0);
     raid_publish(a);
     raid_task_end(a, &a->sync_runs);
-    if (!rc || rebuilding(a) == NULL)
+    if (!rc || (rc < 0 && !rebuilding(a))) /* one that was stopped waits for the next change */
         raid_sync_next(a);
     return rc;
 }

@@ -108,6 +108,49 @@ HARNESS_TEST(failed_job_keeps_its_error_and_some_cannot_be_cancelled)
     check_int(info.state, JOB_DONE);
 }
 
+static int gives_way(struct job *job, void *arg, struct err *e)
+{
+    (void)job;
+    (void)arg;
+    err_set(e, ERR_NOT_READY, "", "stopped at byte 7");
+    return JOB_STOPPED;
+}
+
+HARNESS_TEST(a_job_that_gives_way_is_cancelled_and_not_failed)
+{
+    uint64_t id = job_start(reactor_get(0), "way", "x", true, gives_way, NULL);
+    struct job_info info;
+    check(job_wait(id));
+    check(job_get(id, &info));
+    check_int(info.state, JOB_CANCELLED);
+    check(!strcmp(info.err.msg, "stopped at byte 7"));
+}
+
+static void count_one(const struct job_info *info, void *arg)
+{
+    (void)info;
+    ++*(unsigned *)arg;
+}
+
+HARNESS_TEST(a_job_goes_on_under_its_id_after_a_restart)
+{
+    struct job_info was = {.id = 70000, .kind = "way", .object = "y", .started_ms = 5}, info;
+    unsigned left = 0;
+    job_interrupted(&was);
+    was.id = 70001;
+    was.object[0] = 'z';
+    job_interrupted(&was);
+    job_ids_after(70001);
+    check_int(job_start(reactor_get(0), "other", "y", true, gives_way, NULL), 70002);
+    check_int(job_start(reactor_get(0), "way", "y", true, gives_way, NULL), 70000);
+    check_int(job_start(reactor_get(0), "way", "y", true, gives_way, NULL), 70003);
+    check(job_wait(70000) && job_wait(70002) && job_wait(70003));
+    check(job_get(70000, &info));
+    check_int(info.started_ms, 5);
+    job_forget_interrupted(count_one, &left);
+    check_int(left, 1); /* the one of z */
+}
+
 static int at_once(struct job *job, void *arg, struct err *e)
 {
     (void)job;
@@ -164,6 +207,8 @@ int main(void)
         cmocka_unit_test(job_runs_on_its_reactor_and_reports),
         cmocka_unit_test(job_pauses_and_is_cancelled),
         cmocka_unit_test(failed_job_keeps_its_error_and_some_cannot_be_cancelled),
+        cmocka_unit_test(a_job_that_gives_way_is_cancelled_and_not_failed),
+        cmocka_unit_test(a_job_goes_on_under_its_id_after_a_restart),
         cmocka_unit_test(only_the_last_ended_jobs_are_kept),
         cmocka_unit_test(events_reach_main_from_any_reactor),
     };
