@@ -24,6 +24,11 @@ const struct opt command_globals[] = {
     {.name = NULL},
 };
 
+const struct opt *command_opts(const struct schema_verb *v)
+{
+    return schema_is_list(v) ? schema_list_opts(v) : v->opts;
+}
+
 bool command_visible(const struct schema_verb *v)
 {
     return !(v->flags & VERB_REST_ONLY);
@@ -197,8 +202,10 @@ static int parse_option(struct parser *p, const char *text)
     for (char *q = name; *q; q++)
         if (*q == '-')
             *q = '_';
-    const struct opt *table = p->c->verb ? p->c->verb->opts : NULL;
+    const struct opt *table = p->c->verb ? command_opts(p->c->verb) : NULL;
     const struct opt *opt = n < sizeof name && table ? opts_find(table, name) : NULL;
+    if (opt && opt->flags & OPT_REST)
+        opt = NULL;
     const struct opt *secret = n < sizeof name ? find_secret(table, name) : NULL;
     if (opt && opt->flags & OPT_SECRET)
         return usage(p->c, "--%.*s takes no value on the command line; expected --%.*s-file FILE",

@@ -38,6 +38,9 @@ int command_parse(struct command *c, int argc, const char *const *argv);
 const char *command_option(const struct command *c, const char *name);
 bool command_flag(const struct command *c, const char *name);
 
+/* The options of a verb, as the command line takes them: a list has its filters too; those flagged
+ * OPT_REST are none. */
+const struct opt *command_opts(const struct schema_verb *v);
 /* A verb that is a command of orionctl. */
 bool command_visible(const struct schema_verb *v);
 /* "--read-only" for "read_only". Returns out. */

@@ -23,7 +23,8 @@ static void print_options(const struct opt *o)
 {
     char spelled[64];
     for (; o && o->name; o++)
-        printf(" %s", command_spell_opt(o, spelled));
+        if (!(o->flags & OPT_REST))
+            printf(" %s", command_spell_opt(o, spelled));
 }
 
 /* "noun" and "noun verb" as patterns of a case, each with the words that may follow. */
@@ -34,7 +35,7 @@ static void print_noun(const struct schema_noun *n)
         if (command_visible(v) && *v->name)
             printf("%.*s ", (int)strcspn(v->name, " "), v->name);
         else if (command_visible(v))
-            print_options(v->opts);
+            print_options(command_opts(v));
     printf("%s'%s ;;\n", strcmp(n->name, "completion") ? "" : "bash zsh",
            strcmp(n->name, "explain") ? "" : "; names=device");
 }
@@ -58,7 +59,7 @@ static void print_verb(const struct schema_noun *n, const struct schema_verb *v)
     if (strchr(v->name, ' '))
         print_second_words(n, v);
     printf("    '%s %s') words='", n->name, v->name);
-    print_options(v->opts);
+    print_options(command_opts(v));
     printf("'");
     if (lister_of(n, v))
         printf("; names=%s", lister_of(n, v));

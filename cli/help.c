@@ -100,8 +100,9 @@ int usage_unknown_option(const struct command *c, const char *given, size_t len)
     for (char *p = name; *p; p++)
         if (*p == '-')
             *p = '_';
-    for (const struct opt *o = c->verb ? c->verb->opts : NULL; o && o->name; o++)
-        consider(&n, name, o->name);
+    for (const struct opt *o = c->verb ? command_opts(c->verb) : NULL; o && o->name; o++)
+        if (!(o->flags & OPT_REST))
+            consider(&n, name, o->name);
     for (const struct opt *o = command_globals; o->name; o++)
         consider(&n, name, o->name);
     snprintf(text, sizeof text, "unknown option '--%.*s'", len > 60 ? 60 : (int)len, given);
@@ -141,6 +142,8 @@ void help_synopsis(FILE *out, const struct schema_noun *noun, const struct schem
         fprintf(out, " %s%s%s%s%s", must ? "" : "[", command_spell_opt(o, spelled),
                 *metavar(o) ? " " : "", metavar(o), must ? "" : "]");
     }
+    if (schema_is_list(v))
+        fputs(" [--FIELD VALUE]...", out);
 }
 
 static void print_option(FILE *out, const struct opt *o)
@@ -168,6 +171,16 @@ static void help_verb(FILE *out, const struct schema_noun *noun, const struct sc
             fputs("\nOptions:\n", out);
         any = true;
         print_option(out, o);
+    }
+    if (schema_is_list(v)) {
+        fputs("\nOnly items with", out);
+        for (const struct opt *o = schema_list_opts(v); o->name; o++) {
+            char spelled[64];
+            if (o->flags & OPT_FILTER)
+                fprintf(out, " [%s %s]", command_spell(o->name, spelled),
+                        o->type == OPT_BOOL ? "yes|no" : metavar(o));
+        }
+        fputc('\n', out);
     }
     if (!v->fields || v->result == VERB_DONE)
         return;

@@ -89,12 +89,13 @@ static struct json_object *read_document(const char *path)
 static bool fields_of(const struct command *c, struct json_object **fields_r)
 {
     const struct schema_verb *v = c->verb;
+    const struct opt *table = command_opts(v);
     *fields_r = NULL;
-    if (!v->opts)
+    if (!table)
         return true;
     struct json_object *o = *fields_r = json_object_new_object();
     for (unsigned i = 0; i < SCHEMA_ARGS && v->args[i].field; i++) {
-        const struct opt *opt = opts_find(v->opts, v->args[i].field);
+        const struct opt *opt = opts_find(table, v->args[i].field);
         if (!c->arg[i] || !opt || in_path(v->path, v->args[i].field))
             continue;
         struct json_object *value =

@@ -101,6 +101,15 @@ static void md_verb(const struct schema_noun *n, const struct schema_verb *v)
                v->flags & VERB_IF_MATCH ? ", with If-Match" : "");
     if (v->opts)
         md_opts(v->opts);
+    if (!schema_is_list(v))
+        return;
+    const char *comma = "\nFilters: ";
+    for (const struct opt *o = schema_list_opts(v); o->name; o++)
+        if (o->flags & OPT_FILTER) {
+            printf("%s`%s`", comma, o->name);
+            comma = ", ";
+        }
+    puts(".");
 }
 
 /* The fields of an answer are told once for all verbs of a noun that give them. */
@@ -130,8 +139,10 @@ static void markdown(void)
     puts("# Reference: orionctl and the REST API\n\n"
          "Made from the tables in src/base/schema*.c by `cmake --build DIR --target reference`.\n\n"
          "Sizes are given in bytes or as \"10G\" and answered in bytes. Lists are answered as\n"
-         "`{\"items\": [...], \"next\": CURSOR or null}` and take `limit` and `cursor`. Fields go "
-         "into the\nJSON body of PUT and POST and into the query of GET and DELETE. On the command "
+         "`{\"items\": [...], \"next\": CURSOR or null}` and take `limit`, `cursor`, `fields` and "
+         "filters:\nonly items whose field is so. Fields go "
+         "into the\nJSON body of PUT, PATCH and POST and into the query of GET and DELETE. On the "
+         "command "
          "line `_` is\nwritten `-`. Errors are `application/problem+json`; every item answers GET "
          "with an ETag.");
     for (const struct schema_noun *const *n = schema_nouns; *n; n++) {

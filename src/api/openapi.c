@@ -246,9 +246,7 @@ static struct json_object *parameters_of(const struct schema_verb *v, bool body)
         add_parameter(list, name, "path", true, NULL, typed("string"));
     }
     if (!body)
-        add_query(list, v->opts);
-    if (!body && v->result == VERB_LIST)
-        add_query(list, control_list_opts);
+        add_query(list, schema_is_list(v) ? schema_list_opts(v) : v->opts);
     if (v->flags & VERB_IF_MATCH)
         add_parameter(list, "If-Match", "header", true, "ETag of the object", typed("string"));
     return list;

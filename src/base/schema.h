@@ -22,7 +22,8 @@
  *    settings; 409 naming the field when it stands with others. It needs no If-Match.
  *  - VERB_IF_MATCH: the ETag of the item (schema_item_path) must be sent. An ETag covers what a
  *    person set and the states; progress, counters and rates do not change it.
- *  - VERB_LIST answers {"items": [...], "next": CURSOR or null} and takes ?limit= and ?cursor=.
+ *  - VERB_LIST answers {"items": [...], "next": CURSOR or null} and takes ?limit=, ?cursor=,
+ *    ?fields= and filters like ?state=degraded.
  *  - VERB_OBJECT answers one bare object; after a change it has "changed" too.
  *  - VERB_DONE answers 204, or 200 with an object when there is something to tell.
  *  - Any verb may answer 202 with Location: /v1/jobs/ID and the job's object.
@@ -92,6 +93,12 @@ extern const struct schema_noun *const schema_nouns[];
 
 const struct schema_noun *schema_noun_find(const char *name);
 const struct schema_verb *schema_verb_find(const struct schema_noun *noun, const char *name);
+
+/* GET of a list; and what it takes in its query: the options of the verb, limit, cursor, fields,
+ * and a filter (OPT_FILTER) for each text, number, size and yes/no field of its items. Kept for
+ * good. Any thread. */
+bool schema_is_list(const struct schema_verb *v);
+const struct opt *schema_list_opts(const struct schema_verb *v);
 
 /* ---- routes */
 enum { SCHEMA_PARAMS = 2, SCHEMA_PARAM_MAX = 512 };

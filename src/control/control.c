@@ -268,29 +268,70 @@ static struct json_object *some_fields(const struct control_call *call, struct j
     return o;
 }
 
-/* One page: at most `limit` items after the one whose key is `cursor`. */
-static int take_page(struct control_call *call, const struct resource *r, struct json_object *items,
-                     struct err *e)
+/* Is the item as every filter of the request wants it? */
+static bool passes(const struct opts *o, struct json_object *item)
 {
-    uint64_t limit = opts_u64(call->opts, "limit");
-    const char *cursor = opts_str(call->opts, "cursor");
-    size_t n = json_object_array_length(items), from = 0;
-    while (cursor && from < n) {
-        struct json_object *k = NULL;
-        json_object_object_get_ex(json_object_array_get_idx(items, from++), r->key, &k);
-        if (k && !strcmp(json_object_get_string(k), cursor))
-            cursor = NULL;
+    for (const struct opt *opt = o->table; opt->name; opt++) {
+        struct json_object *v = NULL;
+        if (!(opt->flags & OPT_FILTER) || !opts_is_set(o, opt->name))
+            continue;
+        json_object_object_get_ex(item, opt->name, &v);
+        bool same = false;
+        switch (opt->type) {
+        case OPT_BOOL: same = v && json_object_get_boolean(v) == opts_bool(o, opt->name); break;
+        case OPT_STRING:
+            same = !strcmp(v ? json_object_get_string(v) : "", opts_str(o, opt->name));
+            break;
+        default: same = v && json_object_get_uint64(v) == opts_u64(o, opt->name); break;
+        }
+        if (!same)
+            return false;
     }
+    return true;
+}
+
+static const char *key_of(const struct resource *r, struct json_object *item)
+{
+    struct json_object *k = NULL;
+    json_object_object_get_ex(item, r->key, &k);
+    return k ? json_object_get_string(k) : "";
+}
+
+/* Behind the item whose key is the cursor, which need not pass the filters any more. */
+static int find_cursor(struct control_call *call, const struct resource *r,
+                       struct json_object *items, size_t *from_r, struct err *e)
+{
+    const char *cursor = opts_str(call->opts, "cursor");
+    size_t n = json_object_array_length(items);
+    *from_r = 0;
+    while (cursor && *from_r < n)
+        if (!strcmp(key_of(r, json_object_array_get_idx(items, (*from_r)++)), cursor))
+            cursor = NULL;
     if (cursor)
         return err_set(e, ERR_INVALID, "cursor", "cursor is '%.64s', which is not there any more",
                        cursor);
-    struct json_object *page = json_object_new_array(), *next = NULL;
-    for (size_t i = from; i < n && i - from < limit; i++)
-        json_object_array_add(page, some_fields(call, json_object_array_get_idx(items, i)));
-    if (n - from > limit) {
-        struct json_object *k = NULL;
-        json_object_object_get_ex(json_object_array_get_idx(items, from + limit - 1), r->key, &k);
-        next = json_object_new_string(json_object_get_string(k));
+    return 0;
+}
+
+/* One page: at most `limit` items that pass, after the one whose key is `cursor`. */
+static int take_page(struct control_call *call, const struct resource *r, struct json_object *items,
+                     struct err *e)
+{
+    uint64_t room = opts_u64(call->opts, "limit");
+    size_t from;
+    if (find_cursor(call, r, items, &from, e))
+        return -1;
+    struct json_object *page = json_object_new_array(), *next = NULL, *last = NULL;
+    for (size_t i = from; i < json_object_array_length(items) && !next; i++) {
+        struct json_object *item = json_object_array_get_idx(items, i);
+        if (!passes(call->opts, item))
+            continue;
+        if (!room--) {
+            next = json_object_new_string(key_of(r, last));
+            break;
+        }
+        last = item;
+        json_object_array_add(page, some_fields(call, item));
     }
     call->reply = json_object_new_object();
     json_object_object_add(call->reply, "items", page);

@@ -102,9 +102,6 @@ struct control_pair {
 };
 int control_opts_text(struct control_call *call, const struct control_pair *pairs, unsigned n,
                       struct err *e);
-/* Fields that every list takes beside its own: limit and cursor. */
-extern const struct opt control_list_opts[];
-
 /* Something that was refused before it came to a verb: for the audit log. */
 void control_refused(const struct control_who *who, const char *method, const char *path,
                      const char *why);

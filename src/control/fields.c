@@ -8,25 +8,6 @@
 
 /* The fields of a request, from JSON or from a query, into the verb's options. */
 
-const struct opt control_list_opts[] = {
-    {.name = "limit",
-     .type = OPT_UINT,
-     .min = 1,
-     .max = 10000,
-     .dflt = "10000",
-     .help = "at most so many items"},
-    {.name = "cursor",
-     .type = OPT_STRING,
-     .max = 512,
-     .help = "go on after this one: `next` of the page before"},
-    {.name = "fields",
-     .type = OPT_LIST,
-     .min = 1,
-     .max = 64,
-     .help = "only these fields of each item"},
-    {.name = NULL},
-};
-
 /* ---- tables that are put together: kept for good, one for each pair of parts */
 struct joined {
     struct joined *next;
@@ -111,8 +92,7 @@ static const struct opt *table_of(const struct control_call *call, struct json_o
     const struct schema_verb *v = call->match.verb;
     if (!strcmp(v->path, "/v1/devices/{name}") && !strcmp(v->method, "PUT"))
         return device_table(body, e);
-    return join(v->opts,
-                v->result == VERB_LIST && !strcmp(v->method, "GET") ? control_list_opts : NULL);
+    return join(schema_is_list(v) ? schema_list_opts(v) : v->opts, NULL);
 }
 
 /* ---- values */

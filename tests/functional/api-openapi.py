@@ -52,7 +52,7 @@ def test_every_answer_has_the_fields_of_the_document_and_no_others():
         doc = o.http('GET', '/openapi.json').json
         o.ctl('token', 'add', 't0', '--role', 'viewer')
         values = {'iqn': IQN, 'pool': 'p0', 'volume': 'v0', 'initiator': 'iqn.2026-01.com.example:i',
-                  'lun': '0'}
+                  'lun': '0', 'group': '1'}
         names = {'/v1/devices/': 'd0', '/v1/arrays/': 'a0', '/v1/pools/': 'p0', '/v1/nbd/exports/': 'e0',
                  '/v1/tokens/': 't0'}
         seen = 0
