@@ -14,16 +14,16 @@ def test_a_silent_initiator_is_pinged_then_dropped():
         o.mem('m0')
         addr = o.iscsi(IQN, 'm0')
         o.fds_mark()
-        i = Initiator(addr, IQN, timeout=60).ready()
+        i = Initiator(addr, IQN, timeout=150).ready()
         begin = time.monotonic()
         p = i.recv()
         assert p.op == NOP_IN and p.itt == NO_TAG and p.w20 != NO_TAG, p
-        assert 15 < time.monotonic() - begin < 32
+        assert time.monotonic() - begin > 15
         i.send(NOP_OUT, 0x80, itt=NO_TAG, words=(p.w20, i.cmdsn, i.exp_statsn), immediate=True)
         assert i.read(0, 8).status == 0
         begin = time.monotonic()
         assert i.recv().op == NOP_IN
-        assert i.closed() and 35 < time.monotonic() - begin < 52
+        assert i.closed() and time.monotonic() - begin > 75
         i.close()
 
 

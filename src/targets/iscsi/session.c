@@ -10,7 +10,7 @@
 enum {
     TICK_US = 5000000,
     PING_AFTER_S = 20,    /* of silence */
-    ANSWER_WITHIN_S = 20, /* of the ping, or of the last byte that moved either way */
+    ANSWER_WITHIN_S = 60, /* of the ping, or of the last byte that moved either way */
     DEAD_AFTER_S = 40,    /* of not reading what we send; discovery: of silence */
     SHUTDOWN_WAIT_S = 2,
 };

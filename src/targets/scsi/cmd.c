@@ -279,13 +279,9 @@ static bool data_fits(struct scsi_cmd *cmd, uint64_t received)
         scsi_fail_field(cmd, cmd->op->count_at, 7);
         return false;
     }
-    if (received >= cmd->length)
+    cmd->came = received < cmd->length ? received : cmd->length;
+    if (cmd->came == cmd->length || cmd->op->flags & OP_PARTIAL)
         return true;
-    unsigned shift = cmd->view->now.shift;
-    if (cmd->op->flags & OP_PARTIAL && received == received >> shift << shift) {
-        cmd->blocks = received >> shift;
-        return true;
-    }
     scsi_fail(cmd, SENSE_INFORMATION_UNIT);
     return false;
 }

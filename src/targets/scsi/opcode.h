@@ -23,7 +23,7 @@ enum scsi_op_flags {
     OP_LBP = 1 << 8,        /* exists only where provisioning is managed */
     OP_FUA = 1 << 9,        /* byte 1 bit 3 */
     OP_EXACT = 1 << 10,     /* the announced length must be the command's */
-    OP_PARTIAL = 1 << 12,   /* less data-out than the command's is fine, in whole blocks */
+    OP_PARTIAL = 1 << 12,   /* less data-out than the command's is fine */
     OP_UNMAP = 1 << 11,     /* has an UNMAP bit, byte 1 bit 3, where provisioning is managed */
     /* Under somebody else's reservation (SPC-4 and SBC-3, tables "allowed commands"). None of these
      * three: a conflict unless the nexus may write. */

@@ -90,7 +90,8 @@ static bool ndob(const struct scsi_cmd *cmd)
     return cmd->op->opcode == 0x93 && cmd->cdb[1] & 0x01;
 }
 
-/* WSNZ is 1: no blocks are an error, not "all up to the last". */
+/* No blocks mean "all up to the last" on a full LUN, and are an error on a thin one: as WSNZ in VPD
+ * page B0h says. */
 bool scsi_prepare_write_same(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
@@ -98,6 +99,8 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd)
         return scsi_refuse_field(cmd, 1, UNMAP_BIT);
     if (cmd->lba > f->blocks)
         return true; /* the range check has the better answer */
+    if (!cmd->blocks && !f->lbp)
+        cmd->blocks = cmd->lba < f->blocks ? f->blocks - cmd->lba : 1;
     if (!cmd->blocks || cmd->blocks > SCSI_MAX_WRITE_SAME)
         return scsi_refuse_field(cmd, cmd->op->count_at, 7);
     if (ndob(cmd))

@@ -30,7 +30,7 @@ static void rw_done(struct bio *bio)
 static void submit_data(struct scsi_cmd *cmd, enum bio_op op)
 {
     unsigned shift = cmd->view->now.shift;
-    uint64_t length = cmd->blocks << shift; /* of a WRITE: what came */
+    uint64_t length = op == BIO_WRITE ? cmd->came : cmd->length;
     scsi_bio(cmd, op, cmd->lba << shift, length);
     cmd->iov = (struct iovec){cmd->buf->data, length};
     bio_data(&cmd->bio, &cmd->iov, 1);
@@ -70,7 +70,7 @@ void scsi_run_read(struct scsi_cmd *cmd)
 void scsi_run_write(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    if (!cmd->blocks) {
+    if (!cmd->came) {
         scsi_good(cmd);
         return;
     }

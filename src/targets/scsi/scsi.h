@@ -137,8 +137,8 @@ enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
  *   min(length, expected) bytes of data-out there.
  *
  * - scsi_cmd_execute(cmd, received) runs it (received: bytes of data-out, 0 for other directions).
- *   Where fewer than `length` bytes came, a WRITE writes them if they are whole blocks; anything
- *   else ends in CHECK CONDITION and changes nothing; `length` stays as it was, for the residual.
+ *   Where fewer than `length` bytes came, a WRITE writes just these; anything else ends in CHECK
+ *   CONDITION and changes nothing; `length` stays as it was, for the residual.
  *
  * - `done` comes later on the same reactor, never from within execute. For SCSI_DIR_IN with GOOD,
  *   data[0..datacnt) holds `length` bytes (length may have shrunk: INQUIRY and friends move
@@ -187,6 +187,7 @@ struct scsi_cmd {
     struct iovec iov;
     struct rdefer defer;
     uint64_t lba, blocks;
+    uint64_t came;   /* bytes of data-out that there are, at most `length` */
     uint64_t cursor; /* of commands in several steps: bytes done */
     uint64_t step;   /* bytes under way */
     uint8_t state;

@@ -65,6 +65,12 @@ static bool compare(struct scsi_cmd *cmd)
     return true;
 }
 
+/* Bytes to read: of WRITE AND VERIFY what was written. */
+static uint64_t total(const struct scsi_cmd *cmd)
+{
+    return cmd->op->flags & OP_WRITES ? cmd->came : cmd->blocks << cmd->view->now.shift;
+}
+
 static void read_step(struct scsi_cmd *cmd);
 
 static void step_read(struct scsi_cmd *cmd)
@@ -78,7 +84,7 @@ static void step_read(struct scsi_cmd *cmd)
 static void read_step(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    uint64_t left = (cmd->blocks << f->shift) - cmd->cursor;
+    uint64_t left = total(cmd) - cmd->cursor;
     if (!left) {
         scsi_good(cmd);
         return;
@@ -113,13 +119,12 @@ void scsi_run_verify(struct scsi_cmd *cmd)
 void scsi_run_write_verify(struct scsi_cmd *cmd)
 {
     unsigned shift = cmd->view->now.shift;
-    uint64_t length = cmd->blocks << shift; /* what came */
-    if (!length) {
+    if (!cmd->came) {
         scsi_good(cmd);
         return;
     }
-    scsi_bio(cmd, BIO_WRITE, cmd->lba << shift, length);
-    cmd->iov = (struct iovec){cmd->buf->data, length};
+    scsi_bio(cmd, BIO_WRITE, cmd->lba << shift, cmd->came);
+    cmd->iov = (struct iovec){cmd->buf->data, cmd->came};
     bio_data(&cmd->bio, &cmd->iov, 1);
     cmd->bio.buf = iobuf_ref(cmd->buf);
     cmd->bio.flags = BIO_FUA;

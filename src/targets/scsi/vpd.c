@@ -76,7 +76,7 @@ static void page_limits(const struct scsi_cmd *cmd, struct wr *w)
     uint64_t gran = f->lbp ? f->discard_gran >> f->shift : 0;
     uint32_t most = SCSI_MAX_TRANSFER >> f->shift;
     uint32_t opt = f->opt_io >> f->shift;
-    wr_u8(w, 1); /* WSNZ */
+    wr_u8(w, f->lbp ? 1 : 0); /* WSNZ */
     wr_u8(w, SCSI_MAX_COMPARE_BLOCKS);
     wr_be16(w, 1u << f->phys_shift);
     wr_be32(w, most);

@@ -172,7 +172,45 @@ HARNESS_TEST(write_same_refuses_what_it_cannot_do)
     lab_end(&lab);
 }
 
+/* 0 blocks: up to the last one, as far as the limit goes. */
+HARNESS_TEST(write_same_of_no_blocks_goes_to_the_end_of_a_full_lun)
+{
+    lab_mem("m", 64 << 20, 512);
+    struct lab *lab = lab_with(&(struct scsi_lun_args){.device = "m", .thin_given = true});
+    uint8_t b[512];
+    memset(b, 0x3c, sizeof b);
+    struct io *io = CMD(lab, 0x12, 1, 0xb0, 0, 64, 0);
+    check_int(io->in[4], 0); /* WSNZ */
+    expect_good(io);
+    expect_good(OUT(lab, b, 512, 0x41, 0, 0, 1, 0xff, 0xf0, 0, 0, 0, 0));
+    check_int(content(lab, 0xffef, 1), 0);
+    io = CMD(lab, 0x28, 0, 0, 1, 0xff, 0xf0, 0, 0, 16, 0);
+    check(io->in[0] == 0x3c && io->in[16 * 512 - 1] == 0x3c);
+    expect_good(io);
+    expect_field(OUT(lab, b, 512, 0x41, 0, 0, 0, 0, 0, 0, 0, 0, 0), true, 7, 7); /* too many */
+    expect_good(OUT(lab, b, 512, 0x41, 0, 0, 1, 0, 1, 0, 0, 0, 0));              /* 65535 */
+    expect_sense(OUT(lab, b, 512, 0x41, 0, 0, 2, 0, 0, 0, 0, 0, 0), SENSE_LBA_OUT_OF_RANGE);
+    lab_end(&lab);
+}
+
 /* ---- GET LBA STATUS */
+
+/* SBC-3: whatever the size of a physical block, the first descriptor begins at the LBA asked for.
+ */
+HARNESS_TEST(lba_status_begins_where_it_was_asked_for)
+{
+    struct lab *lab = lab_new();
+    fill(lab, 0, 264, 0xaa);
+    expect_good(unmap(lab, (struct range[]){{0, 64}}, 1));
+    for (unsigned lba = 60; lba < 68; lba++) {
+        struct io *io = CMD(lab, 0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, (uint8_t)lba, 0, 0, 0, 24, 0, 0);
+        check_int(be(io->in + 12, 4), lba);
+        check_int(be(io->in + 16, 4), lba < 64 ? 64 - lba : 264 - lba);
+        check_int(io->in[20], lba < 64);
+        expect_good(io);
+    }
+    lab_end(&lab);
+}
 
 HARNESS_TEST(lba_status_tells_mapped_from_deallocated)
 {
@@ -207,6 +245,8 @@ int main(void)
         cmocka_unit_test(write_same_repeats_the_block),
         cmocka_unit_test(write_same_without_data_zeroes),
         cmocka_unit_test(write_same_refuses_what_it_cannot_do),
+        cmocka_unit_test(write_same_of_no_blocks_goes_to_the_end_of_a_full_lun),
+        cmocka_unit_test(lba_status_begins_where_it_was_asked_for),
         cmocka_unit_test(lba_status_tells_mapped_from_deallocated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

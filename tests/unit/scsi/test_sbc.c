@@ -179,17 +179,21 @@ HARNESS_TEST(protection_fields_are_refused)
     lab_end(&lab);
 }
 
-HARNESS_TEST(a_piece_of_a_block_is_not_written)
+HARNESS_TEST(a_piece_of_a_block_leaves_the_rest_of_the_block)
 {
     struct lab *lab = lab_new();
-    uint8_t *p = pattern(1024, 1), zero[1024] = {0};
+    uint8_t *p = pattern(1024, 1), *old = pattern(1024, 7), want[1024];
     static const uint8_t writes[] = {0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e};
+    memcpy(want, p, 600);
+    memcpy(want + 600, old + 600, 424);
     for (unsigned i = 0; i < sizeof writes; i++) {
-        struct io *io = rw(lab, writes[i], 0, 2, p, 600);
+        expect_good(rw(lab, 0x2a, 10 * i, 2, old, 1024));
+        struct io *io = rw(lab, writes[i], 10 * i, 2, p, 600);
         check_int(io->cmd.length, 1024); /* for the residual */
-        expect_sense(io, SENSE_INFORMATION_UNIT);
-        expect_blocks(lab, 0, 2, zero);
+        expect_good(io);
+        expect_blocks(lab, 10 * i, 2, want);
     }
+    free(old);
     free(p);
     lab_end(&lab);
 }
@@ -447,7 +451,7 @@ int main(void)
         cmocka_unit_test(zero_blocks_move_nothing),
         cmocka_unit_test(beyond_the_end_names_the_first_bad_lba),
         cmocka_unit_test(protection_fields_are_refused),
-        cmocka_unit_test(a_piece_of_a_block_is_not_written),
+        cmocka_unit_test(a_piece_of_a_block_leaves_the_rest_of_the_block),
         cmocka_unit_test(fewer_blocks_than_the_command_moves_are_written),
         cmocka_unit_test(more_data_than_the_command_moves_is_left_aside),
         cmocka_unit_test(fua_and_dpo_are_accepted),
