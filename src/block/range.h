@@ -20,7 +20,8 @@ enum { RANGE_INLINE = 2 };
 struct range_part {
     struct list link;
     struct range_req *req;
-    bool held;
+    struct list followers; /* who waits for this one ... */
+    struct list follow;    /* ... by this link */
 };
 
 struct range_req { /* the holder's memory, from range_acquire until range_release returns */

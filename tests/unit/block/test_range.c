@@ -69,6 +69,41 @@ HARNESS_TEST(wide_ranges_exclude_narrow_ones_everywhere)
     range_map_free(&m);
 }
 
+/* ---- a crowd */
+
+enum { CROWD = 50000 };
+
+static struct crowd {
+    struct range_map *map;
+    struct range_req req[CROWD];
+    unsigned next;
+} crowd;
+
+static void pass_on(void *arg)
+{
+    struct range_req *r = arg;
+    check(r == &crowd.req[crowd.next]); /* in order of arrival */
+    crowd.next++;
+    range_release(crowd.map, r);
+}
+
+/* Were each looked at whenever one leaves, this would take hours. */
+HARNESS_TEST(thousands_wait_for_one_block_each_in_turn)
+{
+    crowd.map = range_map_new();
+    crowd.next = 0;
+    struct range_req first;
+    check(range_acquire(crowd.map, &first, 0, 4096, note, NULL));
+    for (unsigned i = 0; i < CROWD; i++)
+        check(!range_acquire(crowd.map, &crowd.req[i], 0, 4096, pass_on, &crowd.req[i]));
+    range_release(crowd.map, &first);
+    while (crowd.next < CROWD)
+        task_sleep_us(1000);
+    range_map_free(&crowd.map);
+}
+
+/* ---- several reactors */
+
 static struct range_map *shared;
 static uint8_t cells[64];
 static unsigned done;
@@ -110,6 +145,7 @@ int main(void)
         cmocka_unit_test(overlapping_ranges_wait_in_order_and_others_do_not),
         cmocka_unit_test(newcomer_does_not_overtake_a_waiter),
         cmocka_unit_test(wide_ranges_exclude_narrow_ones_everywhere),
+        cmocka_unit_test(thousands_wait_for_one_block_each_in_turn),
         cmocka_unit_test(exclusion_holds_over_reactors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
