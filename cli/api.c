@@ -9,37 +9,7 @@
 
 #include "base/mem.h"
 #include "base/size.h"
-#include "http.h"
-
-static char address[4200];
-
-/* Where a user's daemon listens: $XDG_RUNTIME_DIR, else its state folder. */
-static bool try_socket(const char *dir, const char *below)
-{
-    snprintf(address, sizeof address, "unix:%s%s/orion/api.sock", dir, below);
-    return *dir == '/' && !access(address + 5, F_OK);
-}
-
-void api_set_address(const char *given)
-{
-    const char *run = getenv("XDG_RUNTIME_DIR");
-    if (!given || !*given)
-        given = getenv("ORION_API");
-    if (given && *given) {
-        snprintf(address, sizeof address, "%s", given);
-        return;
-    }
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (geteuid() && ((run && try_socket(run, "")) || (state && try_socket(state, "")) ||
-                      (home && try_socket(home, "/.local/state"))))
-        return;
-    snprintf(address, sizeof address, "unix:/run/orion/api.sock");
-}
-
-const char *api_address(void)
-{
-    return address;
-}
+#include "client/client.h"
 
 void answer_clear(struct answer *a)
 {
@@ -92,30 +62,16 @@ void api_complain(const struct answer *a)
     }
 }
 
-int api_call(const char *method, const char *path, const char *if_match, struct json_object *body,
-             bool quiet, struct answer *a)
+/* Takes the reply over: 0, or an exit code. */
+static int take_reply(struct client_reply *r, bool quiet, struct answer *a)
 {
-    memset(a, 0, sizeof *a);
-    struct http_request q = {.addr = address, .method = method, .path = path, .if_match = if_match};
-    if (body)
-        q.body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN);
-    struct http_reply r;
-    struct err e;
-    if (http_send(&q, &r, &e)) {
-        snprintf(a->lost, sizeof a->lost, "%s", e.msg);
-        if (!quiet)
-            api_complain(a);
-        return e.code == ERR_DENIED    ? err_code_exit(ERR_DENIED)
-               : e.code == ERR_INVALID ? EXIT_USAGE
-                                       : EXIT_NO_DAEMON;
-    }
-    a->status = r.status;
-    memcpy(a->etag, r.etag, sizeof a->etag);
-    memcpy(a->location, r.location, sizeof a->location);
-    if (r.len)
-        a->json = json_tokener_parse(r.body);
-    bool readable = !r.len || a->json || r.status >= 400;
-    http_reply_clear(&r);
+    a->status = r->status;
+    memcpy(a->etag, r->etag, sizeof a->etag);
+    memcpy(a->location, r->location, sizeof a->location);
+    if (r->len)
+        a->json = json_tokener_parse(r->body);
+    bool readable = !r->len || a->json || r->status >= 400;
+    client_reply_clear(r);
     if (a->status < 400 && readable)
         return 0;
     if (!readable)
@@ -123,6 +79,45 @@ int api_call(const char *method, const char *path, const char *if_match, struct 
     if (!quiet)
         api_complain(a);
     return readable ? exit_of(a) : EXIT_REFUSED;
+}
+
+/* No answer at all. */
+static int no_reply(const struct err *e, bool quiet, struct answer *a)
+{
+    snprintf(a->lost, sizeof a->lost, "%s", e->msg);
+    if (!quiet)
+        api_complain(a);
+    return e->code == ERR_DENIED    ? err_code_exit(ERR_DENIED)
+           : e->code == ERR_INVALID ? EXIT_USAGE
+                                    : EXIT_NO_DAEMON;
+}
+
+int api_call(const char *method, const char *path, const char *if_match, struct json_object *body,
+             bool quiet, struct answer *a)
+{
+    memset(a, 0, sizeof *a);
+    struct client_request q = {
+        .peer = api_peer(), .method = method, .path = path, .if_match = if_match};
+    if (body)
+        q.body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN);
+    struct client_reply r;
+    struct err e;
+    if (client_send(&q, &r, &e))
+        return no_reply(&e, quiet, a);
+    return take_reply(&r, quiet, a);
+}
+
+int api_follow(const char *path, const char *last_id, const struct client_follower *f)
+{
+    struct client_request q = {.peer = api_peer(), .method = "GET", .path = path};
+    struct client_reply r;
+    struct answer a = {0};
+    struct err e;
+    int rc = client_follow(&q, last_id, f, &r, &e);
+    if (rc)
+        rc = rc < 0 ? no_reply(&e, false, &a) : take_reply(&r, false, &a);
+    answer_clear(&a);
+    return rc;
 }
 
 /* ---- lists */

@@ -14,9 +14,16 @@ struct answer {
     char lost[512]; /* why there was no answer, else "" */
 };
 
-/* Where the daemon is: --api, $ORION_API, else the first of the usual sockets that exists. */
-void api_set_address(const char *given);
-const char *api_address(void);
+/* settings.c: where the daemon is and who we are there, from the options, the environment, or the
+ * configuration of orionctl; else the first of the usual sockets that exists. 0, or an exit code
+ * after a message on stderr. */
+int api_setup(const struct command *c);
+struct client_peer;
+const struct client_peer *api_peer(void);
+
+/* Follows a stream of events; 0 when it ended. */
+struct client_follower;
+int api_follow(const char *path, const char *last_id, const struct client_follower *f);
 
 /* One request. Returns 0, or an exit code after a message on stderr: no daemon, or an error answer.
  * `quiet`: no message. The answer is the caller's to clear in both cases. */

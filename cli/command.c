@@ -11,7 +11,12 @@
 #include "help.h"
 
 const struct opt command_globals[] = {
-    {"api", OPT_STRING, .max = 4095, .help = "the daemon: unix:PATH or HOST:PORT"},
+    {"api", OPT_STRING, .max = 4095, .help = "the daemon: unix:PATH, or HOST:PORT by TLS"},
+    {"ca", OPT_STRING, .max = 4095,
+     .help = "TLS: PEM file of who signs the daemon (default: whom this machine trusts)"},
+    {"cert", OPT_STRING, .max = 4095, .help = "TLS: PEM file of our certificate"},
+    {"key", OPT_STRING, .max = 4095, .help = "TLS: PEM file of its private key"},
+    {"token_file", OPT_STRING, .max = 4095, .help = "file with a bearer token"},
     {"json", OPT_BOOL, .help = "print JSON, as REST answers"},
     {"output", OPT_STRING, .max = 4095, .help = "columns, also as -o: KEY,KEY; +KEY adds; all"},
     {"noheadings", OPT_BOOL, .help = "tables without their first line"},
@@ -113,6 +118,14 @@ static int put_global(struct parser *p, const struct opt *opt, const char *value
     bool on = opt->type == OPT_BOOL && is_true(value);
     if (!strcmp(opt->name, "api"))
         c->api = value;
+    else if (!strcmp(opt->name, "ca"))
+        c->ca = value;
+    else if (!strcmp(opt->name, "cert"))
+        c->cert = value;
+    else if (!strcmp(opt->name, "key"))
+        c->key = value;
+    else if (!strcmp(opt->name, "token_file"))
+        c->token_file = value;
     else if (!strcmp(opt->name, "output"))
         c->columns = value;
     else if (!strcmp(opt->name, "json"))

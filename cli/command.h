@@ -13,7 +13,8 @@ enum { COMMAND_OPTIONS = 64, COMMAND_SECRETS = 4 };
 
 /* A command line, understood. Strings are argv's. */
 struct command {
-    const char *api; /* NULL: the defaults */
+    const char *api;                          /* NULL: the defaults */
+    const char *ca, *cert, *key, *token_file; /* the same */
     bool json, noheadings, no_wait, help;
     const char *columns; /* -o */
     unsigned watch;      /* seconds; 0: once */

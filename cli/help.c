@@ -221,7 +221,7 @@ static void help_all(FILE *out)
     for (const struct opt *o = command_globals; o->name; o++)
         print_option(out, o);
     fputs(
-        "\nThe daemon is looked for at --api, $ORION_API, then the usual sockets.\n"
+        "\nThe daemon is looked for at --api, $ORION_API, orionctl.json, then the usual sockets.\n"
         "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no daemon, 4 not found, 5 conflict or "
         "in use,\n6 needs --yes or --force, 7 job failed, 8 not permitted.\n"
         "orionctl NOUN VERB --help tells more.\n",

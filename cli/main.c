@@ -2,7 +2,6 @@
 /* orionctl: a command line for the REST API. All it knows of the API stands in base/schema.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
@@ -232,28 +231,6 @@ static int run_show(const struct command *c, const char *path, struct json_objec
     return rc;
 }
 
-/* Events as they come: asks for those after the last one each second. */
-static int run_follow(const struct command *c)
-{
-    const char *after = command_option(c, "after");
-    uint64_t last = after ? strtoull(after, NULL, 10) : 0;
-    for (;;) {
-        autofree char *path = xasprintf("/v1/events?after=%" PRIu64, last);
-        struct json_object *items, *id;
-        int rc = api_list(path, false, &items);
-        for (size_t i = 0; !rc && i < json_object_array_length(items); i++) {
-            struct json_object *ev = json_object_array_get_idx(items, i);
-            output_row(c, ev);
-            if (json_object_object_get_ex(ev, "id", &id))
-                last = (uint64_t)json_object_get_int64(id);
-        }
-        json_object_put(items);
-        if (rc || fflush(stdout))
-            return rc;
-        sleep(1);
-    }
-}
-
 static int run_job_wait(const struct command *c)
 {
     const char *timeout = command_option(c, "timeout");
@@ -313,7 +290,7 @@ static int run(const struct command *c)
     if (v->flags & VERB_CLI_ONLY)
         return run_own(c);
     if (command_flag(c, "follow"))
-        return run_follow(c);
+        return follow_run(c);
     struct values values = {.c = c};
     autofree char *path = schema_expand(v->path, param_value, &values);
     struct json_object *fields;
@@ -358,8 +335,9 @@ int main(int argc, char **argv)
     rc = output_check(&c);
     if (rc)
         return rc;
-    api_set_address(c.api);
-    rc = run_watched(&c);
+    rc = api_setup(&c);
+    if (!rc)
+        rc = run_watched(&c);
     if (fflush(stdout) && !rc) {
         perror("orionctl: stdout");
         rc = EXIT_REFUSED;

@@ -231,7 +231,11 @@ static const char man_tail[] =
     ".TP\n.B 7\na job failed\n.TP\n.B 8\nnot permitted\n"
     ".SH ENVIRONMENT\n.TP\n.B ORION_API\nwhere the daemon is, when \\-\\-api is not given: "
     "unix:\\fIPATH\\fR or \\fIHOST\\fR:\\fIPORT\\fR\n"
-    ".SH FILES\n.TP\n.I /run/orion/api.sock\nthe daemon's socket when root runs it\n"
+    ".TP\n.B ORION_CA, ORION_CERT, ORION_KEY, ORION_TOKEN_FILE\nas \\-\\-ca, \\-\\-cert, "
+    "\\-\\-key, \\-\\-token\\-file\n.TP\n.B ORION_TOKEN\nthe token itself\n"
+    ".SH FILES\n.TP\n.I ~/.config/orion/orionctl.json, /etc/orion/orionctl.json\napi, ca, cert, "
+    "key and token_file, for what neither options nor the environment say\n.TP\n.I "
+    "/run/orion/api.sock\nthe daemon's socket when root runs it\n"
     ".TP\n.I $XDG_RUNTIME_DIR/orion/api.sock\nits socket when a user runs it\n"
     ".SH SEE ALSO\n.BR oriond (8)\n";
 

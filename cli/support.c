@@ -12,7 +12,7 @@
 
 #include "api.h"
 #include "base/mem.h"
-#include "http.h"
+#include "client/client.h"
 #include "tools.h"
 
 /* The API never tells secrets; should a key ever look like one, its value stays out all the same.
@@ -44,13 +44,13 @@ static void redact(struct json_object *o)
 
 static void add_metrics(struct json_object *out)
 {
-    struct http_request q = {.addr = api_address(), .method = "GET", .path = "/metrics"};
-    struct http_reply r;
+    struct client_request q = {.peer = api_peer(), .method = "GET", .path = "/metrics"};
+    struct client_reply r;
     struct err e;
-    if (http_send(&q, &r, &e))
+    if (client_send(&q, &r, &e))
         return;
     json_object_object_add(out, "metrics", json_object_new_string(r.body));
-    http_reply_clear(&r);
+    client_reply_clear(&r);
 }
 
 /* Every GET of the tables that needs no name. */

@@ -8,6 +8,7 @@ struct json_object;
 
 /* Commands that orionctl puts together itself. Each returns the exit code. */
 int top_run(const struct command *c);
+int follow_run(const struct command *c);
 int explain_run(const struct command *c);
 int completion_run(const struct command *c);
 int support_run(const struct command *c);

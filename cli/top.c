@@ -10,7 +10,7 @@
 #include "api.h"
 #include "base/mem.h"
 #include "base/size.h"
-#include "http.h"
+#include "client/client.h"
 #include "tools.h"
 
 enum { STAGES = 4, ROWS = 10 };
@@ -148,12 +148,12 @@ static void take_line(struct look *l, const char *line)
 
 static int look(struct look *l)
 {
-    struct http_request q = {.addr = api_address(), .method = "GET", .path = "/metrics"};
-    struct http_reply r;
+    struct client_request q = {.peer = api_peer(), .method = "GET", .path = "/metrics"};
+    struct client_reply r;
     struct err e;
     struct timespec now;
     memset(l, 0, sizeof *l);
-    if (http_send(&q, &r, &e)) {
+    if (client_send(&q, &r, &e)) {
         fprintf(stderr, "orionctl: %s\n", e.msg);
         return EXIT_NO_DAEMON;
     }
@@ -165,7 +165,7 @@ static int look(struct look *l)
     int rc = r.status == 200 ? 0 : EXIT_REFUSED;
     if (rc)
         fprintf(stderr, "orionctl: /metrics answered with status %d\n", r.status);
-    http_reply_clear(&r);
+    client_reply_clear(&r);
     return rc;
 }
 

@@ -7,6 +7,7 @@ import sys
 SOURCE = os.environ.get('ORION_SOURCE', '.')
 BELOW = {
     'base': [],
+    'client': ['base'],
     'reactor': ['base'],
     'net': ['base', 'reactor'],
     'block': ['base', 'reactor'],
@@ -16,7 +17,7 @@ for room in ('drivers', 'raid', 'volumes', 'targets'):
     BELOW[room] = ['base', 'reactor', 'net', 'block', 'probe']
 BELOW['control'] = ['base', 'reactor', 'net', 'block', 'probe', 'drivers', 'raid', 'volumes', 'targets']
 BELOW['api'] = BELOW['control'] + ['control']
-BELOW['daemon'] = BELOW['api'] + ['api']
+BELOW['daemon'] = BELOW['api'] + ['api', 'client']
 ROOMS = set(BELOW)
 # Folders within a room that stand on their own, and the siblings they may know.
 APART = {'drivers': {}, 'targets': {'iscsi': ['scsi']}}
@@ -44,7 +45,7 @@ def check_own(path, line, room, included):
 def check(path):
     parts = path.split('/')
     room = parts[1] if parts[0] == 'src' else 'cli'
-    allowed = BELOW[room] if room != 'cli' else ['base']
+    allowed = BELOW[room] if room != 'cli' else ['base', 'client']
     with open(os.path.join(SOURCE, path), errors='replace') as f:
         for number, text in enumerate(f, 1):
             m = re.match(r'\s*#\s*include\s*([<"])([^">]+)', text)

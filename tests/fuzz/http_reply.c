@@ -3,15 +3,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "http.h"
+#include "client/client.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct http_reply r;
+    struct client_reply r;
     struct err e;
-    if (!http_parse((const char *)data, size, &r, &e))
-        http_reply_clear(&r);
+    if (!client_parse((const char *)data, size, &r, &e))
+        client_reply_clear(&r);
     return 0;
 }
