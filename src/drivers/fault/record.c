@@ -7,6 +7,11 @@
 
 enum { SECTOR = 512 };
 
+static uint64_t tick(struct record *r)
+{
+    return r->clock ? __atomic_add_fetch(r->clock, 1, __ATOMIC_SEQ_CST) : ++r->events;
+}
+
 struct fault_entry *record_submit(struct record *r, const struct bio *bio, const struct verdict *v)
 {
     if (!r->on || !(bio_is_write(bio->op) || bio->op == BIO_FLUSH))
@@ -22,7 +27,7 @@ struct fault_entry *record_submit(struct record *r, const struct bio *bio, const
         .offset = bio->offset,
         .length = bio->length,
         .data = len ? data : NULL,
-        .submitted = ++r->events,
+        .submitted = tick(r),
         .dropped = v && (v->drop || (v->error && !v->is_torn)),
         .torn = v && v->is_torn && v->torn < bio->length ? v->torn : bio->length,
     };
@@ -37,7 +42,7 @@ void record_complete(struct record *r, struct fault_entry *entry, unsigned gener
 {
     if (!entry || generation != r->generation)
         return;
-    entry->completed = ++r->events;
+    entry->completed = tick(r);
     entry->error = error;
 }
 
@@ -51,9 +56,15 @@ void record_free(struct record *r)
 
 void fault_record_start(struct bdev *bdev)
 {
+    fault_record_start_by(bdev, NULL);
+}
+
+void fault_record_start_by(struct bdev *bdev, uint64_t *clock)
+{
     struct fault_dev *dev = fault_of(bdev);
     pthread_mutex_lock(&dev->lock);
     record_free(&dev->record);
+    dev->record.clock = clock;
     dev->record.on = true;
     fault_set_armed(dev);
     pthread_mutex_unlock(&dev->lock);
@@ -91,7 +102,8 @@ uint64_t fault_record_now(struct bdev *bdev)
 {
     struct fault_dev *dev = fault_of(bdev);
     pthread_mutex_lock(&dev->lock);
-    uint64_t now = dev->record.events;
+    const struct record *r = &dev->record;
+    uint64_t now = r->clock ? __atomic_load_n(r->clock, __ATOMIC_SEQ_CST) : r->events;
     pthread_mutex_unlock(&dev->lock);
     return now;
 }
