@@ -60,6 +60,7 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
     m->slot = slot;
     m->data_offset = c->sb.data_offset * MD_SECTOR;
     m->data_size = c->sb.data_size * MD_SECTOR;
+    m->behind = slot >= 0 && c->sb.events < a->sb.events ? a->sb.events : 0;
     m->state = slot < 0 ? RAID_MEMBER_SPARE : RAID_MEMBER_IN_SYNC;
     if (slot >= 0 && c->sb.features & MD_FEATURE_RECOVERY_OFFSET) {
         m->state = RAID_MEMBER_REBUILDING;

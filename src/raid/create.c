@@ -308,7 +308,7 @@ int raid_create(const struct raid_create *c, struct err *e)
     a->no_log = c->no_log;
     int rc = open_members(a, c, &zero, e) || lay_out(a, e) ? -1 : 0;
     if (!rc) {
-        bool clean = !level->redundant || zero || c->assume_clean || !raid_has_redundancy(a);
+        bool clean = !level->redundant || zero || c->assume_clean || !raid_may_differ(a);
         a->resync_pos = clean ? UINT64_MAX : 0;
         a->bdev.known_zero = zero;
         if (wants_bitmap(a, c))

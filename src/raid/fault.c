@@ -41,8 +41,10 @@ bool raid_alive(const struct raid_array *a, const struct raid_member *without)
     return a->level->can_run(&a->sb, in_sync);
 }
 
-bool raid_has_redundancy(const struct raid_array *a)
+bool raid_may_differ(const struct raid_array *a)
 {
+    if (a->level->level == 10) /* some chunks may have two copies where others have one */
+        return raid_in_sync_count(a) > 1;
     for (unsigned i = 0; i < a->slots; i++) {
         const struct raid_member *m = raid_load(&a->slot[i]);
         if (m && raid_in_sync(m) && raid_alive(a, m))
@@ -149,6 +151,8 @@ static void fault_task(void *arg)
         kick_failed_legs(a, &batch);
         if (a->unrecorded && !a->read_only && raid_alive(a, NULL))
             raid_meta_write(a);
+        else if (a->level->parity && !list_empty(&batch)) /* see settle_survivors */
+            raid_meta_flush(a);
         struct list *e;
         while ((e = list_pop(&batch))) {
             struct raid_io *io = list_entry(e, struct raid_io, link);

@@ -171,11 +171,48 @@ static void all_recorded(struct raid_array *a)
     }
 }
 
+/* One event behind the freshest is accepted, two are not: should it end between the first
+ * superblocks after an assembly, nobody may be left behind by that. */
+static void catch_up(struct raid_array *a, bool *lost_r)
+{
+    autofree struct md_super *sb = NULL;
+    autofree uint8_t *bytes = NULL;
+    struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        if (!m->behind || !wants_super(m))
+            continue;
+        sb = sb ? sb : xcalloc(1, sizeof *sb);
+        bytes = bytes ? bytes : xcalloc(1, MD_SUPER_SIZE);
+        raid_meta_build(a, m, sb);
+        sb->events = m->behind; /* the freshest one's, as is the time: the log knows the two */
+        md_super_write(sb, bytes);
+        m->behind = 0;
+        int error = bdev_write(m->desc, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE, BIO_FUA);
+        if (error && raid_kick(a, m, error, false))
+            *lost_r = true;
+    }
+}
+
+/* The log only names whole stripes that were written while nobody was missing: from here on their
+ * parity stands for the lost member's part, and must not be lost with a cache. */
+static void settle_survivors(struct raid_array *a, bool *lost_r)
+{
+    struct raid_member *m;
+    list_for_each (m, &a->members, link) {
+        int error = raid_takes_writes(m) ? bdev_flush(m->desc) : 0;
+        if (error && raid_kick(a, m, error, false))
+            *lost_r = true;
+    }
+}
+
 int raid_meta_write(struct raid_array *a)
 {
     bool lost, good;
     do {
         lost = false;
+        catch_up(a, &lost);
+        if (a->bump && a->active && a->level->parity)
+            settle_survivors(a, &lost);
         good = write_round(a, &lost);
         if (good && !lost && a->bump)
             good = write_round(a, &lost);

@@ -353,6 +353,7 @@ static bool log_it(struct part *p, struct stripe_op *op)
     p->sequence++;
     p->live++;
     op->logged = true;
+    op->named = rec.whole;
     op->log_member = m;
     bio_init(&op->log_bio, m->desc, BIO_WRITE, at, PLOG_BLOCK + rec.payload, logged, op);
     bio_data(&op->log_bio, op->log_iov, op->log_iovs);

@@ -38,33 +38,31 @@ static int nothing(struct replay *r, const char *why)
 
 /* ---- heads */
 
-static bool read_head(const struct raid_array *a, const struct raid_member *m, struct plog_head *h)
+/* Those of a member that belong to the array. */
+static unsigned read_heads(const struct raid_array *a, const struct raid_member *m,
+                           struct plog_head h[2])
 {
     struct iobuf *buf = iobuf_get(PLOG_HEADS);
-    bool any = false;
+    unsigned n = 0;
     if (buf && m->data_offset >= PLOG_FIRST + PLOG_HEADS &&
         !bdev_read(m->desc, m->data_offset - PLOG_HEADS, buf->data, PLOG_HEADS)) {
-        for (unsigned i = 0; i < 2; i++) {
-            struct plog_head one;
-            if (plog_head_read(&one, buf->data + (size_t)i * PLOG_BLOCK) &&
-                uuid_equal(&one.array, &a->bdev.uuid) && (!any || one.sequence > h->sequence)) {
-                *h = one;
-                any = true;
-            }
-        }
+        for (unsigned i = 0; i < 2; i++)
+            if (plog_head_read(&h[n], buf->data + (size_t)i * PLOG_BLOCK) &&
+                uuid_equal(&h[n].array, &a->bdev.uuid))
+                n++;
     }
     iobuf_put(&buf);
-    return any;
+    return n;
 }
 
 uint64_t plog_last_head(const struct raid_array *a)
 {
     const struct raid_member *m;
-    struct plog_head h;
+    struct plog_head h[2];
     uint64_t last = 0;
     list_for_each (m, &a->members, link)
-        if (read_head(a, m, &h) && h.sequence > last)
-            last = h.sequence;
+        for (unsigned i = read_heads(a, m, h); i--;)
+            last = h[i].sequence > last ? h[i].sequence : last;
     return last;
 }
 
@@ -74,27 +72,46 @@ static bool fits_super(const struct plog_head *h, const struct md_super *sb)
            (sb->events == h->next_events && sb->utime == h->next_utime);
 }
 
-static int choose_head(struct replay *r)
+/* Does a head describe what stands on all members? */
+static int judge_head(struct replay *r, const struct plog_head *head)
 {
     const struct raid_member *m;
-    struct plog_head h;
-    bool any = false;
-    list_for_each (m, &r->a->members, link)
-        if (m->slot >= 0 && read_head(r->a, m, &h) && (!any || h.sequence > r->head.sequence)) {
-            r->head = h;
-            any = true;
-        }
-    if (!any)
-        return nothing(r, "there is no log");
+    struct plog_head h[2];
     list_for_each (m, &r->a->members, link) {
         if (m->slot < 0)
             continue;
-        if (!fits_super(&r->head, &m->sb))
+        if (!fits_super(head, &m->sb))
             return nothing(r, "somebody else has run the array since the log was written");
-        if (!read_head(r->a, m, &h) || !uuid_equal(&h.epoch, &r->head.epoch))
+        unsigned n = read_heads(r->a, m, h);
+        if (!(n && uuid_equal(&h[0].epoch, &head->epoch)) &&
+            !(n == 2 && uuid_equal(&h[1].epoch, &head->epoch)))
             return nothing(r, "a member has no part of the log");
     }
+    r->head = *head;
     return 0;
+}
+
+/* The newest that all members know. One that not all have was being written when it ended, and no
+ * superblock had followed it. */
+static int choose_head(struct replay *r)
+{
+    const struct raid_member *m;
+    struct plog_head h[2], best;
+    uint64_t below = UINT64_MAX;
+    for (;;) {
+        bool any = false;
+        list_for_each (m, &r->a->members, link)
+            for (unsigned i = m->slot >= 0 ? read_heads(r->a, m, h) : 0; i--;)
+                if (h[i].sequence < below && (!any || h[i].sequence > best.sequence)) {
+                    best = h[i];
+                    any = true;
+                }
+        if (!any)
+            return r->why ? -1 : nothing(r, "there is no log");
+        if (!judge_head(r, &best))
+            return 0;
+        below = best.sequence;
+    }
 }
 
 /* ---- records */
@@ -104,9 +121,10 @@ static void note(struct replay *r, struct raid_member *m, const uint8_t *block, 
 {
     struct plog_record rec;
     uint64_t rows = r->a->chunk, stripes = r->a->sb.size * MD_SECTOR / r->a->chunk;
+    /* What the member logged when it had been here before, others have changed while it was not. */
     if (!plog_record_read(&rec, block) || !uuid_equal(&rec.epoch, &r->head.epoch) ||
-        rec.payload > left || rec.hi > rows || rec.stripe >= stripes ||
-        (r->a->slots < 64 && rec.slots >> r->a->slots))
+        rec.era < r->head.joined[m->slot] || rec.payload > left || rec.hi > rows ||
+        rec.stripe >= stripes || (r->a->slots < 64 && rec.slots >> r->a->slots))
         return;
     r->list = xrealloc(r->list, (r->n + 1) * sizeof *r->list);
     r->list[r->n++] = (struct found){rec, m, ring, at + PLOG_BLOCK};
@@ -226,28 +244,38 @@ static int put_record(struct replay *r, unsigned index)
     return error;
 }
 
-static int read_rows(struct replay *r, const struct plog_record *rec, struct iobuf **buf,
-                     uint8_t **block)
+/* Reads all data of the rows; what is missing is recovered as P has it. 1: then nothing is left
+ * that could fit or not. */
+static int read_rows(struct replay *r, const struct plog_record *rec, const struct parity_map *map,
+                     struct iobuf **buf, uint8_t **block)
 {
-    struct parity_map map;
     size_t len = rec->hi - rec->lo;
-    parity_map_init(&map, &r->geometry, rec->stripe);
-    for (unsigned i = 0; i < map.slots; i++) {
-        struct raid_member *m = trusted(r, i);
-        uint64_t at = m ? m->data_offset + rec->stripe * r->a->chunk + rec->lo : 0;
-        if (!m && parity_is_data(&map, i))
+    uint64_t lost = 0, spare = 0;
+    for (unsigned i = 0; i < map->slots; i++) {
+        lost |= trusted(r, i) ? 0 : 1ull << i;
+        spare |= !parity_is_data(map, i) && trusted(r, i) ? 1ull << i : 0;
+    }
+    uint64_t reads = parity_needs(map, lost);
+    for (unsigned d = 0; d < map->data; d++)
+        if (lost >> map->slot_of[d] & 1 && !(reads && spare & ~reads))
             return 1;
-        buf[i] = m ? iobuf_get(len) : NULL;
-        block[i] = buf[i] ? buf[i]->data : NULL;
-        if (m && !buf[i])
+    for (unsigned i = 0; i < map->slots; i++) {
+        struct raid_member *m = trusted(r, i);
+        if (!m && !parity_is_data(map, i))
+            continue;
+        buf[i] = iobuf_get(len);
+        if (!buf[i])
             return -ENOMEM;
-        if (m && parity_is_data(&map, i) && bdev_read(m->desc, at, block[i], len))
+        block[i] = buf[i]->data;
+        if (reads >> i & 1 &&
+            bdev_read(m->desc, m->data_offset + rec->stripe * r->a->chunk + rec->lo, block[i], len))
             return -EIO;
     }
+    if (lost)
+        parity_recover(map, lost, block, len);
     return 0;
 }
 
-/* With a data block missing nothing can be said: what was under way there stays as it is. */
 static int fit_parity(struct replay *r, const struct plog_record *rec)
 {
     struct parity_map map;
@@ -255,7 +283,7 @@ static int fit_parity(struct replay *r, const struct plog_record *rec)
     uint8_t *block[PARITY_SLOTS_MAX] = {0};
     size_t len = rec->hi - rec->lo;
     parity_map_init(&map, &r->geometry, rec->stripe);
-    int error = read_rows(r, rec, buf, block);
+    int error = read_rows(r, rec, &map, buf, block);
     if (!error)
         parity_generate(&map, block, len);
     for (unsigned i = 0; i < map.slots && !error; i++)

@@ -36,12 +36,13 @@ struct raid_member {
     unsigned state;                  /* atomic; enum raid_member_state; home writes */
     bool by_bitmap;                  /* home; rebuilt where the bitmap says only */
     bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
-    uint64_t rebuilt;                /* atomic; bytes of data; home writes */
-    uint64_t checkpoint;             /* atomic; home writes; as much of it is durable */
-    uint64_t noted;                  /* home; as much is durable when the flush under way ends */
-    uint32_t era;                    /* home; a->era when it took its slot */
-    uint64_t errors, corrected;      /* atomic */
-    struct md_super sb;              /* home: its own fields are this member's */
+    uint64_t behind;     /* home; at assembly its superblock was older than these events; else 0 */
+    uint64_t rebuilt;    /* atomic; bytes of data; home writes */
+    uint64_t checkpoint; /* atomic; home writes; as much of it is durable */
+    uint64_t noted;      /* home; as much is durable when the flush under way ends */
+    uint32_t era;        /* home; a->era when it took its slot */
+    uint64_t errors, corrected; /* atomic */
+    struct md_super sb;         /* home: its own fields are this member's */
 
     int report; /* atomic; an error that home has to act on; 0 = none */
     struct rpost report_post;
@@ -241,7 +242,8 @@ void raid_io_faulty(struct raid_io *io); /* to home: legs failed, or were left o
 unsigned raid_in_sync_count(const struct raid_array *a);
 /* Can it serve all data, now or without this member (NULL: now)? */
 bool raid_alive(const struct raid_array *a, const struct raid_member *without);
-bool raid_has_redundancy(const struct raid_array *a); /* could it lose one? */
+/* Do members that are in sync hold what others hold too, or what is computed from it? */
+bool raid_may_differ(const struct raid_array *a);
 
 /* ---- sync.c: resync and rebuild. Home. */
 struct raid_pace {

@@ -219,7 +219,7 @@ static bool begin(struct stripe_owner *o, struct stripe *s, struct stripe_req *f
     op->to = first->kind == STRIPE_FILL ? first->to : NULL;
     op->lo = rows.lo;
     op->hi = rows.hi;
-    op->fua = false;
+    op->fua = op->named = false;
     op->bad = 0;
     list_add_tail(&s->ops, &op->link);
     list_for_each_safe (q, next, &s->reqs, link) {

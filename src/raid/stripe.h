@@ -97,6 +97,7 @@ struct stripe_op {
     int error;
     struct raid_io *io;   /* its legs are the writes */
     bool logged;          /* a record of the log stands for it */
+    bool named;           /* one that only names its stripe */
     struct list log_link; /* waits for room in the log */
     struct bio log_bio;
     struct iobuf *log_buf;

@@ -555,7 +555,8 @@ static void maintenance_done(struct stripe_op *op)
 static void writes_done(struct stripe_op *op)
 {
     struct raid_array *a = op->o->a;
-    bool failed = raid_load(&a->unrecorded) != 0 || raid_load(&a->failed);
+    bool failed = raid_load(&a->unrecorded) != 0 || raid_load(&a->failed) ||
+                  (op->named && raid_in_sync_count(a) < a->slots);
     if (op->kind != STRIPE_WRITE) {
         maintenance_done(op);
         return;

@@ -127,7 +127,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
             return stopped(pos, e);
         if (raid_load(&a->failed))
             return err_set(e, ERR_IO, "", "the array has failed");
-        if (!raid_has_redundancy(a) && !rebuilding(a))
+        if (!raid_may_differ(a) && !rebuilding(a))
             break; /* the only copy is right by definition */
         if (a->bitmap && (skip = raid_bitmap_next(a, pos, a->sync_bytes)) > pos) {
             pos = skip;
