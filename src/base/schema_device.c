@@ -149,10 +149,19 @@ static const struct opt array_add_opts[] = {
     OPT_END,
 };
 
+static const struct opt array_replace_opts[] = {
+    {"member", OPT_NAME, OPT_REQUIRED, .max = 2, .help = "member that is to leave"},
+    {"with", OPT_NAME, 0, .max = 2,
+     .help = "device that takes its slot; default: a spare of the array"},
+    OPT_FORCE("the device carries a signature"),
+    OPT_END,
+};
+
 static const struct schema_field member_fields[] = {
     {"device", FMT_TEXT, FIELD_TABLE, "device, empty when missing", NULL},
     {"slot", FMT_NUMBER, FIELD_TABLE, "role, -1 for none", NULL},
-    {"state", FMT_TEXT, FIELD_TABLE, "in-sync, rebuilding, spare, faulty or missing", NULL},
+    {"state", FMT_TEXT, FIELD_TABLE, "in-sync, rebuilding, replacing, spare, faulty or missing",
+     NULL},
     {"errors", FMT_NUMBER, 0, "read and write errors", NULL},
     {"corrected", FMT_NUMBER, 0, "read errors that were corrected", NULL},
     {"wrong", FMT_NUMBER, 0, "places where the last scrub found it to be the wrong one", NULL},
@@ -286,6 +295,15 @@ const struct schema_noun schema_array = {
          VERB_IF_MATCH,
          array_fields,
          "take a former member back; only what was written meanwhile is copied, by the bitmap"},
+        {"replace",
+         "POST",
+         "/v1/arrays/{name}/actions/replace",
+         {ARG("name", "NAME"), ARG("member", "MEMBER")},
+         array_replace_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH,
+         array_fields,
+         "copy a member to a new one while it serves, then let it go"},
         {"scrub",
          "POST",
          "/v1/arrays/{name}/actions/scrub",

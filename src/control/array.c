@@ -409,6 +409,17 @@ static int array_add(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static bool is_spare(const char *name, const char *device)
+{
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    bool spare = false;
+    raid_get(name, info);
+    for (unsigned i = 0; i < info->member_count; i++)
+        spare = spare || (info->member[i].state == RAID_MEMBER_SPARE &&
+                          !strcmp(info->member[i].device, device));
+    return spare;
+}
+
 static int array_readd(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
@@ -420,6 +431,23 @@ static int array_readd(struct verb_run *v, struct err *e)
         rc = raid_readd_member(name, device, e);
     if (rc && e && !strcmp(e->field, "members"))
         strcpy(e->field, "device");
+    free(device);
+    return rc;
+}
+
+static int array_replace(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    bool given = opts_is_set(v->opts, "with");
+    char *device = given ? xstrdup(opts_str(v->opts, "with")) : NULL;
+    int rc = is_running(name, e);
+    if (!rc && given && !is_spare(name, device))
+        rc = check_members(&device, 1, e);
+    if (!rc)
+        rc = raid_replace_member(name, opts_str(v->opts, "member"), device, verb_flag(v, "force"),
+                                 e);
+    if (rc && e && (!strcmp(e->field, "members") || !strcmp(e->field, "device")))
+        strcpy(e->field, "with");
     free(device);
     return rc;
 }
@@ -437,15 +465,10 @@ static int array_repair(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry array_verbs[] = {
-    {"array", "create", array_create},
-    {"array", "assemble", array_assemble},
-    {"array", "stop", array_stop},
-    {"array", "delete", array_delete},
-    {"array", "fail", array_fail},
-    {"array", "add", array_add},
-    {"array", "remove", array_remove},
-    {"array", "re-add", array_readd},
-    {"array", "scrub", array_scrub},
-    {"array", "repair", array_repair},
-    {NULL, NULL, NULL},
+    {"array", "create", array_create},   {"array", "assemble", array_assemble},
+    {"array", "stop", array_stop},       {"array", "delete", array_delete},
+    {"array", "fail", array_fail},       {"array", "add", array_add},
+    {"array", "remove", array_remove},   {"array", "re-add", array_readd},
+    {"array", "replace", array_replace}, {"array", "scrub", array_scrub},
+    {"array", "repair", array_repair},   {NULL, NULL, NULL},
 };

@@ -168,7 +168,7 @@ void raid_member_add(struct raid_array *a, struct raid_member *m)
 {
     list_add_tail(&a->members, &m->link);
     if (m->slot >= 0)
-        raid_store(&a->slot[m->slot], m);
+        raid_store(m->replaces ? &a->replacement : &a->slot[m->slot], m);
 }
 
 void raid_member_close(struct raid_member *m)

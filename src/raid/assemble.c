@@ -48,6 +48,16 @@ static int check_again(struct raid_member *m, const struct raid_candidate *c, ui
     return 0;
 }
 
+/* Beside the one in its slot. It may be complete: then it takes the slot as soon as the array
+ * runs. */
+static void take_replacement(struct raid_array *a, struct raid_member *m)
+{
+    if (m->state == RAID_MEMBER_IN_SYNC)
+        m->rebuilt = m->checkpoint = a->sb.size * MD_SECTOR;
+    m->state = RAID_MEMBER_REBUILDING;
+    m->replaces = true;
+}
+
 static int add(struct raid_array *a, const struct raid_assemble *r, const struct raid_candidate *c,
                int slot, struct err *e)
 {
@@ -67,6 +77,8 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
         uint64_t done = c->sb.recovery_offset <= c->sb.size ? c->sb.recovery_offset : 0;
         m->rebuilt = m->checkpoint = done * MD_SECTOR; /* see judge_cursors */
     }
+    if (slot >= 0 && a->slot[slot])
+        take_replacement(a, m);
     raid_member_add(a, m);
     struct bdev_info info;
     bdev_get_info(m->desc, &info);
@@ -88,6 +100,8 @@ static int add_all(struct raid_array *a, const struct raid_assemble *r,
     for (unsigned i = 0; i < a->slots; i++)
         if (ch->slot[i] && add(a, r, ch->slot[i], (int)i, e))
             return -1;
+    if (ch->replacement && add(a, r, ch->replacement, (int)md_super_role(&ch->replacement->sb), e))
+        return -1;
     for (unsigned i = 0; i < ch->spares; i++)
         if (add(a, r, ch->spare[i], -1, e))
             return -1;
@@ -171,7 +185,7 @@ static void judge_cursors(struct raid_array *a, const struct raid_choice *ch)
     list_for_each (m, &a->members, link) {
         if (m->state != RAID_MEMBER_REBUILDING)
             continue;
-        if (!known || (ch->dirty && m->by_bitmap))
+        if (!known || (ch->dirty && (m->by_bitmap || m->replaces)))
             m->rebuilt = m->checkpoint = 0;
         kept = kept || m->rebuilt;
     }

@@ -39,6 +39,14 @@ void raid_copies_properties(struct raid_array *a)
 
 /* ---- making copies agree */
 
+void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offset)
+{
+    if (!m || !raid_takes_writes(m) || (c->n && c->m[c->n - 1] == m))
+        return;
+    c->m[c->n] = m;
+    c->offset[c->n++] = offset;
+}
+
 /* From whichever can, but `not`. */
 static int read_any(struct raid_copies *c, const struct raid_member * not, uint64_t at, void *buf,
                     size_t len, struct raid_member **from_r)

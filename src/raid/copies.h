@@ -12,11 +12,14 @@
 struct iobuf;
 struct raid_copies {
     unsigned n;
-    struct raid_member *m[RAID_MEMBERS_MAX];
-    uint64_t offset[RAID_MEMBERS_MAX]; /* of the member's data */
-    struct iobuf *buf[RAID_MEMBERS_MAX];
-    bool unread[RAID_MEMBERS_MAX];
+    struct raid_member *m[RAID_MEMBERS_MAX + 1]; /* one of them may be a replacement */
+    uint64_t offset[RAID_MEMBERS_MAX + 1];       /* of the member's data */
+    struct iobuf *buf[RAID_MEMBERS_MAX + 1];
+    bool unread[RAID_MEMBERS_MAX + 1];
 };
+
+/* One more, if it is there and takes writes. */
+void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offset);
 
 /* Which requests the array passes on as they are, from those that all members do. */
 void raid_copies_properties(struct raid_array *a);

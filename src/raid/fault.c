@@ -63,6 +63,14 @@ static void give_up(struct raid_array *a, const char *object)
     event_raise(object, "array-failed", "more members failed than its parity stands for");
 }
 
+void raid_cast_out(struct raid_array *a, struct raid_member *m)
+{
+    __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
+    m->recorded = false;
+    raid_store(&m->state, RAID_MEMBER_FAULTY);
+    a->bump = true;
+}
+
 bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced)
 {
     char object[80];
@@ -77,10 +85,7 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
             give_up(a, object);
         return false;
     }
-    __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
-    m->recorded = false;
-    raid_store(&m->state, RAID_MEMBER_FAULTY);
-    a->bump = true;
+    raid_cast_out(a, m);
     bool all = !raid_alive(a, NULL);
     raid_store(&a->failed, raid_load(&a->failed) || all);
     raid_publish(a);

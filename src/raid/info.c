@@ -21,7 +21,8 @@ const char *raid_sync_name(enum raid_sync s)
 
 const char *raid_member_state_name(enum raid_member_state s)
 {
-    static const char *const names[] = {"in-sync", "rebuilding", "spare", "faulty", "missing"};
+    static const char *const names[] = {"in-sync", "rebuilding", "spare",
+                                        "faulty",  "missing",    "replacing"};
     return names[s];
 }
 
@@ -67,6 +68,10 @@ static void list_members(struct raid_array *a)
         bool present = m && m->state != RAID_MEMBER_FAULTY;
         add_member(a, present ? m : NULL, (int)i);
         a->info.missing += !present;
+    }
+    if (a->replacement) {
+        add_member(a, a->replacement, a->replacement->slot);
+        a->info.member[a->info.member_count - 1].state = RAID_MEMBER_REPLACING;
     }
     list_for_each (m, &a->members, link)
         if (m->state == RAID_MEMBER_SPARE || m->state == RAID_MEMBER_FAULTY)
@@ -142,7 +147,7 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
             continue;
         info_r->member[i].errors = raid_load(&m->errors);
         info_r->member[i].corrected = raid_load(&m->corrected);
-        if (info_r->member[i].slot >= 0)
+        if (info_r->member[i].slot >= 0 && info_r->member[i].state != RAID_MEMBER_REPLACING)
             info_r->member[i].wrong = raid_load(&a->wrong[info_r->member[i].slot]);
         if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING) {
             info_r->sync_done = raid_load(&m->rebuilt);

@@ -193,7 +193,7 @@ struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio)
     if (io)
         ch->free_io = io->next;
     else
-        io = malloc(sizeof *io + a->slots * sizeof io->leg[0]);
+        io = malloc(sizeof *io + raid_legs(a) * sizeof io->leg[0]);
     if (!io) {
         /* Somebody holds one, or memory comes back: each end of a write tries again. The first one
          * was made with the channel, so that there is an end. */
@@ -263,9 +263,12 @@ void raid_io_submit(struct raid_io *io)
 {
     struct raid_array *a = io->array;
     struct bio *bio = io->bio;
+    struct raid_member *second = raid_second(a);
+    if (second)
+        io->leg[io->legs++] = (struct raid_leg){.io = io, .m = second, .offset = bio->offset};
     for (unsigned i = 0; i < a->slots; i++) {
         struct raid_member *m = raid_load(&a->slot[i]);
-        if (m && raid_takes_writes(m))
+        if (m && m != second && raid_takes_writes(m))
             io->leg[io->legs++] = (struct raid_leg){.io = io, .m = m, .offset = bio->offset};
     }
     raid_io_send(io);
@@ -332,7 +335,7 @@ static int raid_channel_init(struct bdev *bdev, struct bdev_channel *bch)
     (void)bch;
     if (!a->level->redundant || ch->free_io)
         return 0;
-    ch->free_io = malloc(sizeof *ch->free_io + a->slots * sizeof ch->free_io->leg[0]);
+    ch->free_io = malloc(sizeof *ch->free_io + raid_legs(a) * sizeof ch->free_io->leg[0]);
     if (!ch->free_io)
         return -ENOMEM;
     ch->free_io->next = NULL;

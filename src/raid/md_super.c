@@ -192,7 +192,6 @@ static const struct {
     {MD_FEATURE_BAD_BLOCKS,
      "has a list of bad blocks that is not empty: see mdadm --examine-badblocks, then "
      "--assemble --update=force-no-bbl"},
-    {MD_FEATURE_REPLACEMENT, "is being replaced by another one: let Linux finish it"},
     {MD_FEATURE_CLUSTERED, "belongs to a clustered array, which other hosts may be using"},
     {MD_FEATURE_JOURNAL, "belongs to an array with a journal device"},
     {MD_FEATURE_PPL | MD_FEATURE_MULTIPLE_PPLS, "belongs to an array with a partial parity log"},

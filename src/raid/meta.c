@@ -37,7 +37,8 @@ static uint64_t resync_sectors(const struct raid_array *a)
 static uint64_t recovery_sectors(const struct raid_array *a, const struct raid_member *m)
 {
     bool by_others = a->level->parity ? a->logged : a->bitmap && !m->by_bitmap;
-    return !a->active || by_others ? m->checkpoint / MD_SECTOR : 0;
+    bool known = !a->active || (by_others && !m->replaces);
+    return known ? m->checkpoint / MD_SECTOR : 0;
 }
 
 static void build_roles(struct raid_array *a)
@@ -61,7 +62,8 @@ void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct m
     build_roles(a);
     *sb_r = a->sb;
     sb_r->resync_offset = resync_sectors(a);
-    sb_r->features &= ~(uint32_t)(MD_FEATURE_RECOVERY_OFFSET | MD_FEATURE_RECOVERY_BITMAP);
+    sb_r->features &= ~(uint32_t)(MD_FEATURE_RECOVERY_OFFSET | MD_FEATURE_RECOVERY_BITMAP |
+                                  MD_FEATURE_REPLACEMENT);
     sb_r->recovery_offset = 0;
     if (m->state == RAID_MEMBER_REBUILDING) {
         sb_r->features |= MD_FEATURE_RECOVERY_OFFSET;
@@ -69,6 +71,8 @@ void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct m
         if (m->by_bitmap)
             sb_r->features |= MD_FEATURE_RECOVERY_BITMAP;
     }
+    if (m->replaces)
+        sb_r->features |= MD_FEATURE_REPLACEMENT;
     sb_r->data_offset = m->data_offset / MD_SECTOR;
     sb_r->data_size = m->data_size / MD_SECTOR;
     sb_r->super_offset = MD_SUPER_OFFSET / MD_SECTOR;
@@ -165,8 +169,7 @@ static void all_recorded(struct raid_array *a)
         if (m->state != RAID_MEMBER_FAULTY || m->recorded)
             continue;
         m->recorded = true;
-        if (m->slot >= 0 && a->slot[m->slot] == m)
-            raid_store(&a->slot[m->slot], NULL);
+        raid_vacate(a, m);
         __atomic_fetch_sub(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
     }
 }

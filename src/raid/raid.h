@@ -34,7 +34,8 @@ enum raid_member_state {
     RAID_MEMBER_REBUILDING,
     RAID_MEMBER_SPARE,
     RAID_MEMBER_FAULTY,
-    RAID_MEMBER_MISSING
+    RAID_MEMBER_MISSING,
+    RAID_MEMBER_REPLACING /* is filled to take the slot of one that serves */
 };
 
 struct raid_member_info {
@@ -138,6 +139,10 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
 /* A former member comes back: by the bitmap only what was written meanwhile is copied.
  * ERR_UNSUPPORTED when nobody knows what it lacks. */
 int raid_readd_member(const char *name, const char *device, struct err *e);
+/* A member that is in sync gives way to `device`, or to a spare of the array when that is NULL: it
+ * serves until the new one has all. To take it back, remove the new one. */
+int raid_replace_member(const char *name, const char *member, const char *device, bool force,
+                        struct err *e);
 /* Compares all redundancy, and with `repair` puts right what does not fit: of three and more copies
  * what most say, of two what the first says; of raid6 whom both parities name, else parity. *job_r
  * (may be NULL) is the job's id. */

@@ -20,7 +20,7 @@ static int raid1_setup(struct raid_array *a, struct err *e)
     (void)e;
     a->ranges = range_map_new();
     a->bdev.size = a->member_bytes / a->bdev.block_size * a->bdev.block_size;
-    a->bdev.fanout = a->slots;
+    a->bdev.fanout = raid_legs(a);
     a->bdev.max_io = WRITE_MAX;
     a->bdev.max_extent_io = EXTENT_MAX;
     a->bdev.native_fua = true;
@@ -138,14 +138,11 @@ static void raid1_write(struct raid_array *a, struct bio *bio)
 
 static void all_copies(struct raid_array *a, uint64_t offset, struct raid_copies *c)
 {
+    struct raid_member *second = raid_second(a);
     c->n = 0;
-    for (unsigned i = 0; i < a->slots; i++) {
-        struct raid_member *m = raid_load(&a->slot[i]);
-        if (!m || !raid_takes_writes(m))
-            continue;
-        c->m[c->n] = m;
-        c->offset[c->n++] = offset;
-    }
+    for (unsigned i = 0; i < a->slots; i++)
+        raid_copies_add(c, raid_load(&a->slot[i]), offset);
+    raid_copies_add(c, second, offset);
 }
 
 static int raid1_sync_window(struct raid_array *a, struct raid_member *to, uint64_t offset,

@@ -29,7 +29,7 @@ static int raid10_setup(struct raid_array *a, struct err *e)
     b->size = g->size;
     b->boundary = a->chunk;
     b->opt_io = (uint32_t)(a->chunk * (g->slots / g->near ? g->slots / g->near : 1));
-    b->fanout = a->slots;
+    b->fanout = raid_legs(a);
     b->max_io = WRITE_MAX;
     b->native_fua = true;
     raid_copies_properties(a);
@@ -137,11 +137,15 @@ static void range_had(void *arg)
     struct raid_io *io = arg;
     struct raid_array *a = io->array;
     struct raid10_copy copy[RAID10_COPIES_MAX];
+    struct raid_member *second = raid_second(a);
     raid10_copies(geometry(a), io->bio->offset, copy);
     for (unsigned i = 0; i < geometry(a)->copies; i++) {
         struct raid_member *m = raid_load(&a->slot[copy[i].slot]);
-        if (m && raid_takes_writes(m))
+        if (m && m != second && raid_takes_writes(m))
             io->leg[io->legs++] = (struct raid_leg){.io = io, .m = m, .offset = copy[i].offset};
+        if (second && second->slot == (int)copy[i].slot)
+            io->leg[io->legs++] =
+                (struct raid_leg){.io = io, .m = second, .offset = copy[i].offset};
     }
     raid_io_send(io);
 }
@@ -166,14 +170,13 @@ static void raid10_write(struct raid_array *a, struct bio *bio)
 static void copies_at(struct raid_array *a, uint64_t offset, struct raid_copies *c)
 {
     struct raid10_copy copy[RAID10_COPIES_MAX];
+    struct raid_member *second = raid_second(a);
     raid10_copies(geometry(a), offset, copy);
     c->n = 0;
     for (unsigned i = 0; i < geometry(a)->copies; i++) {
-        struct raid_member *m = raid_load(&a->slot[copy[i].slot]);
-        if (!m || !raid_takes_writes(m))
-            continue;
-        c->m[c->n] = m;
-        c->offset[c->n++] = copy[i].offset;
+        raid_copies_add(c, raid_load(&a->slot[copy[i].slot]), copy[i].offset);
+        if (second && second->slot == (int)copy[i].slot)
+            raid_copies_add(c, second, copy[i].offset);
     }
 }
 

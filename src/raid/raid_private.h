@@ -35,6 +35,7 @@ struct raid_member {
     int slot;                        /* home; -1 for a spare */
     unsigned state;                  /* atomic; enum raid_member_state; home writes */
     bool by_bitmap;                  /* home; rebuilt where the bitmap says only */
+    bool replaces;                   /* home; a->replacement, or about to be */
     bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
     uint64_t behind;     /* home; at assembly its superblock was older than these events; else 0 */
     uint64_t rebuilt;    /* atomic; bytes of data; home writes */
@@ -90,7 +91,7 @@ struct raid_io {
     struct rpost post;
     unsigned pending, legs;
     int error;
-    struct raid_leg leg[]; /* a->slots of them */
+    struct raid_leg leg[]; /* raid_legs() of them */
 };
 
 struct raid_array {
@@ -113,6 +114,7 @@ struct raid_array {
 
     /* atomic; home writes, all read */
     struct raid_member *slot[RAID_MEMBERS_MAX]; /* who serves a slot; NULL = nobody */
+    struct raid_member *replacement; /* is filled to take the slot of one that serves; NULL: none */
     unsigned unrecorded; /* faulty members that the survivors' superblocks do not name yet */
     uint64_t
         resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
@@ -168,6 +170,20 @@ static inline bool raid_takes_writes(const struct raid_member *m)
 {
     unsigned state = raid_load(&m->state);
     return state == RAID_MEMBER_IN_SYNC || state == RAID_MEMBER_REBUILDING;
+}
+
+/* Who gets what is written to a slot, too. To be asked before the slot: when the one that is to be
+ * replaced fails, the other is in both places for a moment. */
+static inline struct raid_member *raid_second(const struct raid_array *a)
+{
+    struct raid_member *m = raid_load(&a->replacement);
+    return m && raid_takes_writes(m) ? m : NULL;
+}
+
+/* Members that a write or a flush may go to. */
+static inline unsigned raid_legs(const struct raid_array *a)
+{
+    return a->slots + 1;
 }
 
 /* A place that cannot be read; any other error is the member's as a whole. */
@@ -234,6 +250,8 @@ bool raid_make_clean(struct raid_array *a, bool final);
 /* Home, meta_lock held: marks faulty. False: it is the last one that is in sync, and stays (unless
  * `forced`). The superblocks are written by whoever calls. */
 bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced);
+/* Home, meta_lock held: faulty from here on; the superblocks are written by whoever calls. */
+void raid_cast_out(struct raid_array *a, struct raid_member *m);
 /* Any reactor: a member failed in a way that must end in a kick. */
 void raid_report(struct raid_member *m, int error);
 /* Any reactor: members `slots` could not read this range, another could. */
@@ -261,6 +279,15 @@ void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset
 
 /* ---- sync.c, what is due */
 void raid_sync_next(struct raid_array *a); /* starts what is to be done, if anything is */
+/* Meta_lock held: the spare is to be filled, for a slot that nobody has or that it will take over
+ * later (`replaces`). Durable when this returns. False: it failed. */
+bool raid_take_slot(struct raid_array *a, struct raid_member *spare, int slot, bool replaces);
+
+/* ---- replace.c. Home, meta_lock held: `m` is out, and the superblocks say so. */
+void raid_vacate(struct raid_array *a, struct raid_member *m);
+/* Home, in a task: the replacement is complete and takes its slot. 0; -1: it did not come to that.
+ */
+int raid_replace_end(struct raid_array *a, struct raid_member *m, struct err *e);
 
 /* ---- info.c */
 void raid_publish(struct raid_array *a);                    /* home, or before it runs */
@@ -284,6 +311,7 @@ struct raid_choice {
     const struct raid_candidate *slot[RAID_MEMBERS_MAX];
     const struct raid_candidate *spare[RAID_MEMBERS_MAX];
     const struct raid_candidate *freshest;
+    const struct raid_candidate *replacement;             /* of one that is in its slot */
     const struct raid_candidate *stale[RAID_MEMBERS_MAX]; /* were members; may come back */
     unsigned stales;
     unsigned spares, in_sync, rebuilding, found;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which arrays stand on the registered devices, and who of the candidates may take part. */
 #include <ctype.h>
+#include <linux/types.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <linux/raid/md_p.h>
 
 #include "base/mem.h"
 #include "raid/raid_private.h"
@@ -74,7 +77,12 @@ static bool same_array(const struct md_super *a, const struct md_super *b)
 
 static bool rebuilding(const struct md_super *sb)
 {
-    return sb->features & 2; /* MD_FEATURE_RECOVERY_OFFSET */
+    return sb->features & MD_FEATURE_RECOVERY_OFFSET;
+}
+
+static bool replaces(const struct md_super *sb)
+{
+    return sb->features & MD_FEATURE_REPLACEMENT;
 }
 
 static const struct raid_candidate *find_freshest(const struct raid_candidate *list, unsigned n,
@@ -102,9 +110,25 @@ static const struct raid_candidate *find_freshest(const struct raid_candidate *l
             snprintf((ch)->why, sizeof(ch)->why, __VA_ARGS__); \
     } while (0)
 
+static void put_in(struct raid_choice *ch, const struct raid_candidate *c, unsigned role)
+{
+    ch->slot[role] = c;
+    if (rebuilding(&c->sb))
+        ch->rebuilding++;
+    else
+        ch->in_sync++;
+}
+
 static void take(struct raid_choice *ch, const struct raid_candidate *c, unsigned role)
 {
     const struct raid_candidate *other = ch->slot[role];
+    if (replaces(&c->sb)) {
+        if (!ch->replacement)
+            ch->replacement = c;
+        else if (ch->spares < RAID_MEMBERS_MAX)
+            ch->spare[ch->spares++] = c; /* one at a time */
+        return;
+    }
     if (other) {
         ch->ambiguous = true;
         blame(ch, "%s and %s both claim slot %u%s", other->device, c->device, role,
@@ -113,11 +137,7 @@ static void take(struct raid_choice *ch, const struct raid_candidate *c, unsigne
                   : "");
         return;
     }
-    ch->slot[role] = c;
-    if (rebuilding(&c->sb))
-        ch->rebuilding++;
-    else
-        ch->in_sync++;
+    put_in(ch, c, role);
 }
 
 /* The freshest superblock says who takes part: a member that it calls faulty does not, whatever its
@@ -164,6 +184,11 @@ static void consider(struct raid_choice *ch, const struct raid_candidate *c)
 static void judge(struct raid_choice *ch)
 {
     const struct md_super *top = &ch->freshest->sb;
+    unsigned role = ch->replacement ? md_super_role(&ch->replacement->sb) : 0;
+    if (ch->replacement && !ch->slot[role]) { /* the one that it was to replace is gone */
+        put_in(ch, ch->replacement, role);
+        ch->replacement = NULL;
+    }
     unsigned have = ch->in_sync + ch->rebuilding;
     ch->dirty = top->level > 0 && top->resync_offset != MD_CLEAN;
     ch->complete = have == top->raid_disks;

@@ -58,7 +58,8 @@ void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset
 static bool disturbed(const struct raid_array *a)
 {
     return a->stopping || raid_load(&a->failed) || raid_load(&a->unrecorded) ||
-           raid_load(&a->resync_pos) != UINT64_MAX || raid_in_sync_count(a) < a->slots;
+           raid_load(&a->resync_pos) != UINT64_MAX || raid_load(&a->replacement) ||
+           raid_in_sync_count(a) < a->slots;
 }
 
 static int walk(struct job *job, struct raid_array *a, struct raid_check *c, struct err *e)

@@ -173,7 +173,7 @@ static struct stripe_op *op_get(struct stripe_owner *o)
     if (e)
         return list_entry(e, struct stripe_op, link);
     struct stripe_op *op = xcalloc(1, sizeof *op + slots * sizeof op->col[0]);
-    op->io = xcalloc(1, sizeof *op->io + slots * sizeof op->io->leg[0]);
+    op->io = xcalloc(1, sizeof *op->io + raid_legs(o->a) * sizeof op->io->leg[0]);
     op->log_iov = xcalloc(slots + 1, sizeof *op->log_iov);
     op->o = o;
     list_init(&op->log_link);

@@ -89,6 +89,7 @@ struct stripe_op {
     uint64_t writes;         /* slots that get new rows */
     uint64_t touched, whole; /* data slots, by clients */
     bool modify;             /* parity by differences */
+    bool copy;               /* FILL from who has the slot */
     bool fua;
     unsigned reserved; /* parts of the reserve in use */
     size_t memory;
@@ -104,6 +105,8 @@ struct stripe_op {
     struct iovec *log_iov; /* slots + 1 */
     unsigned log_iovs;
     struct raid_member *log_member;
+    struct bio second; /* to who is to replace a member: what that one gets */
+    struct iovec second_iov;
     struct stripe_col col[]; /* by slot */
 };
 

@@ -51,7 +51,8 @@ struct masks {
 
 static struct masks look_at_slots(const struct stripe_op *op)
 {
-    struct masks k = {0};
+    const struct raid_member *second = raid_second(op->o->a);
+    struct masks k = {.writable = second ? 1ull << second->slot : 0};
     for (unsigned i = 0; i < op->map.slots; i++) {
         const struct raid_member *m = raid_load(&op->o->a->slot[i]);
         uint64_t bit = 1ull << i;
@@ -185,7 +186,12 @@ static bool plan_resync(struct stripe_op *op, const struct masks *k)
 static bool plan_fill(struct stripe_op *op, const struct masks *k)
 {
     op->writes = 1ull << op->to->slot;
-    return plan_recovery(op, k);
+    op->copy = op->writes & k->readable; /* one that is replaced still has it all */
+    if (!op->copy)
+        return plan_recovery(op, k);
+    op->reads = op->writes;
+    op->lost = 0;
+    return true;
 }
 
 /* Nobody may be missing: else nothing is redundant, or too little to tell who is wrong. */
@@ -200,7 +206,7 @@ static bool plan_check(struct stripe_op *op, const struct masks *k)
 static bool plan(struct stripe_op *op)
 {
     struct masks k = look_at_slots(op);
-    op->modify = false;
+    op->modify = op->copy = false;
     switch (op->kind) {
     case STRIPE_READ: return plan_read(op, &k);
     case STRIPE_WRITE: return plan_write(op, &k);
@@ -292,7 +298,7 @@ static bool now_memory(struct stripe_op *op, struct stripe_col *c)
     bool data = parity_is_data(&op->map, c->slot);
     if (op->kind == STRIPE_READ)
         return true;
-    if (!data) {
+    if (!data && !op->copy) {
         if (op->writes & bit)
             c->now = col_buffer(op, c);
         return !(op->writes & bit) || c->now;
@@ -521,7 +527,7 @@ static void op_compute(struct stripe_op *op)
         now[i] = op->col[i].now;
     if (op->modify)
         parity_update(&op->map, op->touched, old, now, len);
-    else
+    else if (!op->copy)
         parity_generate(&op->map, now, len);
     if (op->kind == STRIPE_CHECK)
         stripe_op_check(op);
@@ -578,18 +584,19 @@ static void write_done(struct bio *bio)
         writes_done(op);
 }
 
-static void add_leg(struct stripe_op *op, struct stripe_col *c, struct raid_member *m)
+static void add_leg(struct stripe_op *op, const struct stripe_col *c, struct raid_member *m,
+                    struct bio *bio, struct iovec *iov)
 {
     struct raid_io *io = op->io;
     struct raid_leg *leg = &io->leg[io->legs++];
     bool part = op->touched >> c->slot & 1;
     uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
     *leg = (struct raid_leg){.io = io, .m = m};
-    c->iov = (struct iovec){c->now + (lo - op->lo), hi - lo};
-    bio_init(&c->bio, m->desc, BIO_WRITE, m->data_offset + member_offset(op, lo), hi - lo,
-             write_done, leg);
-    bio_data(&c->bio, &c->iov, 1);
-    c->bio.flags = op->fua ? BIO_FUA : 0;
+    *iov = (struct iovec){c->now + (lo - op->lo), hi - lo};
+    bio_init(bio, m->desc, BIO_WRITE, m->data_offset + member_offset(op, lo), hi - lo, write_done,
+             leg);
+    bio_data(bio, iov, 1);
+    bio->flags = op->fua ? BIO_FUA : 0;
 }
 
 static bool worth_writing(const struct stripe_op *op, const struct stripe_col *c)
@@ -603,7 +610,9 @@ static void start_writes(struct stripe_op *op)
 {
     struct raid_array *a = op->o->a;
     struct raid_io *io = op->io;
+    struct raid_member *second = op->kind == STRIPE_FILL ? NULL : raid_second(a);
     uint64_t picked = 0;
+    bool both = false;
     io->array = a;
     io->bio = (struct bio *)op; /* nobody else looks at it: `ended` is set */
     io->ended = writes_ended;
@@ -615,10 +624,17 @@ static void start_writes(struct stripe_op *op)
     }
     for (unsigned i = 0; i < op->map.slots; i++) {
         struct raid_member *m = op->kind == STRIPE_FILL ? op->to : raid_load(&a->slot[i]);
-        if (!worth_writing(op, &op->col[i]) || !m || !raid_takes_writes(m))
+        struct stripe_col *c = &op->col[i];
+        if (!worth_writing(op, c))
             continue;
-        add_leg(op, &op->col[i], m);
-        picked |= 1ull << i;
+        if (m && m != second && raid_takes_writes(m)) {
+            add_leg(op, c, m, &c->bio, &c->iov);
+            picked |= 1ull << i;
+        }
+        if (second && second->slot == (int)i) {
+            add_leg(op, c, second, &op->second, &op->second_iov);
+            both = true;
+        }
     }
     op->pending = io->legs;
     if (!op->pending) {
@@ -631,4 +647,6 @@ static void start_writes(struct stripe_op *op)
     for (unsigned i = 0; i < op->map.slots; i++)
         if (picked >> i & 1)
             bio_submit(&op->col[i].bio);
+    if (both)
+        bio_submit(&op->second);
 }

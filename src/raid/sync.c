@@ -48,13 +48,17 @@ void raid_pace_give_way(const struct raid_array *a, struct raid_pace *p)
     p->began = clock_ns();
 }
 
+/* A slot that nobody serves comes first. */
 static struct raid_member *rebuilding(const struct raid_array *a)
 {
-    struct raid_member *m;
-    list_for_each (m, &a->members, link)
-        if (raid_load(&m->state) == RAID_MEMBER_REBUILDING)
+    struct raid_member *m, *other = NULL;
+    list_for_each (m, &a->members, link) {
+        if (raid_load(&m->state) == RAID_MEMBER_REBUILDING && !m->replaces)
             return m;
-    return NULL;
+        if (raid_load(&m->state) == RAID_MEMBER_REBUILDING)
+            other = m;
+    }
+    return other;
 }
 
 static uint64_t window(const struct raid_array *a, uint64_t pos, uint64_t all, bool by_bitmap)
@@ -155,8 +159,10 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
 {
     char object[80];
     raid_object(a, object);
+    if (m->replaces && !raid_replace_end(a, m, e))
+        return 0;
     tlock_lock(&a->meta_lock);
-    bool good = m->state == RAID_MEMBER_REBUILDING && !raid_meta_flush(a) &&
+    bool good = m->state == RAID_MEMBER_REBUILDING && !m->replaces && !raid_meta_flush(a) &&
                 m->state == RAID_MEMBER_REBUILDING;
     if (good) {
         raid_store(&m->state, RAID_MEMBER_IN_SYNC);
@@ -234,21 +240,11 @@ static int rebuild_job(struct job *job, void *arg, struct err *e)
 
 /* ---- what comes next */
 
-/* A spare into a slot that nobody has. Its superblock says so, with recovery_offset 0, before the
- * first write reaches it. */
-static bool take_spare(struct raid_array *a)
+/* Its superblock says so, with recovery_offset 0, before the first write reaches it. */
+bool raid_take_slot(struct raid_array *a, struct raid_member *spare, int slot, bool replaces)
 {
-    struct raid_member *m, *spare = NULL;
-    int slot = -1;
-    list_for_each (m, &a->members, link)
-        if (m->state == RAID_MEMBER_SPARE && !spare)
-            spare = m;
-    for (unsigned i = 0; i < a->slots && slot < 0; i++)
-        if (!raid_load(&a->slot[i]))
-            slot = (int)i;
-    if (!spare || slot < 0 || !raid_alive(a, NULL))
-        return false;
     spare->slot = slot;
+    spare->replaces = replaces;
     raid_store(&spare->rebuilt, 0);
     spare->checkpoint = 0;
     raid_store(&a->era, a->era + 1);
@@ -262,8 +258,24 @@ static bool take_spare(struct raid_array *a)
         spare->slot = -1;
     if (raid_meta_write(a) || spare->state != RAID_MEMBER_REBUILDING)
         return false;
-    raid_store(&a->slot[slot], spare);
+    raid_store(replaces ? &a->replacement : &a->slot[slot], spare);
     raid_publish(a);
+    return true;
+}
+
+/* A spare into a slot that nobody has. */
+static bool take_spare(struct raid_array *a)
+{
+    struct raid_member *m, *spare = NULL;
+    int slot = -1;
+    list_for_each (m, &a->members, link)
+        if (m->state == RAID_MEMBER_SPARE && !spare)
+            spare = m;
+    for (unsigned i = 0; i < a->slots && slot < 0; i++)
+        if (!raid_load(&a->slot[i]))
+            slot = (int)i;
+    if (!spare || slot < 0 || !raid_alive(a, NULL) || !raid_take_slot(a, spare, slot, false))
+        return false;
     char object[80];
     raid_object(a, object);
     event_raise(object, "rebuild-started", "%s takes slot %d", spare->device, slot);

@@ -208,7 +208,7 @@ static void remove_home(void *arg)
             raid_meta_write(a);
         } else if (!m->recorded) { /* nobody is left to record it */
             __atomic_fetch_sub(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
-            raid_store(&a->slot[m->slot], NULL);
+            raid_vacate(a, m);
         }
         raid_publish(a);
     }

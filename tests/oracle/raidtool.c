@@ -4,7 +4,8 @@
  *
  *   raidtool IMAGE... -- "COMMAND ARG..." ...
  *
- * The images are devices d0, d1, ... Commands run one after another; the first that fails ends it
+ * The images are devices d0, d1, ...; after an '@' an image may have rules of the fault driver.
+ * Commands run one after another; the first that fails ends it
  * with its message and status 1. Arrays that run at the end are stopped.
  *
  *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE] [bitmap=CHUNK]      scan
@@ -12,6 +13,7 @@
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
  *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
  *   wait NAME                  stop NAME            delete NAME
+ *   replace NAME MEMBER [DEVICE]
  *   scrub NAME [repair]        waits for its end and tells what it found
  *   crash                      ends the process as SIGKILL would
  */
@@ -41,17 +43,35 @@ static int fail(struct err *e, const char *what)
     return err_set(e, ERR_IO, "", "%s", what);
 }
 
-static int add_device(unsigned n, const char *path, struct err *e)
+static int add_faults(unsigned n, const char *rules, struct err *e)
 {
-    struct opts *o = opts_new(file_driver.opts);
-    char name[16], *full = realpath(path, NULL);
+    struct opts *o = opts_new(fault_driver.opts);
+    char name[16], on[16];
     struct bdev *b;
     snprintf(name, sizeof name, "d%u", n);
+    snprintf(on, sizeof on, "f%u", n);
+    int rc = opts_put(o, "on", on, e) || opts_put(o, "rules", rules, e) ||
+             fault_driver.create(name, NULL, o, &b, e);
+    opts_free(&o);
+    return rc ? -1 : 0;
+}
+
+static int add_device(unsigned n, char *path, struct err *e)
+{
+    struct opts *o = opts_new(file_driver.opts);
+    char name[16], *rules = strchr(path, '@');
+    if (rules)
+        *rules++ = 0;
+    char *full = realpath(path, NULL);
+    struct bdev *b;
+    snprintf(name, sizeof name, "%c%u", rules ? 'f' : 'd', n);
     int rc = !full || opts_put(o, "path", full, e) || file_driver.create(name, NULL, o, &b, e);
     if (!full)
         err_set(e, ERR_NOT_FOUND, "", "no file %s", path);
     opts_free(&o);
     free(full);
+    if (!rc && rules)
+        rc = add_faults(n, rules, e);
     return rc ? -1 : 0;
 }
 
@@ -199,6 +219,11 @@ static int do_add(char **w, struct err *e)
     return raid_add_member(w[1], w[2], has(w, "force"), e);
 }
 
+static int do_replace(char **w, struct err *e)
+{
+    return raid_replace_member(w[1], w[2], w[3], false, e);
+}
+
 static int do_readd(char **w, struct err *e)
 {
     return raid_readd_member(w[1], w[2], e);
@@ -249,12 +274,12 @@ static const struct {
     unsigned words;
     int (*fn)(char **w, struct err *e);
 } commands[] = {
-    {"create", 4, do_create}, {"scan", 1, do_scan},   {"assemble", 2, do_assemble},
-    {"info", 2, do_info},     {"write", 4, do_write}, {"read", 3, do_read},
-    {"flush", 2, do_flush},   {"fail", 3, do_fail},   {"remove", 3, do_remove},
-    {"add", 3, do_add},       {"wait", 2, do_wait},   {"stop", 2, do_stop},
-    {"delete", 2, do_delete}, {"crash", 1, do_crash}, {"re-add", 3, do_readd},
-    {"scrub", 2, do_scrub},
+    {"create", 4, do_create}, {"scan", 1, do_scan},       {"assemble", 2, do_assemble},
+    {"info", 2, do_info},     {"write", 4, do_write},     {"read", 3, do_read},
+    {"flush", 2, do_flush},   {"fail", 3, do_fail},       {"remove", 3, do_remove},
+    {"add", 3, do_add},       {"wait", 2, do_wait},       {"stop", 2, do_stop},
+    {"delete", 2, do_delete}, {"crash", 1, do_crash},     {"re-add", 3, do_readd},
+    {"scrub", 2, do_scrub},   {"replace", 3, do_replace},
 };
 
 static int command(const char *text, struct err *e)
@@ -281,6 +306,9 @@ static void remove_device(unsigned n)
     snprintf(name, sizeof name, "d%u", n);
     struct bdev *b = bdev_find(name);
     if (b)
+        bdev_unregister(b);
+    name[0] = 'f';
+    if ((b = bdev_find(name)))
         bdev_unregister(b);
 }
 
