@@ -169,11 +169,19 @@ static const struct schema_field lun_fields[] = {
     FIELD_CHANGED,
     FIELD_END,
 };
-static const struct opt chap_opts[] = {
-    {"chap_user", OPT_STRING, .help = "CHAP: name that the initiator proves to be; empty: none"},
-    {"chap_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: its secret, 12 to 255 bytes"},
-    {"mutual_user", OPT_STRING, .help = "CHAP: name that the target proves to be in turn"},
-    {"mutual_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: the target's secret, another one"},
+#define CHAP_OPTS                                                                                 \
+    {"chap_user", OPT_STRING, .help = "CHAP: name that the initiator proves to be; empty: none"}, \
+        {"chap_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: its secret, 12 to 255 bytes"},     \
+        {"mutual_user", OPT_STRING, .help = "CHAP: name that the target proves to be in turn"},   \
+    {                                                                                             \
+        "mutual_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: the target's secret, another one" \
+    }
+static const struct opt chap_opts[] = {CHAP_OPTS, OPT_END};
+static const struct opt acl_opts[] = {
+    CHAP_OPTS,
+    {"lun_map", OPT_LIST, .max = 256,
+     .help = "what the initiator sees: N=M (its LUN N is the target's LUN M) or N-L=M; "
+             "none: all LUNs as they are"},
     OPT_END,
 };
 
@@ -187,6 +195,7 @@ static const struct schema_field acl_fields[] = {
     {"initiator", FMT_TEXT, FIELD_TABLE, "initiator name that may log in", NULL},
     {"chap_user", FMT_TEXT, FIELD_TABLE, "CHAP name it has to prove to be, or empty", NULL},
     {"mutual_user", FMT_TEXT, FIELD_TABLE, "CHAP name of the target, or empty", NULL},
+    {"lun_map", FMT_NAMES, FIELD_TABLE, "its LUNs, as N=M or N-L=M; empty: all as they are", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };
@@ -358,7 +367,7 @@ const struct schema_noun schema_iscsi = {
          "PUT",
          "/v1/iscsi/targets/{iqn}/acls/{initiator}",
          {ARG("iqn", "IQN"), ARG("initiator", "INITIATOR")},
-         chap_opts,
+         acl_opts,
          VERB_OBJECT,
          0,
          acl_fields,
@@ -367,7 +376,7 @@ const struct schema_noun schema_iscsi = {
          "POST",
          "/v1/iscsi/targets/{iqn}/acls/{initiator}/actions/set",
          {ARG("iqn", "IQN"), ARG("initiator", "INITIATOR")},
-         chap_opts,
+         acl_opts,
          VERB_OBJECT,
          VERB_IF_MATCH,
          acl_fields,
@@ -376,7 +385,7 @@ const struct schema_noun schema_iscsi = {
          "PATCH",
          "/v1/iscsi/targets/{iqn}/acls/{initiator}",
          {ARG("iqn", "IQN"), ARG("initiator", "INITIATOR")},
-         chap_opts,
+         acl_opts,
          VERB_OBJECT,
          VERB_IF_MATCH | VERB_REST_ONLY,
          acl_fields,

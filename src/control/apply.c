@@ -58,17 +58,15 @@ static struct json_object *consent(const char *path)
 /* A secret that the document does not tell stays as it is. */
 static void keep_secrets(const struct item *i, struct json_object *body)
 {
-    static const char *const kinds[ITEM_KINDS] = {[ITEM_EXPORT] = "export",
-                                                  [ITEM_TARGET] = "target",
-                                                  [ITEM_ACL] = "acl",
-                                                  [ITEM_LISTENER] = "listener",
-                                                  [ITEM_PORTAL] = "portal"};
-    struct json_object *saved = kinds[i->kind] ? state_get(kinds[i->kind], i->name) : NULL, *v;
-    const struct opt *t = saved ? table_of("PUT", i->path) : NULL;
-    for (; t && t->name; t++)
-        if (t->flags & OPT_SECRET && !json_object_object_get_ex(body, t->name, NULL) &&
-            json_object_object_get_ex(saved, t->name, &v))
-            json_object_object_add(body, t->name, json_object_get(v));
+    struct json_object *saved = item_secrets(i);
+    if (!saved)
+        return;
+    json_object_object_foreach(saved, field, value)
+    {
+        const char *user = strcmp(field, "chap_secret") ? "mutual_user" : "chap_user";
+        if (*get_str(body, user) && !json_object_object_get_ex(body, field, NULL))
+            json_object_object_add(body, field, json_object_get(value));
+    }
 }
 
 static struct json_object *fields_of(const struct apply *a, const struct item *i)
@@ -117,6 +115,8 @@ static struct json_object *old_fields(const struct item *i)
         struct json_object *d = json_object_array_get_idx(i->differs, k), *have = NULL;
         const char *field = get_str(d, "field");
         json_object_object_get_ex(d, "have", &have);
+        if (opts_find(i->opts->table, field)->flags & OPT_SECRET)
+            json_object_object_get_ex(item_secrets(i), field, &have);
         json_object_object_add(o, field, json_object_get(have)); /* null: there was none */
     }
     return o;

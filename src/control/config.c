@@ -25,7 +25,8 @@ static void keep_set(struct json_object *o, const char *field, struct json_objec
 static struct json_object *member(struct json_object *o, const char *key)
 {
     struct json_object *v = NULL;
-    json_object_object_get_ex(o, key, &v);
+    if (o)
+        json_object_object_get_ex(o, key, &v);
     return v;
 }
 
@@ -166,5 +167,7 @@ struct json_object *config_json(void)
     struct json_object *iscsi = group(o, "iscsi", json_object_new_object());
     journal_for_each(j, "target/", add_target, group(iscsi, "targets", json_object_new_object()));
     journal_for_each(j, "portal/", add_portal, group(iscsi, "portals", json_object_new_object()));
+    group(iscsi, "discovery_auth",
+          fields_of("/v1/iscsi/discovery-auth", state_get("discovery-auth", "iscsi")));
     return o;
 }

@@ -4,15 +4,16 @@
 
 #include <openssl/crypto.h>
 
+#include "base/mem.h"
 #include "control/iscsi_acl.h"
 #include "control/shows.h"
 #include "targets/iscsi/iscsi.h"
 
 /*
- * Access to iSCSI targets. Saved: "acl/IQN/INITIATOR" {"chap_user", "mutual_user"}, and in a line
- * with it "secret/acl/IQN/INITIATOR" {"chap_secret", "mutual_secret"}: what is shown, listed or
- * told in a configuration is never made from a "secret/" key. Discovery has "discovery-auth/iscsi"
- * and "secret/discovery-auth/iscsi" alike.
+ * Access to iSCSI targets. Saved: "acl/IQN/INITIATOR" {"chap_user", "mutual_user", "lun_map"}, and
+ * in a line with it "secret/acl/IQN/INITIATOR" {"chap_secret", "mutual_secret"}: what is shown,
+ * listed or told in a configuration is never made from a "secret/" key. Discovery has
+ * "discovery-auth/iscsi" and "secret/discovery-auth/iscsi" alike.
  */
 static const char *const user_fields[] = {"chap_user", "mutual_user"};
 static const char *const secret_fields[] = {"chap_secret", "mutual_secret"};
@@ -27,7 +28,20 @@ static struct json_object *fields_of(struct json_object *from, const char *const
     return o;
 }
 
-static struct json_object *secrets_of(const char *kind, const char *name)
+static struct json_object *map_of(struct json_object *o)
+{
+    struct json_object *map = NULL;
+    json_object_object_get_ex(o, "lun_map", &map);
+    return map && json_object_array_length(map) ? map : NULL;
+}
+
+static void put_map(struct json_object *o, struct json_object *map)
+{
+    if (map)
+        json_object_object_add(o, "lun_map", map);
+}
+
+struct json_object *secrets_of(const char *kind, const char *name)
 {
     char key[KEY_MAX];
     state_key(key, kind, name, NULL);
@@ -51,6 +65,7 @@ static struct json_object *given(const struct opts *o)
         put_str(all, user_fields[i], opts_str(o, user_fields[i]));
         put_str(all, secret_fields[i], opts_str(o, secret_fields[i]));
     }
+    put_map(all, lun_map_given(o));
     return all;
 }
 
@@ -62,6 +77,8 @@ static int save(const char *kind, const char *name, struct json_object *all, str
     snprintf(secret, sizeof secret, "secret/%s", key);
     struct json_object *users = all ? fields_of(all, user_fields) : NULL,
                        *secrets = all ? fields_of(all, secret_fields) : NULL;
+    if (users)
+        put_map(users, json_object_get(map_of(all)));
     bool none = secrets && !json_object_object_length(secrets);
     struct journal_change c[] = {{key, users}, {secret, none ? NULL : secrets}};
     /* Nothing is written of secrets that there never were. */
@@ -85,7 +102,11 @@ static int compare(const char *what, const char *name, struct json_object *all,
         if (*want && strcmp(want, get_str(secrets, secret_fields[i])) != 0)
             return differs(e, what, name, secret_fields[i], "another one", "the one given");
     }
-    return 0;
+    struct json_object *have = map_of(users), *want = map_of(all);
+    if (json_object_equal(have, want))
+        return 0;
+    return differs(e, what, name, "lun_map", have ? json_object_get_string(have) : "not set",
+                   want ? json_object_get_string(want) : "not set");
 }
 
 /* What is given over what is saved; a user that is given empty takes its secret along. */
@@ -102,6 +123,8 @@ static struct json_object *merged(const struct opts *o, struct json_object *user
                 : *name ? get_str(secrets, secret_fields[i])
                         : "");
     }
+    bool map = opts_find(o->table, "lun_map") && opts_is_set(o, "lun_map");
+    put_map(all, map ? lun_map_given(o) : json_object_get(map_of(users)));
     return all;
 }
 
@@ -113,6 +136,8 @@ static struct json_object *show_acl(const char *initiator, struct json_object *r
     put_str(o, "initiator", initiator);
     for (unsigned i = 0; i < 2; i++)
         put_str(o, user_fields[i], get_str(record, user_fields[i]));
+    struct json_object *map = map_of(record);
+    json_object_object_add(o, "lun_map", map ? json_object_get(map) : json_object_new_array());
     return o;
 }
 
@@ -145,17 +170,31 @@ LIST(acl)
     return 0;
 }
 
+/* Nobody logs in between the two: nothing here waits before the map is there. */
+static int add_acl(const char *iqn, const char *initiator, struct json_object *users,
+                   struct json_object *secrets, struct err *e)
+{
+    struct iscsi_auth auth = {0};
+    autofree struct scsi_map *map = NULL;
+    if (lun_map_parse(map_of(users), &map, e))
+        return -1;
+    to_auth(users, secrets, &auth);
+    int rc = iscsi_acl_add(iqn, initiator, &auth, e) ||
+                     (map && iscsi_acl_set_map(iqn, initiator, map, e))
+                 ? -1
+                 : 0;
+    OPENSSL_cleanse(&auth, sizeof auth);
+    return rc;
+}
+
 static int new_acl(const char *iqn, const char *initiator, const char *name,
                    struct json_object *all, struct err *e)
 {
-    struct iscsi_auth auth = {0};
     if (strlen(initiator) > ISCSI_NAME_MAX)
         return err_set(e, ERR_INVALID, "initiator",
                        "initiator is %zu bytes long; expected at most %d", strlen(initiator),
                        ISCSI_NAME_MAX);
-    to_auth(all, all, &auth);
-    int rc = iscsi_acl_add(iqn, initiator, &auth, e);
-    OPENSSL_cleanse(&auth, sizeof auth);
+    int rc = add_acl(iqn, initiator, all, all, e);
     if (!rc && save("acl", name, all, e)) {
         iscsi_acl_remove(iqn, initiator, NULL);
         rc = -1;
@@ -177,23 +216,32 @@ int acl_verb(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static int set_acl(const struct verb_run *v, const char *name, struct json_object *all,
+                   struct err *e)
+{
+    const char *iqn = verb_param(v, "iqn"), *initiator = verb_param(v, "initiator");
+    struct iscsi_auth auth = {0};
+    autofree struct scsi_map *map = NULL;
+    to_auth(all, all, &auth);
+    int rc = iscsi_auth_check(&auth, e) || lun_map_parse(map_of(all), &map, e) ? -1 : 0;
+    bool remaps = !json_object_equal(map_of(all), map_of(state_get("acl", name)));
+    if (!rc)
+        rc = save("acl", name, all, e) || iscsi_acl_set_auth(iqn, initiator, &auth, e) ||
+                     (remaps && iscsi_acl_set_map(iqn, initiator, map, e))
+                 ? -1
+                 : 0;
+    OPENSSL_cleanse(&auth, sizeof auth);
+    return rc;
+}
+
 int acl_set_verb(struct verb_run *v, struct err *e)
 {
     char name[KEY_MAX];
-    struct iscsi_auth auth = {0};
     acl_name(v->match, name);
     struct json_object *users = state_get("acl", name), *secrets = secrets_of("acl", name),
                        *all = merged(v->opts, users, secrets);
-    int rc = 0;
     v->changed = compare("ACL", name, all, users, secrets, NULL);
-    if (v->changed) {
-        to_auth(all, all, &auth);
-        rc = iscsi_auth_check(&auth, e) || save("acl", name, all, e) ||
-                     iscsi_acl_set_auth(verb_param(v, "iqn"), verb_param(v, "initiator"), &auth, e)
-                 ? -1
-                 : 0;
-    }
-    OPENSSL_cleanse(&auth, sizeof auth);
+    int rc = v->changed ? set_acl(v, name, all, e) : 0;
     json_object_put(all);
     return rc;
 }
@@ -211,12 +259,8 @@ int unacl_verb(struct verb_run *v, struct err *e)
 int acl_start(const char *name, struct json_object *record, struct err *e)
 {
     char iqn[KEY_MAX];
-    struct iscsi_auth auth = {0};
     snprintf(iqn, sizeof iqn, "%.*s", (int)strcspn(name, "/"), name);
-    to_auth(record, secrets_of("acl", name), &auth);
-    int rc = iscsi_acl_add(iqn, strchr(name, '/') + 1, &auth, e);
-    OPENSSL_cleanse(&auth, sizeof auth);
-    return rc;
+    return add_acl(iqn, strchr(name, '/') + 1, record, secrets_of("acl", name), e);
 }
 
 /* ---- discovery */

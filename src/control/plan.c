@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include "base/mem.h"
 #include "control/adopt.h"
 #include "control/plan_private.h"
@@ -152,13 +154,26 @@ static bool has_home_on_disk(const struct item *i)
     return i->kind == ITEM_ARRAY || i->kind == ITEM_POOL || i->kind == ITEM_VOLUME;
 }
 
+/* A secret that the document leaves out is kept, and the same again is no change. */
+static bool secret_differs(const struct item *want, const struct opt *opt)
+{
+    const char *text = opts_str(want->opts, opt->name), *have;
+    if (!opts_is_set(want->opts, opt->name))
+        return false;
+    have = get_str(item_secrets(want), opt->name);
+    size_t len = strlen(text);
+    return strlen(have) != len || CRYPTO_memcmp(have, text, len) != 0;
+}
+
 static bool field_differs(const struct item *want, const struct item *have, const struct opt *opt)
 {
     if (opt->flags & (OPT_CONSENT | OPT_CLIENT) || !opts_find(have->opts->table, opt->name))
         return false;
     bool set = opts_is_set(want->opts, opt->name), known = opts_is_set(have->opts, opt->name);
-    if ((opt->flags & OPT_SECRET) || (has_home_on_disk(want) && !known))
-        return set && (opt->flags & OPT_SECRET);
+    if (opt->flags & OPT_SECRET)
+        return secret_differs(want, opt);
+    if (has_home_on_disk(want) && !known)
+        return false;
     switch (opt->type) {
     case OPT_BOOL: return opts_bool(want->opts, opt->name) != opts_bool(have->opts, opt->name);
     case OPT_LIST: return (set || !has_home_on_disk(want)) && !same_list(want, have, opt->name);

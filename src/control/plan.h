@@ -21,6 +21,7 @@ enum item_kind {
     ITEM_GROUP,
     ITEM_LISTENER,
     ITEM_PORTAL,
+    ITEM_DISCOVERY, /* there is one */
     ITEM_KINDS
 };
 enum item_action { ACT_KEEP, ACT_CREATE, ACT_CHANGE, ACT_REPLACE, ACT_DELETE };
@@ -63,6 +64,8 @@ void plan_free(struct plan *plan);
 struct json_object *plan_json(const struct plan *plan);
 bool plan_is_empty(const struct plan *plan);
 const char *item_kind_name(enum item_kind kind);
+/* What is saved of its secrets, by field; NULL: none. Never to be shown. */
+struct json_object *item_secrets(const struct item *i);
 /* Fields that apply could change in place: the verb's path and its body. NULL: none. */
 struct json_object *plan_change_body(const struct item *want, const char **method_r, char **path_r);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/iscsi_acl.h"
 
 /* From a document to items: each object of the configuration with its path and its fields. */
 
@@ -23,12 +24,21 @@ static const struct {
     [ITEM_GROUP] = {"target port group", "/v1/iscsi/targets/{a}/groups/{b}", NULL, "groups",
                     ITEM_TARGET},
     [ITEM_LISTENER] = {"nbd listener", "/v1/nbd/listeners/{a}", "nbd", "listeners", ITEM_KINDS},
+    [ITEM_DISCOVERY] = {"discovery authentication", "/v1/iscsi/discovery-auth", "iscsi",
+                        "discovery_auth", ITEM_KINDS},
     [ITEM_PORTAL] = {"iscsi portal", "/v1/iscsi/portals/{a}", "iscsi", "portals", ITEM_KINDS},
 };
 
 const char *item_kind_name(enum item_kind kind)
 {
     return kinds[kind].name;
+}
+
+struct json_object *item_secrets(const struct item *i)
+{
+    return i->kind == ITEM_ACL         ? secrets_of("acl", i->name)
+           : i->kind == ITEM_DISCOVERY ? secrets_of("discovery-auth", i->name)
+                                       : NULL;
 }
 
 struct collect {
@@ -74,6 +84,8 @@ static const char *own_name(const struct item *i)
 char *plan_place(const struct item *i)
 {
     const char *group = kinds[i->kind].group;
+    if (i->kind == ITEM_DISCOVERY)
+        return xasprintf("%s.%s", group, kinds[i->kind].section);
     if (!i->parent)
         return xasprintf("%s%s%s.%s", group ? group : "", group ? "." : "", kinds[i->kind].section,
                          i->name);
@@ -185,6 +197,11 @@ static void add_section(struct collect *c, enum item_kind kind, struct item *par
         plan_error(c->plan, kinds[kind].section, "expected an object: names and their fields");
         return;
     }
+    if (kind == ITEM_DISCOVERY) { /* the section is the object; an empty one: there is none */
+        if (json_object_object_length(section))
+            add_item(c, kind, NULL, "iscsi", section);
+        return;
+    }
     json_object_object_foreach(section, name, fields)
     {
         if (*name && json_object_is_type(fields, json_type_object))
@@ -223,7 +240,7 @@ static void add_group(struct collect *c, const char *group, struct json_object *
             autofree char *field = xasprintf("%s%s%s", group, *group ? "." : "", name);
             plan_error(c->plan, field,
                        "unknown section; expected devices, arrays, pools, nbd (exports, listeners) "
-                       "or iscsi (targets, portals)");
+                       "or iscsi (targets, portals, discovery_auth)");
         }
     }
 }

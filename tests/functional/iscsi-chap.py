@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """CHAP (RFC 7143 12.1): who has to prove itself does so or stays out, and no secret ever comes out again."""
 import base64
+import copy
 import glob
 import hashlib
+import json
 import os
 import stat
 
@@ -13,6 +15,7 @@ need('iscsi-ls', 'iscsi-inq')
 IQN = 'iqn.2026-11.test:chap'
 NAME = 'iqn.2026-11.test:host'
 SECRET, MUTUAL = 'sesame-open-please', 'orion-is-it-indeed'
+EMPTY = {'create': [], 'change': [], 'replace': [], 'delete': []}
 HASHES = {5: 'md5', 6: 'sha1', 7: 'sha256', 8: 'sha3_256'}
 
 
@@ -199,7 +202,7 @@ def test_secrets_stay_in_one_place():
         refused(0x0201, o.addr, secret='sesame-open-pleasd')
         path = '/v1/iscsi/targets/%s/acls/%s' % (IQN, NAME)
         shown = o.http('GET', path).json
-        assert shown == {'initiator': NAME, 'chap_user': 'host', 'mutual_user': 'orion'}, shown
+        assert shown == {'initiator': NAME, 'chap_user': 'host', 'mutual_user': 'orion', 'lun_map': []}, shown
         told = [o.http('GET', p).body for p in (path, '/v1/iscsi/targets', '/v1/config', '/v1/events',
                                                 '/v1/iscsi/targets/%s/acls' % IQN, '/v1/sessions')]
         r = o.http('PUT', path.replace('host', 'more'), {'chap_user': 'x', 'chap_secret': SECRET[:11]})
@@ -250,7 +253,60 @@ def test_the_same_again_is_no_change_and_another_is_refused():
         Initiator(o.addr, IQN, name=NAME).logout()
 
 
+def plan(o, doc):
+    path = os.path.join(o.dir, 'doc.json')
+    with open(path, 'w') as f:
+        json.dump(doc, f)
+    return path
+
+
+def test_credentials_are_part_of_the_configuration_and_secrets_are_only_written():
+    """A secret that a document leaves out is kept, the same again is no change, another one changes in place."""
+    with start() as o:
+        doc = o.ctl('config', 'show')
+        assert doc['iscsi']['discovery_auth'] == {}, doc
+        acl = doc['iscsi']['targets'][IQN]['acls'][NAME]
+        assert acl == {'chap_user': 'host', 'mutual_user': 'orion'}, acl
+        assert o.ctl('plan', plan(o, doc)) == EMPTY
+        doc['iscsi']['discovery_auth'] = {'chap_user': 'finder', 'chap_secret': 'find-me-if-you-can'}
+        acl['chap_secret'] = SECRET
+        p = o.ctl('plan', plan(o, doc))
+        assert [e['path'] for e in p['create']] == ['/v1/iscsi/discovery-auth'] and not p['change'], p
+        o.ctl('apply', plan(o, doc))
+        assert o.ctl('plan', plan(o, doc)) == EMPTY
+        refused(0x0201, o.addr, None, kind=Initiator)
+        Prover(o.addr, None, user='finder', secret='find-me-if-you-can').logout()
+        # both change in place, and what is left out stays
+        doc['iscsi']['discovery_auth'] = {'chap_user': 'seeker'}
+        acl.update(chap_user='guest', chap_secret='another-secret-now')
+        p = o.ctl('plan', plan(o, doc))
+        assert len(p['change']) == 2 and not p['replace'] and not p['delete'], p
+        assert 'another-secret' not in json.dumps(p) and 'find-me' not in json.dumps(p), p
+        o.ctl('apply', plan(o, doc))
+        Prover(o.addr, None, user='seeker', secret='find-me-if-you-can').logout()
+        Prover(o.addr, user='guest', secret='another-secret-now', mine=(3, b'abcdefgh')).ready().logout()
+        # a step that fails later puts the old secret back
+        bad = copy.deepcopy(doc)
+        bad['iscsi']['targets'][IQN]['acls'][NAME]['chap_secret'] = 'not-for-long-at-all'
+        bad['nbd'] = {'listeners': {'192.0.2.1:1': {}}}
+        o.ctl('apply', '--yes', plan(o, bad), expect=7)
+        Prover(o.addr, user='guest', secret='another-secret-now').ready().logout()
+        o.restart()
+        Prover(o.addr, None, user='seeker', secret='find-me-if-you-can').logout()
+        # without the section it is left alone, with an empty one it goes
+        del doc['iscsi']['discovery_auth']
+        assert o.ctl('plan', plan(o, doc)) == EMPTY
+        doc['iscsi']['discovery_auth'] = {}
+        assert [e['kind'] for e in o.ctl('plan', plan(o, doc))['delete']] == ['discovery authentication']
+        o.ctl('apply', '--yes', plan(o, doc))
+        Initiator(o.addr).logout()
+        shown = json.dumps(o.ctl('config', 'show'))
+        assert 'secret' not in shown, shown
+        o.fds_mark()
+
+
 run(test_every_algorithm_lets_the_right_one_in_both_ways, test_every_failure_is_refused_and_closed,
     test_a_target_without_a_secret_of_its_own_proves_nothing, test_discovery_is_asked_for_its_own,
     test_libiscsi_logs_in_with_chap, test_secrets_stay_in_one_place,
-    test_the_same_again_is_no_change_and_another_is_refused)
+    test_the_same_again_is_no_change_and_another_is_refused,
+    test_credentials_are_part_of_the_configuration_and_secrets_are_only_written)

@@ -227,8 +227,11 @@ static void leave(void *arg)
     struct visitor *v = arg;
     struct iscsi_session *s = v->session;
     if (s && !v->conn->closed) {
+        struct iscsi_acl *acl = v->target ? acl_find(v->target, s->seed.initiator) : NULL;
         conn_detach(v->conn);
         v->conn = NULL;
+        /* As it is now: who changes it from here on reaches the session. */
+        s->map = acl ? scsi_map_copy(acl->map) : NULL;
         session_start(s);
     } else if (s) { /* lost in between */
         v->session = NULL;

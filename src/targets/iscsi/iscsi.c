@@ -103,6 +103,7 @@ int iscsi_init(struct err *e)
 static void free_acl(struct iscsi_acl *a)
 {
     OPENSSL_cleanse(&a->auth, sizeof a->auth);
+    free(a->map);
     free(a);
 }
 
@@ -182,8 +183,10 @@ int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struc
         return -1;
     if (strlen(alias) > 255)
         return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
+    pthread_mutex_lock(&registry_lock);
     snprintf(t->alias, sizeof t->alias, "%s", alias);
     t->open = open_access;
+    pthread_mutex_unlock(&registry_lock);
     return 0;
 }
 
@@ -406,6 +409,22 @@ int iscsi_acl_set_auth(const char *iqn, const char *initiator, const struct iscs
         return err_set(e, ERR_NOT_FOUND, "initiator", "%s has no access entry for %s", iqn,
                        initiator);
     a->auth = *auth;
+    return 0;
+}
+
+int iscsi_acl_set_map(const char *iqn, const char *initiator, const struct scsi_map *map,
+                      struct err *e)
+{
+    struct iscsi_target *t = must_find(iqn, e);
+    if (!t)
+        return -1;
+    struct iscsi_acl *a = acl_find(t, initiator);
+    if (!a)
+        return err_set(e, ERR_NOT_FOUND, "initiator", "%s has no access entry for %s", iqn,
+                       initiator);
+    free(a->map);
+    a->map = scsi_map_copy(map);
+    scsi_target_map(t->scsi, initiator, map);
     return 0;
 }
 

@@ -90,6 +90,11 @@ int iscsi_acl_add(const char *iqn, const char *initiator, const struct iscsi_aut
 /* Other credentials from the next login on. */
 int iscsi_acl_set_auth(const char *iqn, const char *initiator, const struct iscsi_auth *auth,
                        struct err *e);
+/* T: what it sees, from now on (scsi.h has the contract); NULL: all LUNs under their own numbers.
+ */
+struct scsi_map;
+int iscsi_acl_set_map(const char *iqn, const char *initiator, const struct scsi_map *map,
+                      struct err *e);
 int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e);
 void iscsi_acl_for_each(const char *iqn, void (*fn)(const char *initiator, void *arg), void *arg);
 

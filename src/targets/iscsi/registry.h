@@ -13,7 +13,8 @@
 struct iscsi_acl {
     struct list link;
     char initiator[ISCSI_NAME_MAX + 1];
-    struct iscsi_auth auth; /* main's */
+    struct iscsi_auth auth; /* main's, and so is */
+    struct scsi_map *map;   /* what it sees; NULL: all LUNs as they are */
 };
 
 struct iscsi_target {

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -279,6 +280,9 @@ static void start_here(void *arg)
         snprintf(port, sizeof port, "%s,i,0x%02x%02x%02x%02x%02x%02x", s->seed.initiator, i[0],
                  i[1], i[2], i[3], i[4], i[5]);
         s->nexus = scsi_nexus_new(s->scsi, port, s->seed.tpgt);
+        scsi_nexus_map(s->nexus, s->map);
+        free(s->map);
+        s->map = NULL;
     }
     s->conn->max_recv = ISCSI_RECV_SEGMENT;
     s->conn->header_digest = s->seed.params.header_digest;

@@ -37,6 +37,7 @@ struct iscsi_session {
     uint64_t id, since_ms;
     struct reactor *home;
     struct scsi_target *scsi; /* NULL: discovery */
+    struct scsi_map *map;     /* until the nexus has it */
     void (*ended)(struct iscsi_session *s);
     void *arg;
     char peer[NET_ADDR_TEXT], portal[NET_ADDR_TEXT], self[NET_ADDR_TEXT];

@@ -22,6 +22,7 @@ enum iscsi_tmf_response { /* 11.6.1 */
                           TMF_NO_LUN = 2,
                           TMF_NO_REASSIGNMENT = 4,
                           TMF_NOT_SUPPORTED = 5,
+                          TMF_DENIED = 6, /* function authorization failed */
                           TMF_REJECTED = 255,
 };
 
@@ -54,16 +55,15 @@ static void drop_sessions(void *arg)
 static void done(enum scsi_tmf_response response, void *arg)
 {
     static const uint8_t map[] = {
-        [SCSI_TMF_COMPLETE] = TMF_COMPLETE,
-        [SCSI_TMF_NO_TASK] = TMF_NO_TASK,
-        [SCSI_TMF_NO_LUN] = TMF_NO_LUN,
-        [SCSI_TMF_UNSUPPORTED] = TMF_NOT_SUPPORTED,
+        [SCSI_TMF_COMPLETE] = TMF_COMPLETE, [SCSI_TMF_NO_TASK] = TMF_NO_TASK,
+        [SCSI_TMF_NO_LUN] = TMF_NO_LUN,     [SCSI_TMF_UNSUPPORTED] = TMF_NOT_SUPPORTED,
+        [SCSI_TMF_DENIED] = TMF_DENIED,
     };
     struct pending *p = arg;
     struct iscsi_session *s = p->s;
     if (!s->closing)
         respond(s, p->itt, map[response]);
-    if (p->cold)
+    if (p->cold && response == SCSI_TMF_COMPLETE)
         reactor_post(reactor_main(), &p->post, drop_sessions, p);
     else
         free(p);

@@ -199,7 +199,7 @@ void scsi_cmd_begin(struct scsi_cmd *cmd)
     cmd->op = cmd->cdb_len ? scsi_opcode_of_cdb(cmd->cdb) : NULL;
     if (cmd->op && cmd->cdb_len < cmd->op->cdb_len)
         cmd->op = NULL;
-    cmd->unit = scsi_lun_find(n->local, cmd->lun);
+    cmd->unit = scsi_lun_find(n, cmd->lun);
     if (!cmd->unit) {
         begin_nowhere(cmd);
         return;

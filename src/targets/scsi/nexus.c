@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "block/gate.h"
@@ -32,12 +34,26 @@ void scsi_lun_address(unsigned number, struct wr *w)
     wr_zero(w, 6);
 }
 
-struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8])
+unsigned scsi_lun_limit(const struct scsi_nexus *n)
+{
+    return n->map ? n->map->size : n->local->table->size;
+}
+
+struct scsi_lun *scsi_lun_at(const struct scsi_nexus *n, unsigned number)
+{
+    const struct scsi_table *t = n->local->table;
+    if (n->map) {
+        if (number >= n->map->size)
+            return NULL;
+        number = n->map->lun[number];
+    }
+    return number < t->size ? t->lun[number] : NULL;
+}
+
+struct scsi_lun *scsi_lun_find(const struct scsi_nexus *n, const uint8_t lun[8])
 {
     unsigned number;
-    if (!lun_number(lun, &number) || number >= l->table->size)
-        return NULL;
-    return l->table->lun[number];
+    return lun_number(lun, &number) ? scsi_lun_at(n, number) : NULL;
 }
 
 /* ---- target ports */
@@ -105,9 +121,65 @@ void scsi_nexus_free(struct scsi_nexus **n)
     list_del(&(*n)->link);
     list_del(&(*n)->all);
     free((*n)->itl);
+    free((*n)->map);
     free(*n);
     *n = NULL;
 }
+
+/* ---- maps */
+
+struct scsi_map *scsi_map_copy(const struct scsi_map *map)
+{
+    if (!map)
+        return NULL;
+    size_t len = sizeof *map + map->size * sizeof map->lun[0];
+    struct scsi_map *copy = xcalloc(1, len);
+    memcpy(copy, map, len);
+    return copy;
+}
+
+void scsi_nexus_map(struct scsi_nexus *n, const struct scsi_map *map)
+{
+    free(n->map);
+    n->map = scsi_map_copy(map);
+}
+
+struct mapping {
+    struct scsi_target *target;
+    const char *initiator;
+    const struct scsi_map *map;
+};
+
+static bool is_initiator(const struct scsi_nexus *n, const char *initiator)
+{
+    size_t len = strlen(initiator);
+    return !strncasecmp(n->initiator, initiator, len) && n->initiator[len] == ',';
+}
+
+static void map_here(void *arg)
+{
+    const struct mapping *m = arg;
+    struct scsi_nexus *n;
+    list_for_each (n, &m->target->local[reactor_self_index()].nexuses, link) {
+        if (!is_initiator(n, m->initiator))
+            continue;
+        scsi_nexus_map(n, m->map);
+        n->remapped = true;
+        for (unsigned i = 0; i < n->itls; i++)
+            if (n->itl[i])
+                n->itl[i]->ua |= UA_LUNS_CHANGED;
+    }
+}
+
+void scsi_target_map(struct scsi_target *t, const char *initiator, const struct scsi_map *map)
+{
+    struct mapping m = {t, initiator, map};
+    tlock_lock(&t->lock); /* one at a time: the last one holds on every reactor */
+    task_call_all(map_here, &m);
+    tlock_unlock(&t->lock);
+}
+
+/* ---- a nexus's LUNs */
 
 static struct scsi_itl *itl_make(struct scsi_nexus *n, struct scsi_lun *lun)
 {
@@ -120,7 +192,7 @@ static struct scsi_itl *itl_make(struct scsi_nexus *n, struct scsi_lun *lun)
     struct scsi_itl *itl = xcalloc(1, sizeof *itl);
     itl->nexus = n;
     itl->unit = lun;
-    itl->ua = UA_POWER_ON;
+    itl->ua = UA_POWER_ON | (n->remapped ? UA_LUNS_CHANGED : 0);
     list_init(&itl->cmds);
     n->itl[lun->number] = itl;
     return itl;

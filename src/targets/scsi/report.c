@@ -74,6 +74,7 @@ enum { SELECT_ADDRESSED = 0, SELECT_WELL_KNOWN = 1, SELECT_ALL = 2 };
 
 static void forget_luns_changed(struct scsi_nexus *n)
 {
+    n->remapped = false;
     for (unsigned i = 0; i < n->itls; i++)
         if (n->itl[i])
             n->itl[i]->ua &= ~(uint32_t)UA_LUNS_CHANGED;
@@ -81,13 +82,12 @@ static void forget_luns_changed(struct scsi_nexus *n)
 
 void scsi_run_report_luns(struct scsi_cmd *cmd)
 {
-    const struct scsi_table *t = cmd->nexus->local->table;
-    unsigned select = cmd->cdb[2];
+    unsigned select = cmd->cdb[2], limit = scsi_lun_limit(cmd->nexus);
     if (select > SELECT_ALL) {
         scsi_fail_field(cmd, 2, 7);
         return;
     }
-    size_t room = REPORT_LUNS_HEADER + ((size_t)t->size + 1) * LUN_LEN;
+    size_t room = REPORT_LUNS_HEADER + ((size_t)limit + 1) * LUN_LEN;
     uint8_t *p = scsi_reply_room(cmd, room);
     if (!p)
         return;
@@ -95,8 +95,8 @@ void scsi_run_report_luns(struct scsi_cmd *cmd)
     wr_zero(&w, REPORT_LUNS_HEADER);
     if (select != SELECT_ADDRESSED)
         wr_be64(&w, 0xc101000000000000);
-    for (unsigned i = 0; i < t->size && select != SELECT_WELL_KNOWN; i++)
-        if (t->lun[i])
+    for (unsigned i = 0; i < limit && select != SELECT_WELL_KNOWN; i++)
+        if (scsi_lun_at(cmd->nexus, i))
             scsi_lun_address(i, &w);
     struct wr head = wr_make(p, 4);
     wr_be32(&head, w.pos - REPORT_LUNS_HEADER);

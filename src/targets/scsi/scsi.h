@@ -103,12 +103,29 @@ enum scsi_alua scsi_alua_of(const struct scsi_target *t, unsigned group); /* any
 const char *scsi_alua_name(enum scsi_alua state);
 bool scsi_alua_parse(const char *name, enum scsi_alua *state_r);
 
+/*
+ * Which LUNs an initiator sees, and under which numbers: lun[i] is the target's LUN behind number
+ * i, or SCSI_NO_LUN. Plain data.
+ */
+enum { SCSI_NO_LUN = 0xffff };
+struct scsi_map {
+    unsigned size; /* at most 16384 */
+    uint16_t lun[];
+};
+struct scsi_map *scsi_map_copy(const struct scsi_map *map); /* NULL of NULL; free() */
+/* In a task, main: from now on, for every nexus of the initiator (the port's name up to the comma).
+ * map NULL: all LUNs under their own numbers. Copied. They are told that their LUNs have changed;
+ * commands under way end as they are. */
+void scsi_target_map(struct scsi_target *t, const char *initiator, const struct scsi_map *map);
+
 /* ---- the nexus's reactor */
 
 /* `initiator` is the initiator port's name (iSCSI: "iqn...,i,0xISID"); `tpgt` the target portal
  * group's tag = relative target port. */
 struct scsi_nexus *scsi_nexus_new(struct scsi_target *t, const char *initiator, uint16_t tpgt);
 void scsi_nexus_free(struct scsi_nexus **n); /* no command may be left */
+/* Before its first command. Copied; a nexus with a map may not reset the target. */
+void scsi_nexus_map(struct scsi_nexus *n, const struct scsi_map *map);
 
 enum scsi_dir { SCSI_DIR_NONE, SCSI_DIR_IN, SCSI_DIR_OUT };
 enum scsi_status {
@@ -219,7 +236,8 @@ enum scsi_tmf_response {
     SCSI_TMF_COMPLETE,
     SCSI_TMF_NO_TASK,
     SCSI_TMF_NO_LUN,
-    SCSI_TMF_UNSUPPORTED
+    SCSI_TMF_UNSUPPORTED,
+    SCSI_TMF_DENIED,
 };
 void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8],
               struct scsi_cmd *task /* ABORT TASK; NULL otherwise */,

@@ -175,8 +175,10 @@ struct scsi_nexus { /* its reactor's */
     struct scsi_copy copies[SCSI_COPIES_KEPT];
     unsigned copy_next;
     uint64_t gate;         /* id for the reservation gate */
-    struct scsi_itl **itl; /* by LUN */
+    struct scsi_itl **itl; /* by the target's LUN */
     unsigned itls;
+    struct scsi_map *map; /* NULL: all LUNs as they are */
+    bool remapped;        /* LUNs that it addresses for the first time tell so */
 };
 
 /* ---- cmd.c: how a command ends */
@@ -276,8 +278,11 @@ void scsi_abort_nexuses(struct bdev *bdev, const uint64_t *nexus, unsigned count
 struct list *scsi_nexuses_here(void); /* of all targets on this reactor, by `all` */
 bool scsi_port_exists(unsigned port); /* relative target ports: 1 to SCSI_GROUP_MAX */
 struct scsi_itl *scsi_itl_get(struct scsi_nexus *n, struct scsi_lun *lun);
-/* The LUN at a SAM address on this reactor, or NULL. */
-struct scsi_lun *scsi_lun_find(const struct scsi_local *l, const uint8_t lun[8]);
+/* The LUN at a SAM address, or NULL. */
+struct scsi_lun *scsi_lun_find(const struct scsi_nexus *n, const uint8_t lun[8]);
+/* The LUN behind a number as the nexus counts, or NULL; the numbers end before scsi_lun_limit. */
+struct scsi_lun *scsi_lun_at(const struct scsi_nexus *n, unsigned number);
+unsigned scsi_lun_limit(const struct scsi_nexus *n);
 bool scsi_lun_is_well_known(const uint8_t lun[8]); /* REPORT LUNS, C101h */
 void scsi_lun_address(unsigned number, struct wr *w);
 /* Takes the next pending unit attention of the nexus; SENSE_NONE: none. */

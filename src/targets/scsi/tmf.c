@@ -237,7 +237,7 @@ void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8], stru
     struct tmf *t = xcalloc(1, sizeof *t);
     *t = (struct tmf){.nexus = n, .fn = fn, .task = task, .done = done, .arg = arg};
     if (fn != SCSI_TARGET_RESET) {
-        t->unit = scsi_lun_find(n->local, lun);
+        t->unit = scsi_lun_find(n, lun);
         if (!t->unit) {
             refuse(t, SCSI_TMF_NO_LUN);
         } else {
@@ -245,6 +245,8 @@ void scsi_tmf(struct scsi_nexus *n, enum scsi_tmf fn, const uint8_t lun[8], stru
             t->view->users++;
         }
     }
+    if (fn == SCSI_TARGET_RESET && n->map) /* it would reach LUNs that are not its own */
+        refuse(t, SCSI_TMF_DENIED);
     if (!t->refused)
         mark(t);
     task_start(reactor_self(), "scsi-tmf", run_tmf, t);

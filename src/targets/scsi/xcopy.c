@@ -155,10 +155,11 @@ static bool fail_at(struct scsi_cmd *cmd, unsigned byte)
 
 static struct scsi_lun *find_naa(const struct scsi_nexus *n, const uint8_t naa[8])
 {
-    const struct scsi_table *t = n->local->table;
-    for (unsigned i = 0; i < t->size; i++)
-        if (t->lun[i] && !memcmp(t->lun[i]->naa, naa, 8))
-            return t->lun[i];
+    for (unsigned i = 0; i < scsi_lun_limit(n); i++) {
+        struct scsi_lun *lun = scsi_lun_at(n, i);
+        if (lun && !memcmp(lun->naa, naa, 8))
+            return lun;
+    }
     return NULL;
 }
 
