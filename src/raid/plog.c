@@ -261,15 +261,16 @@ static struct raid_member *taker(const struct stripe_op *op, unsigned slot)
     return m && raid_takes_writes(m) ? m : NULL;
 }
 
-/* Who has it: where nobody has parity, nothing can be wrong. */
+/* Who has it: where nobody has parity, nothing can be wrong. Of two the one that has been here for
+ * longer: if it went from one to the other and back, and who has the newer records is lost, the
+ * older ones would be taken for what was last. */
 static struct raid_member *holder(const struct stripe_op *op, unsigned *slot_r)
 {
-    *slot_r = op->map.p;
-    struct raid_member *m = taker(op, *slot_r);
-    if (!m && op->map.parities == 2) {
-        *slot_r = op->map.q;
-        m = taker(op, *slot_r);
-    }
+    struct raid_member *p = taker(op, op->map.p);
+    struct raid_member *q = op->map.parities == 2 ? taker(op, op->map.q) : NULL;
+    bool second = q && (!p || q->era < p->era);
+    struct raid_member *m = second ? q : p;
+    *slot_r = second ? op->map.q : op->map.p;
     return m && plog_fits(op->o->a, m) ? m : NULL;
 }
 
