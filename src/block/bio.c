@@ -22,6 +22,7 @@ static const char *const op_names[BIO_OP_COUNT] = {
 
 /* Which flags an op may carry. */
 static const uint8_t op_flags[BIO_OP_COUNT] = {
+    [BIO_READ] = BIO_BORROW,
     [BIO_WRITE] = BIO_FUA,
     [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_FAST_ZERO,
     [BIO_COMPARE_AND_WRITE] = BIO_FUA,
@@ -132,6 +133,7 @@ void bio_submit(struct bio *bio)
     bio->ch = ch;
     bio->error = 0;
     bio->bad_offset = BIO_NO_OFFSET;
+    bio->lent = NULL;
     bio->pending = 0;
     bio->credits = 0;
     bio->range = NULL;

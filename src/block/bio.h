@@ -42,6 +42,7 @@ enum bio_flags {
     BIO_FUA = 1 << 0,       /* WRITE, WRITE_ZEROES: durable when it completes */
     BIO_NO_UNMAP = 1 << 1,  /* WRITE_ZEROES: allocate, do not punch */
     BIO_FAST_ZERO = 1 << 2, /* WRITE_ZEROES: -EOPNOTSUPP rather than slower than a write of data */
+    BIO_BORROW = 1 << 3,    /* READ: memory of the device's will do instead of a copy, see `lent` */
 };
 
 /*
@@ -91,6 +92,13 @@ struct bio {
     /* -- result */
     int error;           /* 0 or a class above */
     uint64_t bad_offset; /* device offset of the first bad byte, or BIO_NO_OFFSET */
+    /* Of a READ with BIO_BORROW, or NULL: its data is `length` bytes here, and iov was not written.
+     * The memory is the device's own. It may be read until the submitter's desc is closed, and each
+     * look gives what the medium holds then: a write that comes before the last look has overlapped
+     * the READ, so that a mixture of old and new is as right as with a copy. Whoever must see the
+     * same twice (a digest and the data) does not borrow, and whoever promises an order of requests
+     * counts the READ as under way until its last look. */
+    const uint8_t *lent;
 
     /* -- the layer that processes the bio (a driver, between submit and bio_complete) */
     struct bdev_channel *ch; /* the device's channel on this reactor */

@@ -135,7 +135,7 @@ struct bio *bio_child(struct bio *parent, struct bdev_desc *to)
         flags = BIO_CORE_POOLED;
     }
     bio_init(c, to, parent->op, parent->offset, parent->length, bio_child_done, NULL);
-    c->flags = parent->flags;
+    c->flags = parent->flags & (uint8_t)~BIO_BORROW; /* the layer between wants the data */
     c->iov = parent->iov;
     c->iovcnt = parent->iovcnt;
     c->iov_skip = parent->iov_skip;

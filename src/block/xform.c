@@ -498,7 +498,7 @@ static void start_kind(struct bio *bio, enum xform_kind kind)
     x->kind = kind;
     set_range(x);
     x->bad = BIO_NO_OFFSET;
-    x->piece_flags = bio->flags;
+    x->piece_flags = bio->flags & (uint8_t)~BIO_BORROW;
     if (bio->flags & BIO_FUA && !b->native_fua) {
         x->piece_flags &= (uint8_t)~BIO_FUA;
         x->flush_at_end = b->write_cache;

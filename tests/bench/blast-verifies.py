@@ -36,6 +36,15 @@ def test_blast_over_nbd():
         verified('nbd', path, 'x', '-b', '262144', '-q', '8')
 
 
+def test_blast_over_memory_that_is_lent():
+    with Orion() as o:
+        o.ctl('device', 'add', 'm0', '--type', 'mem', '--size', '16M')
+        o.nbd('m', 'm0')
+        addr = 'tcp:' + o.iscsi(IQN, 'm0')
+        verified('nbd', 'unix:' + os.path.join(o.dir, 'nbd.sock'), 'm', '-c', '4')
+        verified('iscsi', addr, IQN, '0', '-b', '262144', '-q', '8')
+
+
 def test_blast_over_iscsi():
     with Orion() as o:
         o.ctl('device', 'add', 'd0', '--path', os.path.join(o.dir, 'disk'), '--size', '16M')
@@ -44,4 +53,5 @@ def test_blast_over_iscsi():
         verified('iscsi', addr, IQN, '0', '-b', '262144', '-q', '8')
 
 
-run(test_blast_against_the_limit, test_blast_over_nbd, test_blast_over_iscsi)
+run(test_blast_against_the_limit, test_blast_over_nbd, test_blast_over_memory_that_is_lent,
+    test_blast_over_iscsi)

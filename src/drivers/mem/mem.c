@@ -76,6 +76,16 @@ static uint64_t pages_run(const struct mem_dev *dev, uint64_t first, uint64_t en
     return page < end ? page : end;
 }
 
+/* The mapping lasts until the last user has closed the device. */
+static void mem_read(struct mem_dev *dev, struct bio *bio)
+{
+    const uint8_t *data = dev->data + bio->offset;
+    if (bio->flags & BIO_BORROW)
+        bio->lent = data;
+    else
+        bio_copy_in(bio, 0, data, bio->length);
+}
+
 static void mem_write(struct mem_dev *dev, struct bio *bio)
 {
     bio_copy_out(bio, 0, dev->data + bio->offset, bio->length);
@@ -186,7 +196,7 @@ static void mem_submit(struct bdev *bdev, struct bio *bio)
     int error = 0;
     medium_begin();
     switch (bio->op) {
-    case BIO_READ: bio_copy_in(bio, 0, dev->data + bio->offset, bio->length); break;
+    case BIO_READ: mem_read(dev, bio); break;
     case BIO_WRITE: mem_write(dev, bio); break;
     case BIO_FLUSH: break;
     case BIO_DISCARD: error = mem_discard(dev, bio->offset, bio->length); break;

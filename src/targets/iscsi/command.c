@@ -182,6 +182,7 @@ static bool fill(struct command *c, const struct iscsi_pdu *pdu, const uint8_t *
     cmd->cdb_len = 16 + (unsigned)ext_len;
     cmd->attr = attributes[attr];
     cmd->expected = pdu->w20;
+    cmd->may_borrow = !c->s->conn->data_digest;
     cmd->done = on_done;
     cmd->arg = c;
     c->itt = pdu->itt;

@@ -72,6 +72,8 @@ static void submit(struct nbd_req *req)
     if (q->type == NBD_CMD_READ) {
         bio_data(&req->bio, &req->iov, 1);
         req->bio.buf = iobuf_ref(req->buf);
+        if (!c->tls) /* a record that did not go out whole must come again as it was */
+            req->bio.flags = BIO_BORROW;
     } else if (q->type == NBD_CMD_WRITE) {
         bio_data(&req->bio, &req->iov, 1);
         req->bio.buf = req->buf;
@@ -172,6 +174,10 @@ static void on_bio_done(struct bio *bio)
         count_done(c, &req->wire);
     if (req->wire.type == NBD_CMD_WRITE)
         nbd_req_unhold(req);
+    if (bio->lent) { /* c->desc stays open until the reply is out */
+        req->iov.iov_base = (void *)(uintptr_t)bio->lent;
+        iobuf_put(&req->buf);
+    }
     if (c->state == NBD_CONN_CLOSED) {
         nbd_req_free(req);
         nbd_conn_settle(c);

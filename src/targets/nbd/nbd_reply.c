@@ -100,7 +100,7 @@ static struct iovec put_read(struct wr *w, const struct nbd_req *req, unsigned i
     }
     put_chunk(w, req, NBD_REPLY_TYPE_OFFSET_DATA, last, piece.length + 8);
     wr_be64(w, req->wire.offset + at);
-    return (struct iovec){req->buf->data + at, piece.length};
+    return (struct iovec){(uint8_t *)req->iov.iov_base + at, piece.length};
 }
 
 /* Writes the header of piece i of a reply, at most NBD_HEAD_MAX bytes; returns its data. */
@@ -114,7 +114,7 @@ static struct iovec put_piece(const struct nbd_req *req, unsigned i, uint8_t *he
         wr_be32(&w, req->error);
         wr_be64(&w, req->wire.cookie);
         if (req->wire.type == NBD_CMD_READ && !req->error)
-            data = (struct iovec){req->buf->data, req->wire.length};
+            data = req->iov;
     } else if (req->error) {
         put_error(&w, req);
     } else if (req->wire.type == NBD_CMD_READ) {

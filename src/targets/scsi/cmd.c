@@ -246,6 +246,8 @@ static bool held_back(const struct scsi_cmd *cmd)
     if (cmd->attr == SCSI_HEAD_OF_QUEUE || (!itl->barriers && cmd->attr == SCSI_SIMPLE))
         return false;
     const struct scsi_cmd *c;
+    if (cmd->attr == SCSI_ORDERED && itl->lent)
+        return true;
     list_for_each (c, &itl->cmds, link) {
         if (c == cmd)
             return false;
@@ -258,7 +260,7 @@ static bool held_back(const struct scsi_cmd *cmd)
 /* Starts what had to wait. Commands never end within run(), so the list stays as it is. */
 static void kick(struct scsi_itl *itl)
 {
-    bool any = false, barrier = false;
+    bool any = itl->lent, barrier = false;
     struct scsi_cmd *c;
     list_for_each (c, &itl->cmds, link) {
         bool hold = c->attr == SCSI_ORDERED ? any : barrier;
@@ -331,7 +333,9 @@ static void leave_task_set(struct scsi_cmd *cmd)
 {
     struct scsi_itl *itl = cmd->itl;
     list_del(&cmd->link);
-    if (cmd->uses_device) {
+    if (cmd->lent) { /* what comes now may still change what it read: it goes on using the device */
+        itl->lent++;
+    } else if (cmd->uses_device) {
         cmd->uses_device = false;
         cmd->view->running--;
     }
@@ -340,6 +344,17 @@ static void leave_task_set(struct scsi_cmd *cmd)
             itl->barriers--;
         kick(itl);
     }
+}
+
+/* What was lent to it is looked at no more. */
+static void give_back(struct scsi_cmd *cmd)
+{
+    cmd->lent = false;
+    cmd->uses_device = false;
+    cmd->view->running--;
+    cmd->itl->lent--;
+    if (cmd->itl->barriers)
+        kick(cmd->itl);
 }
 
 void scsi_end(struct scsi_cmd *cmd)
@@ -426,6 +441,8 @@ void scsi_cmd_end(struct scsi_cmd *cmd)
     iobuf_put(&cmd->scratch);
     if (!cmd->view)
         return;
+    if (cmd->lent)
+        give_back(cmd);
     if (cmd->sent && cmd->bio.desc)
         count(cmd);
     struct scsi_local *l = cmd->nexus->local;

@@ -23,6 +23,11 @@ static void rw_done(struct bio *bio)
     } else if (cmd->dir == SCSI_DIR_IN) {
         cmd->data = &cmd->iov;
         cmd->datacnt = 1;
+        if (bio->lent) { /* iovec has no const; nobody writes there */
+            cmd->iov.iov_base = (void *)(uintptr_t)bio->lent;
+            cmd->lent = true;
+            iobuf_put(&cmd->buf);
+        }
     }
     scsi_end(cmd);
 }
@@ -43,6 +48,8 @@ static void read_data(struct scsi_cmd *cmd)
     if (!scsi_device(cmd))
         return;
     submit_data(cmd, BIO_READ);
+    if (cmd->may_borrow && cmd->attr == SCSI_SIMPLE)
+        cmd->bio.flags = BIO_BORROW;
     bio_submit(&cmd->bio);
 }
 

@@ -182,6 +182,7 @@ struct scsi_cmd {
     uint64_t sent;
     void (*done)(struct scsi_cmd *cmd);
     void *arg;
+    bool may_borrow; /* looks at data-in once: it may change until then (bio.h, BIO_BORROW) */
 
     /* -- the device server fills */
     enum scsi_dir dir;
@@ -209,6 +210,7 @@ struct scsi_cmd {
     uint64_t step;   /* bytes under way */
     uint8_t state;
     bool uses_device; /* counted in view->running */
+    bool lent;        /* data-in is the device's memory: under way until scsi_cmd_end */
     bool fua;
     bool aborted;
     void (*next)(struct scsi_cmd *cmd); /* what follows the bio under way */

@@ -152,6 +152,7 @@ struct scsi_itl {
     struct scsi_lun *unit;
     struct list cmds;  /* begun and not completed, in order of arrival: the task set */
     unsigned barriers; /* of these, ORDERED or HEAD OF QUEUE */
+    unsigned lent;     /* completed, but what they read is not sent: ORDERED ones wait for it */
     uint32_t ua;       /* pending unit attentions */
     bool reserved;     /* has asked for a RESERVE(6) */
 };

@@ -73,6 +73,52 @@ HARNESS_TEST(mem_is_known_zero_until_the_first_write)
     remove_device("m");
 }
 
+static void read_borrowing(struct bio *bio, struct bdev_desc *d, struct iovec *iov)
+{
+    bio_init(bio, d, BIO_READ, 8192, iov->iov_len, NULL, NULL);
+    bio->flags = BIO_BORROW;
+    bio_data(bio, iov, 1);
+    check_int(bio_wait(bio), 0);
+}
+
+HARNESS_TEST(mem_lends_its_memory_to_who_may_borrow)
+{
+    device(&mem_driver, "m", "size=1M");
+    struct bdev_desc *d = open_device("m", CLAIM_EXCLUSIVE);
+    uint8_t in[4096], out[4096] = {0};
+    fill_pattern(in, sizeof in, 3);
+    check_int(bdev_write(d, 8192, in, sizeof in, 0), 0);
+    struct bio bio;
+    read_borrowing(&bio, d, &(struct iovec){out, sizeof out});
+    check(bio.lent && !memcmp(bio.lent, in, sizeof in));
+    check(is_zero(out, sizeof out));
+    fill_pattern(in, sizeof in, 4); /* it is the medium that is lent, not a copy */
+    check_int(bdev_write(d, 8192, in, sizeof in, 0), 0);
+    check(!memcmp(bio.lent, in, sizeof in));
+    check_int(bdev_read(d, 8192, out, sizeof out), 0);
+    check(!memcmp(out, in, sizeof in));
+    bdev_close(&d);
+    remove_device("m");
+}
+
+HARNESS_TEST(what_lies_between_does_not_borrow_for_others)
+{
+    device(&mem_driver, "m", "size=1M");
+    device(&fault_driver, "f", "on=m");
+    struct bdev_desc *d = open_device("f", CLAIM_EXCLUSIVE);
+    uint8_t in[4096], out[4096];
+    fill_pattern(in, sizeof in, 3);
+    check_int(bdev_write(d, 8192, in, sizeof in, 0), 0);
+    struct bio bio;
+    read_borrowing(&bio, d, &(struct iovec){out, sizeof out});
+    check(!bio.lent && !memcmp(out, in, sizeof in));
+    read_borrowing(&bio, d, &(struct iovec){out, 100}); /* not whole blocks */
+    check(!bio.lent && !memcmp(out, in, 100));
+    bdev_close(&d);
+    remove_device("f");
+    remove_device("m");
+}
+
 static void check_run(const struct extent *x, uint64_t length, bool hole)
 {
     check_int(x->length, length);
@@ -169,6 +215,8 @@ int main(void)
         cmocka_unit_test(geometry_that_does_not_fit_is_refused_by_field),
         cmocka_unit_test(mem_keeps_what_was_written),
         cmocka_unit_test(mem_is_known_zero_until_the_first_write),
+        cmocka_unit_test(mem_lends_its_memory_to_who_may_borrow),
+        cmocka_unit_test(what_lies_between_does_not_borrow_for_others),
         cmocka_unit_test(mem_extents_show_written_pages),
         cmocka_unit_test(mem_discard_frees_whole_pages_and_zeroes_the_ends),
         cmocka_unit_test(mem_write_zeroes_keeps_pages_only_when_told_to),

@@ -146,6 +146,69 @@ HARNESS_TEST(two_ordered_commands_keep_their_order)
     finish(&lab);
 }
 
+/* A READ whose data is the device's memory has completed and is not sent. */
+static struct io *send_borrowing(struct lab *lab)
+{
+    struct io *r = io_new(lab->nexus, 0, 0, read10, 10);
+    r->cmd.may_borrow = true;
+    io_start(r);
+    while (!is_done(r))
+        task_sleep_us(100);
+    check(r->cmd.lent);
+    return r;
+}
+
+HARNESS_TEST(an_ordered_command_waits_until_borrowed_data_is_sent)
+{
+    struct lab *lab = lab_new();
+    struct io *r = send_borrowing(lab);
+    struct io *s = send(lab, write10, 10, SCSI_SIMPLE);
+    expect_end(s, SCSI_GOOD);
+    struct io *o = send(lab, write10, 10, SCSI_ORDERED);
+    settle();
+    check(!is_done(o));
+    expect_end(r, SCSI_GOOD);
+    expect_end(o, SCSI_GOOD);
+    lab_end(&lab);
+}
+
+HARNESS_TEST(an_ordered_command_does_not_borrow)
+{
+    struct lab *lab = lab_new();
+    struct io *r = io_new(lab->nexus, 0, 0, read10, 10);
+    r->cmd.may_borrow = true;
+    r->cmd.attr = SCSI_ORDERED;
+    io_start(r);
+    io_wait(r);
+    check(!r->cmd.lent);
+    expect_status(r, SCSI_GOOD);
+    lab_end(&lab);
+}
+
+static bool removed;
+
+static void remove_m(void *arg)
+{
+    (void)arg;
+    bdev_unregister(bdev_find("m"));
+    __atomic_store_n(&removed, true, __ATOMIC_RELEASE);
+}
+
+HARNESS_TEST(a_device_goes_when_what_it_has_lent_is_sent)
+{
+    struct lab *lab = lab_new();
+    struct io *r = send_borrowing(lab);
+    removed = false;
+    task_start(reactor_main(), "remove", remove_m, NULL);
+    settle();
+    check(!__atomic_load_n(&removed, __ATOMIC_ACQUIRE));
+    check_int(*(const uint8_t *)r->cmd.data->iov_base, 0); /* it is still there */
+    expect_end(r, SCSI_GOOD);
+    while (!__atomic_load_n(&removed, __ATOMIC_ACQUIRE))
+        task_sleep_us(100);
+    lab_free(&lab);
+}
+
 HARNESS_TEST(nexuses_do_not_order_one_another)
 {
     struct lab *lab = start("write:hold");
@@ -327,6 +390,9 @@ int main(void)
         cmocka_unit_test(an_ordered_command_waits_and_is_waited_for),
         cmocka_unit_test(an_ordered_command_waits_for_data_that_is_on_its_way),
         cmocka_unit_test(two_ordered_commands_keep_their_order),
+        cmocka_unit_test(an_ordered_command_waits_until_borrowed_data_is_sent),
+        cmocka_unit_test(an_ordered_command_does_not_borrow),
+        cmocka_unit_test(a_device_goes_when_what_it_has_lent_is_sent),
         cmocka_unit_test(nexuses_do_not_order_one_another),
         cmocka_unit_test(aca_is_refused),
         cmocka_unit_test(abort_task_answers_after_the_task_is_out),
