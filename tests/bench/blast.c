@@ -5,8 +5,9 @@
  *   -c connections  -q depth  -b bytes  -t seconds  -r read percent  -s (sequential)
  *   -p server pid (CPU per request)  -S bytes of the device to use  -v (verify: writes a pattern
  * that depends on the offset, and expects reads to give it or zeroes)  -D (iSCSI: header and data
- * digests; those that come are not looked at) Prints one line of JSON; exit
- * 0, 1 after errors or wrong data, 2 when it cannot run.
+ * digests; those that come are not looked at)  -w (looks for replies all the time and never sleeps,
+ * so that no wake-up of the client is in what is measured)
+ * Prints one line of JSON; exit 0, 1 after errors or wrong data, 2 when it cannot run.
  */
 #include "blast.h"
 
@@ -231,7 +232,7 @@ static void take_in(struct conn *c)
 static void serve(int ep)
 {
     struct epoll_event ev[64];
-    int n = epoll_wait(ep, ev, 64, 100);
+    int n = epoll_wait(ep, ev, 64, set.awake ? 0 : 100);
     for (int i = 0; i < n; i++) {
         struct conn *c = ev[i].data.ptr;
         if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
@@ -360,7 +361,7 @@ static void report(const struct measure *m)
 
 static void options(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "c:q:b:t:r:sp:S:vD")) > 0;)
+    for (int o; (o = getopt(argc, argv, "c:q:b:t:r:sp:S:vDw")) > 0;)
         switch (o) {
         case 'c': set.conns = (unsigned)atoi(optarg); break;
         case 'q': set.depth = (unsigned)atoi(optarg); break;
@@ -372,6 +373,7 @@ static void options(int argc, char **argv)
         case 'S': set.limit = strtoull(optarg, NULL, 10); break;
         case 'v': set.verify = true; break;
         case 'D': set.digests = true; break;
+        case 'w': set.awake = true; break;
         default: exit(2);
         }
     if (!set.conns || !set.depth || set.block < 512 || set.block % 512)

@@ -18,7 +18,7 @@ struct settings {
     uint32_t block; /* bytes a request */
     uint64_t limit; /* bytes of the device that are used, 0 = all */
     int server_pid; /* whose CPU time is counted, 0 = none */
-    bool sequential, verify, digests;
+    bool sequential, verify, digests, awake;
 };
 extern struct settings set;
 
