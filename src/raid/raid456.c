@@ -40,7 +40,7 @@ static int raid456_setup(struct raid_array *a, struct err *e)
     b->size = a->member_bytes * r->geometry.data;
     b->boundary = r->stripe_bytes;
     b->opt_io = (uint32_t)r->stripe_bytes;
-    b->fanout = a->slots;
+    b->fanout = raid_legs(a);
     b->native_fua = true;
     b->native = 1u << BIO_READ | 1u << BIO_WRITE | 1u << BIO_FLUSH | 1u << BIO_WRITE_ZEROES;
     return 0;
