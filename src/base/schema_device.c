@@ -102,6 +102,29 @@ const struct schema_noun schema_device = {
 };
 
 /* ---- array */
+/* How it syncs and what it forgives its members. */
+#define ARRAY_POLICY                                                                              \
+    {"sync_latency", OPT_UINT, .min = 1, .max = 60 * 1000,                                        \
+     .help = "milliseconds, 99th percentile of clients' requests: above it a sync slows down "    \
+             "(default 20)"},                                                                     \
+        {"sync_rate_min", OPT_SIZE, .min = 64 << 10,                                              \
+         .help = "bytes a second that a sync always gets (default 4M)"},                          \
+        {"sync_rate_max", OPT_SIZE,                                                               \
+         .help = "bytes a second that it gets at most (default 0: no limit)"},                    \
+        {"member_timeout", OPT_UINT, .max = 60 * 60 * 1000,                                       \
+         .help = "milliseconds after which a member that does not answer has failed (default 0: " \
+                 "never; with it data is copied)"},                                               \
+        {"read_errors_max", OPT_UINT, .max = 1000 * 1000,                                         \
+         .help = "corrected read errors an hour with which a member stays (default 20; 0: any)"}, \
+    {                                                                                             \
+        "member_options", OPT_LIST,                                                               \
+            .max = 128, .help = "of single members: DEVICE:timeout=MS, DEVICE:read_errors_max=N"  \
+    }
+
+static const struct opt array_set_opts[] = {
+    ARRAY_POLICY,
+    OPT_END,
+};
 static const struct opt array_create_opts[] = {
     {"level", OPT_ENUM, OPT_REQUIRED,
      .choices = "raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6|raid10|10",
@@ -119,6 +142,7 @@ static const struct opt array_create_opts[] = {
     {"assume_clean", OPT_BOOL, .help = "the members are known to be equal: no first sync"},
     {"no_log", OPT_BOOL,
      .help = "raid4, 5, 6: without the log that closes the write hole, faster and less safe"},
+    ARRAY_POLICY,
     OPT_FORCE("a member carries a signature"),
     OPT_END,
 };
@@ -178,6 +202,11 @@ static const struct schema_field array_fields[] = {
     {"sync_done", FMT_SIZE, 0, "bytes of a member that are synced", NULL},
     {"sync_total", FMT_SIZE, 0, "bytes of a member to sync", NULL},
     {"sync_saved", FMT_SIZE, 0, "bytes of it that a restart need not do again", NULL},
+    {"sync_rate", FMT_SIZE, 0, "bytes a second that the sync makes", NULL},
+    {"sync_limit", FMT_SIZE, 0, "bytes a second that clients leave it, 0 for no limit", NULL},
+    {"sync_eta", FMT_NUMBER, 0, "seconds to its end, null when that is not known", NULL},
+    {"client_p99", FMT_NUMBER, 0,
+     "microseconds, 99th percentile of clients' requests when the sync last looked", NULL},
     {"sync_job", FMT_NUMBER, 0, "job of the sync, 0 for none", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"chunk", FMT_SIZE, 0, "chunk in bytes, 0 on raid1", NULL},
@@ -192,6 +221,12 @@ static const struct schema_field array_fields[] = {
     {"bitmap_dirty", FMT_NUMBER, 0, "bits of the bitmap that are set", NULL},
     {"mismatch", FMT_SIZE, 0, "bytes that did not fit in the last scrub, or in the one that runs",
      NULL},
+    {"sync_latency", FMT_NUMBER, 0, "as set: milliseconds above which a sync slows down", NULL},
+    {"sync_rate_min", FMT_SIZE, 0, "as set: bytes a second that a sync always gets", NULL},
+    {"sync_rate_max", FMT_SIZE, 0, "as set: bytes a second that a sync gets at most, 0: any", NULL},
+    {"member_timeout", FMT_NUMBER, 0, "as set: milliseconds for a member to answer, 0: any", NULL},
+    {"read_errors_max", FMT_NUMBER, 0, "as set: corrected read errors an hour, 0: any", NULL},
+    {"member_options", FMT_NAMES, 0, "as set: what is different for single members", NULL},
     {"members", FMT_OBJECTS, FIELD_TABLE, "its members", member_fields},
     {"users", FMT_NAMES, FIELD_TABLE, "who has it open", NULL},
     {"notes", FMT_NAMES, 0, "after a change: what one should know", NULL},
@@ -232,6 +267,15 @@ const struct schema_noun schema_array = {
          0,
          array_fields,
          "show an array"},
+        {"set",
+         "PATCH",
+         "/v1/arrays/{name}",
+         {ARG("name", "NAME")},
+         array_set_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH,
+         array_fields,
+         "change how an array syncs and what it forgives its members"},
         {"assemble",
          "POST",
          "/v1/arrays/actions/assemble",

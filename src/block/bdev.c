@@ -267,7 +267,7 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
     return d;
 }
 
-static uint64_t desc_inflight(const struct bdev_desc *d)
+uint64_t desc_inflight(const struct bdev_desc *d)
 {
     uint64_t n = 0;
     for (unsigned r = 0; r <= reactor_count(); r++)
@@ -296,8 +296,13 @@ void bdev_close(struct bdev_desc **dp)
 
 void bdev_drain_close(struct bdev_desc **dp)
 {
-    while (*dp && desc_inflight(*dp))
+    while (*dp && desc_inflight(*dp)) {
+        if (guard_abandon(*dp)) {
+            *dp = NULL;
+            return;
+        }
         task_sleep_us(300);
+    }
     bdev_close(dp);
 }
 

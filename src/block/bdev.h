@@ -62,6 +62,12 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
 void bdev_close(struct bdev_desc **desc);
 /* In a task, main: waits until the desc has no bio in flight on any reactor, then closes. */
 void bdev_drain_close(struct bdev_desc **desc);
+/* Any reactor. From here on a READ, WRITE, FLUSH, DISCARD, WRITE_ZEROES or EXTENTS through this
+ * desc that takes longer than `ms` ends in -ETIMEDOUT, and all later ones too; 0: they take as long
+ * as they take. Data is copied for it. A desc that has timed out is closed by bdev_drain_close at
+ * once for its owner; the device stays claimed until what was sent to it has ended. */
+void bdev_set_timeout(struct bdev_desc *desc, uint32_t ms);
+unsigned bdev_abandoned(void); /* main: descs that are closed so and wait for that */
 enum bdev_claim bdev_desc_claim(const struct bdev_desc *desc);
 
 /* Any reactor. */

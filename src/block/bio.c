@@ -126,6 +126,13 @@ static void refuse(struct bio *bio, int error)
 
 void bio_submit(struct bio *bio)
 {
+    assert(bio->state == BIO_IDLE);
+    if (!relaxed_load(&bio->desc->timeout_ms) || !guard_submit(bio))
+        bio_submit_now(bio);
+}
+
+void bio_submit_now(struct bio *bio)
+{
     struct bdev *b = bio->desc->bdev;
     assert(bio->state == BIO_IDLE);
     struct bdev_channel *ch = bdev_channel_get(b);

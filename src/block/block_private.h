@@ -69,9 +69,12 @@ struct bdev_desc {
     struct rpost event_post;
     unsigned events; /* pending, bits of 1 << enum bdev_event */
     bool event_posted, closed;
+    uint32_t timeout_ms; /* atomic; 0: none */
+    bool timed_out;      /* atomic; a request took longer: no other one is sent */
     struct {
         uint64_t inflight; /* each reactor writes its own, a cache line apart */
-        uint64_t pad[7];
+        uint64_t guarded;  /* with a time-out, and not answered yet */
+        uint64_t pad[6];
     } per[REACTOR_MAX];
 };
 
@@ -80,6 +83,16 @@ void bio_dispatch(struct bio *bio);
 void bio_start(struct bio *bio); /* to the driver, as soon as its children are promised */
 void bio_inner(struct bio *bio, struct bdev_channel *ch, struct xform *x, bio_done_fn done);
 void bio_set_t_submit(struct bio *bio);
+
+void bio_submit_now(struct bio *bio); /* without a time-out */
+
+/* guard.c */
+bool guard_submit(struct bio *bio); /* false: no memory, or nothing to guard */
+/* Main: does the desc wait for nothing but requests that were given up? Then it closes itself. */
+bool guard_abandon(struct bdev_desc *desc);
+
+/* bdev.c */
+uint64_t desc_inflight(const struct bdev_desc *d);
 
 /* child.c */
 bool children_promise(struct bio *bio); /* false: wait */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/array_policy.h"
 #include "probe/probe.h"
 
 /* Adoption: arrays and pools that somebody made, here or elsewhere, and our own at start-up. */
@@ -214,7 +215,7 @@ int array_start_saved(const char *name, struct json_object *record, bool degrade
                               .no_log = get_bool(record, "no_log")};
     if (!uuid_parse(get_str(record, "uuid"), &a.uuid))
         return err_set(e, ERR_INTERNAL, "", "the saved record has no uuid");
-    return raid_assemble(&a, e);
+    return raid_assemble(&a, e) || array_policy_apply(name, record, e) ? -1 : 0;
 }
 
 /* ---- pools */

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "control/adopt.h"
+#include "control/array_policy.h"
 #include "control/shows.h"
 #include "raid/raid.h"
 
@@ -30,6 +31,15 @@ static struct json_object *members_json(const struct raid_info *info)
     return list;
 }
 
+static void put_eta(struct json_object *o, const struct raid_info *info)
+{
+    uint64_t left = info->sync_total - info->sync_done;
+    json_object_object_add(
+        o, "sync_eta",
+        info->sync_rate ? json_object_new_uint64((left + info->sync_rate - 1) / info->sync_rate)
+                        : NULL);
+}
+
 static void show_live(struct json_object *o, const struct raid_info *info)
 {
     char uuid[UUID_TEXT];
@@ -40,6 +50,10 @@ static void show_live(struct json_object *o, const struct raid_info *info)
     put_u64(o, "sync_done", info->sync_done);
     put_u64(o, "sync_total", info->sync_total);
     put_u64(o, "sync_saved", info->sync_saved);
+    put_u64(o, "sync_rate", info->sync_rate);
+    put_u64(o, "sync_limit", info->sync_limit);
+    put_eta(o, info);
+    put_u64(o, "client_p99", info->client_p99);
     put_u64(o, "sync_job", info->sync_job);
     put_u64(o, "size", info->size);
     put_u64(o, "chunk", info->chunk);
@@ -61,6 +75,7 @@ static struct json_object *show_array(const char *name, struct json_object *reco
     struct json_object *o = json_object_new_object();
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
     put_str(o, "name", name);
+    array_policy_show(o, record);
     if (raid_get(name, info)) {
         show_live(o, info);
     } else {
@@ -146,7 +161,7 @@ static int compare(const struct opts *o, const struct raid_info *info, struct er
         return err_set(e, ERR_EXISTS, "chunk",
                        "array %s exists with chunk %" PRIu64 ", not %" PRIu64, info->name,
                        info->chunk, chunk);
-    return 0;
+    return array_policy_compare(info->name, state_get("array", info->name), o, e);
 }
 
 static int check_members(char *const *members, unsigned n, struct err *e)
@@ -267,7 +282,7 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     if (check_members(members, n, e) ||
         (!opts_bool(o, "force") &&
          check_signatures((const char *const *)members, n, "members", e)) ||
-        check_spares(o, e))
+        check_spares(o, e) || array_policy_check(o, e))
         return -1;
     struct uuid uuid = uuid_random();
     struct json_object *facts = create_facts(o, &uuid);
@@ -286,7 +301,10 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     put_str(record, "uuid", uuid_format(&uuid, text));
     if (opts_bool(o, "no_log"))
         put_bool(record, "no_log", true);
+    array_policy_keep(record, o);
     rc = state_end_intent(intent, "array", name, record, e);
+    if (!rc)
+        array_policy_apply(name, record, NULL);
     json_object_put(record);
     if (rc)
         raid_delete(name, NULL); /* one that nobody knows of may not hold its members */
@@ -465,10 +483,17 @@ static int array_repair(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry array_verbs[] = {
-    {"array", "create", array_create},   {"array", "assemble", array_assemble},
-    {"array", "stop", array_stop},       {"array", "delete", array_delete},
-    {"array", "fail", array_fail},       {"array", "add", array_add},
-    {"array", "remove", array_remove},   {"array", "re-add", array_readd},
-    {"array", "replace", array_replace}, {"array", "scrub", array_scrub},
-    {"array", "repair", array_repair},   {NULL, NULL, NULL},
+    {"array", "create", array_create},
+    {"array", "assemble", array_assemble},
+    {"array", "set", array_set},
+    {"array", "stop", array_stop},
+    {"array", "delete", array_delete},
+    {"array", "fail", array_fail},
+    {"array", "add", array_add},
+    {"array", "remove", array_remove},
+    {"array", "re-add", array_readd},
+    {"array", "replace", array_replace},
+    {"array", "scrub", array_scrub},
+    {"array", "repair", array_repair},
+    {NULL, NULL, NULL},
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/array_policy.h"
 #include "control/private.h"
 #include "raid/raid.h"
 #include "volumes/volumes.h"
@@ -60,6 +61,7 @@ static void add_array(const struct raid_info *info, void *arg)
     json_object_object_add(o, "members", members);
     if (info->chunk)
         put_u64(o, "chunk", info->chunk);
+    array_policy_show(o, state_get("array", info->name));
     json_object_object_add(arg, info->name, o);
 }
 

@@ -11,8 +11,9 @@
 
 static const char *const no_keys[] = {NULL};
 static const char *const device_live[] = {"users", NULL};
-static const char *const array_live[] = {"users",      "events",   "sync_action", "sync_done",
-                                         "sync_total", "sync_job", NULL};
+static const char *const array_live[] = {"users",      "events",     "sync_action", "sync_done",
+                                         "sync_total", "sync_saved", "sync_rate",   "sync_limit",
+                                         "sync_eta",   "client_p99", "sync_job",    NULL};
 static const char *const pool_live[] = {"seqno", "free", "volume_count", NULL};
 static const char *const volume_live[] = {"users", NULL};
 static const char *const export_live[] = {"connections", "size", "state", "reason", NULL};

@@ -96,7 +96,9 @@ void close_stacks(void)
     struct json_object *names = json_object_new_object();
     volume_for_each(NULL, collect_volume, names);
     for_names(names, flush_volume);
-    for (bool any = true; any;) {
+    for (bool any = true; any || bdev_abandoned();) {
+        if (!any)
+            task_sleep_us(20 * 1000); /* a device has not answered yet */
         struct json_object *pools = json_object_new_object(), *arrays = json_object_new_object(),
                            *devices = json_object_new_object();
         pool_for_each(collect_pool, pools);

@@ -70,6 +70,7 @@ struct raid_array *raid_array_new(const char *name, const struct raid_level *lev
     a->chunk = (uint64_t)sb->chunk * MD_SECTOR;
     a->member_bytes = sb->size * MD_SECTOR;
     a->resync_pos = UINT64_MAX;
+    raid_policy_defaults(&a->policy);
     list_init(&a->link);
     list_init(&a->members);
     list_init(&a->gone);
@@ -161,6 +162,7 @@ struct raid_member *raid_member_open(struct raid_array *a, const char *device,
         free(m);
         return NULL;
     }
+    raid_policy_apply(a, m);
     return m;
 }
 
@@ -281,6 +283,7 @@ void raid_array_free(struct raid_array **ap)
     a->level->teardown(a);
     raid_bitmap_free(&a->bitmap);
     pthread_mutex_destroy(&a->info_lock);
+    free(a->own);
     free(a->chan);
     free(a);
 }

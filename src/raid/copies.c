@@ -149,11 +149,11 @@ static void repair_block(struct raid_array *a, struct raid_copies *c, unsigned i
         raid_report(m, error);
         return;
     }
-    raid_count(&m->corrected);
     char object[80];
     raid_object(a, object);
     event_raise(object, "read-error-corrected", "member %s: %zu bytes at %llu rewritten from %s",
                 m->device, len, (unsigned long long)(m->data_offset + offset), from->device);
+    raid_corrected(a, m);
 }
 
 void raid_copies_repair(struct raid_array *a, struct raid_copies *c, unsigned i, uint64_t length)

@@ -63,6 +63,13 @@ static void give_up(struct raid_array *a, const char *object)
     event_raise(object, "array-failed", "more members failed than its parity stands for");
 }
 
+static const char *reason(int error)
+{
+    return !error                ? "by request"
+           : error == -ETIMEDOUT ? "it did not answer in time"
+                                 : strerror(-error);
+}
+
 void raid_cast_out(struct raid_array *a, struct raid_member *m)
 {
     __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
@@ -80,7 +87,7 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     raid_count(&m->errors);
     if (m->state == RAID_MEMBER_IN_SYNC && !forced && !raid_alive(a, m)) {
         log_every(10, LOG_LEVEL_ERROR, "raid", "%s: %s failed (%s), and has the last copy", object,
-                  m->device, strerror(-error));
+                  m->device, reason(error));
         if (a->level->parity)
             give_up(a, object);
         return false;
@@ -90,7 +97,7 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
     raid_store(&a->failed, raid_load(&a->failed) || all);
     raid_publish(a);
     event_raise(object, "member-failed", "member %s failed (%s); %u of %u are left", m->device,
-                error ? strerror(-error) : "by request", raid_in_sync_count(a), a->slots);
+                reason(error), raid_in_sync_count(a), a->slots);
     return true;
 }
 

@@ -141,6 +141,9 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
     info_r->mismatch = raid_load(&a->mismatch);
     info_r->bitmap_dirty = a->bitmap ? raid_load(&a->bitmap->dirty) : 0;
     info_r->sync_job = raid_load(&a->sync_job);
+    info_r->sync_rate = raid_load(&a->sync_rate);
+    info_r->sync_limit = raid_load(&a->sync_limit);
+    info_r->client_p99 = raid_load(&a->client_p99);
     for (unsigned i = 0; i < info_r->member_count; i++) {
         const struct raid_member *m = a->info_member[i];
         if (!m)

@@ -55,6 +55,9 @@ struct raid_info {
     uint64_t sync_done, sync_total; /* bytes of a member */
     uint64_t sync_saved;            /* bytes that a restart need not do again */
     uint64_t sync_job;              /* id, 0 = none */
+    uint64_t sync_rate;             /* bytes a second */
+    uint64_t sync_limit;            /* what clients' latency leaves it, bytes a second; 0: all */
+    uint64_t client_p99;            /* microseconds, when the sync last looked; 0: no client */
     uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
     uint64_t data_offset;           /* bytes, of the first member */
     char layout[24];                /* "left-symmetric"; "" where there is none */
@@ -87,6 +90,25 @@ struct raid_create {
 };
 
 int raid_create(const struct raid_create *c, struct err *e);
+
+/* How fast an array may sync, and what its members are forgiven. */
+struct raid_policy {
+    uint32_t latency_us;      /* of clients, the 99th percentile: above it a sync slows down */
+    uint64_t rate_min;        /* bytes of a member a second that a sync always gets */
+    uint64_t rate_max;        /* 0: none */
+    uint32_t timeout_ms;      /* a member that does not answer for so long has failed; 0: never */
+    uint32_t read_errors_max; /* corrected ones in an hour; with one more it has failed; 0: any */
+};
+/* What is different for one member. */
+struct raid_member_policy {
+    char device[66];
+    bool has_timeout, has_read_errors;
+    uint32_t timeout_ms, read_errors_max;
+};
+void raid_policy_defaults(struct raid_policy *p);
+/* A running array; in effect at once. `own` is copied. */
+int raid_set_policy(const char *name, const struct raid_policy *p,
+                    const struct raid_member_policy *own, unsigned n, struct err *e);
 
 /* What stands on registered devices: reads superblocks of unclaimed devices, writes nothing. */
 struct raid_found {

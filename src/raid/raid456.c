@@ -335,11 +335,11 @@ static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t 
             raid_report(m, error);
         } else {
             char object[80];
-            raid_count(&m->corrected);
             raid_object(a, object);
             event_raise(object, "read-error-corrected",
                         "member %s: %llu bytes at %llu rewritten from the others", m->device,
                         (unsigned long long)length, (unsigned long long)(m->data_offset + offset));
+            raid_corrected(a, m);
         }
     }
     iobuf_put(&buf);

@@ -7,6 +7,7 @@
 
 #include "block/bdev_driver.h"
 #include "block/range.h"
+#include "block/stats.h"
 #include "raid/md_super.h"
 #include "raid/raid.h"
 #include "raid/raid_level.h"
@@ -44,6 +45,10 @@ struct raid_member {
     uint32_t era;        /* home; a->era when it took its slot */
     uint64_t errors, corrected; /* atomic */
     struct md_super sb;         /* home: its own fields are this member's */
+
+    uint32_t read_errors_max; /* atomic */
+    uint32_t recent;          /* home; corrected ones that count against it */
+    uint64_t corrected_at;    /* home; clock_ns() in seconds since when */
 
     int report; /* atomic; an error that home has to act on; 0 = none */
     struct rpost report_post;
@@ -120,8 +125,9 @@ struct raid_array {
         resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
     bool failed;       /* cannot store any more */
     uint64_t sync_job; /* id, 0 = none */
-    uint32_t era;      /* how often somebody has taken a slot of the running array */
-    unsigned scrub;    /* enum raid_sync: a check or a repair that runs */
+    uint64_t sync_rate, sync_limit, client_p99; /* as in raid_info */
+    uint32_t era;   /* how often somebody has taken a slot of the running array */
+    unsigned scrub; /* enum raid_sync: a check or a repair that runs */
     uint64_t scrub_pos;
     uint64_t mismatch;                /* bytes, of the last or running scrub */
     uint64_t wrong[RAID_MEMBERS_MAX]; /* places where a slot was the one that differed */
@@ -144,6 +150,8 @@ struct raid_array {
 
     /* main */
     unsigned main_tasks;
+    struct raid_member_policy *own; /* `owns` of them */
+    unsigned owns;
     bool started, freeing;
     bool replayed;  /* the log has made it consistent at assembly */
     bool wipe;      /* destroy erases the superblocks */
@@ -152,6 +160,7 @@ struct raid_array {
     /* taken for moments by anybody */
     pthread_mutex_t info_lock;
     struct raid_info info;
+    struct raid_policy policy;
     struct raid_member *info_member[RAID_MEMBERS_MAX]; /* of info.member, or NULL */
 
     struct raid_chan *chan; /* REACTOR_MAX of them */
@@ -264,12 +273,24 @@ bool raid_alive(const struct raid_array *a, const struct raid_member *without);
 bool raid_may_differ(const struct raid_array *a);
 
 /* ---- sync.c: resync and rebuild. Home. */
+/* ---- pace.c */
 struct raid_pace {
-    uint64_t ops, began;
+    uint64_t limit;                /* bytes a second; 0: none */
+    uint64_t began, looked, rated; /* clock_ns() */
+    uint64_t bytes, rated_bytes;   /* since then */
+    unsigned idle;                 /* looks without a client */
+    uint64_t bucket[HIST_BUCKETS]; /* clients' latency as of the last look */
 };
-void raid_pace_begin(const struct raid_array *a, struct raid_pace *p);
-/* In a task, after a step of background work: waits as long as clients need it. */
-void raid_pace_give_way(const struct raid_array *a, struct raid_pace *p);
+void raid_pace_begin(struct raid_array *a, struct raid_pace *p);
+/* In a task, after a step of so many bytes of background work: waits as long as clients need it. */
+void raid_pace_give_way(struct raid_array *a, struct raid_pace *p, uint64_t bytes);
+void raid_pace_end(struct raid_array *a);
+
+/* ---- policy.c */
+void raid_policy_get(struct raid_array *a, struct raid_policy *policy_r); /* any thread */
+void raid_policy_apply(struct raid_array *a, struct raid_member *m);
+/* Home, in a task: a read error of this member was corrected. Too many of them, and it goes. */
+void raid_corrected(struct raid_array *a, struct raid_member *m);
 
 /* ---- scrub.c */
 /* Home: a check has found that [offset, offset + length) of the members' data does not fit; `wrong`

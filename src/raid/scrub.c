@@ -85,7 +85,7 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
         c->unread += rc == -EIO;
         pos += len;
         raid_store(&a->scrub_pos, pos);
-        raid_pace_give_way(a, &pace);
+        raid_pace_give_way(a, &pace, len);
     }
     job_step(job, a->sync_bytes, a->sync_bytes);
     return 0;
@@ -108,6 +108,7 @@ static int scrub_job(struct job *job, void *arg, struct err *e)
                     (unsigned long long)c.unread);
     raid_store(&a->scrub, RAID_SYNC_IDLE);
     raid_store(&a->sync_job, 0);
+    raid_pace_end(a);
     raid_publish(a);
     raid_task_end(a, &a->sync_runs);
     raid_sync_next(a);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Resync (a dirty array: members are made to agree) and rebuild (a new member is filled), as jobs.
- * One at a time; a resync comes first. Both yield to clients, and a stop keeps the cursor in the
- * superblock.
+ * One at a time; a resync comes first. Both yield to clients (pace.c), and the superblock has the
+ * cursor.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,40 +13,10 @@
 
 enum {
     WINDOW = 512 << 10,
-    PAUSE_MIN_US = 1000, /* after a window during which clients were served */
-    PAUSE_MAX_US = 50 * 1000,
     /* Between two checkpoints: a sixteenth of the work, as in md, and not more often than: */
     CHECKPOINT_MS = 1000,
     CHECKPOINT_MAX_MS = 10 * 1000, /* md: five minutes */
 };
-
-static uint64_t client_ops(const struct raid_array *a)
-{
-    uint64_t n = 0;
-    for (unsigned i = 0; i <= reactor_count(); i++)
-        n += __atomic_load_n(&a->chan[i].ops, __ATOMIC_RELAXED);
-    return n;
-}
-
-void raid_pace_begin(const struct raid_array *a, struct raid_pace *p)
-{
-    *p = (struct raid_pace){client_ops(a), clock_ns()};
-}
-
-/* While clients are served they get twice the time that we take. */
-void raid_pace_give_way(const struct raid_array *a, struct raid_pace *p)
-{
-    uint64_t ops = client_ops(a), took = (clock_ns() - p->began) / 1000;
-    if (ops != p->ops) {
-        uint64_t us = 2 * took;
-        us = us < PAUSE_MIN_US ? PAUSE_MIN_US : us > PAUSE_MAX_US ? PAUSE_MAX_US : us;
-        task_sleep_us(us);
-    } else {
-        task_yield();
-    }
-    p->ops = ops;
-    p->began = clock_ns();
-}
 
 /* A slot that nobody serves comes first. */
 static struct raid_member *rebuilding(const struct raid_array *a)
@@ -146,7 +116,7 @@ static int resync_job(struct job *job, void *arg, struct err *e)
         pos += len;
         raid_store(&a->resync_pos, pos);
         checkpoint(a, &mark, pos, a->sync_bytes);
-        raid_pace_give_way(a, &pace);
+        raid_pace_give_way(a, &pace, len);
     }
     job_step(job, a->sync_bytes, a->sync_bytes);
     resync_end(a, unread);
@@ -232,7 +202,7 @@ static int rebuild_job(struct job *job, void *arg, struct err *e)
         if (rebuild_step(a, m, pos, e))
             return -1;
         checkpoint(a, &mark, m->rebuilt, a->member_bytes);
-        raid_pace_give_way(a, &pace);
+        raid_pace_give_way(a, &pace, m->rebuilt - pos);
     }
     job_step(job, a->member_bytes, a->member_bytes);
     return rebuild_end(a, m, e);
@@ -289,6 +259,7 @@ static int sync_job(struct job *job, void *arg, struct err *e)
     raid_publish(a);
     int rc = resync ? resync_job(job, a, e) : rebuild_job(job, a, e);
     raid_store(&a->sync_job, 0);
+    raid_pace_end(a);
     raid_publish(a);
     raid_task_end(a, &a->sync_runs);
     if (!rc || (rc < 0 && !rebuilding(a))) /* one that was stopped waits for the next change */
