@@ -179,6 +179,7 @@ int bdev_register(struct bdev *bdev, struct err *e)
     tlock_init(&c->excl_lock);
     tlock_init(&c->gate_lock);
     bdev->core = c;
+    gate_preset(bdev);
     list_add_tail(&devices, &c->link);
     list_add_tail(name_bucket(bdev->name), &c->name_link);
     list_add_tail(uuid_bucket(&bdev->uuid), &c->uuid_link);

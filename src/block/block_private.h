@@ -39,7 +39,7 @@ struct bdev_core {
     struct tlock excl_lock; /* reactor 0's */
 
     struct tlock gate_lock;        /* reactor 0's */
-    const struct gate_state *gate; /* the published state, reactor 0's; NULL = nobody registered */
+    const struct gate_state *gate; /* the published state, written by reactor 0; NULL = none */
 };
 
 /* One reactor's. */
@@ -119,6 +119,7 @@ void exclusive_enter(struct bio *bio); /* turns the mode on, then dispatches */
 
 /* gate.c */
 bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write);
+void gate_preset(struct bdev *bdev); /* main: registration, nobody has the device open */
 void gate_free(struct bdev_core *core);
 
 /* stats.c */

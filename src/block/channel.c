@@ -23,6 +23,7 @@ struct bdev_channel *bdev_channel_get(struct bdev *bdev)
     list_init(&ch->core->held);
     list_init(&ch->core->waiting);
     list_init(&ch->core->drainers);
+    ch->core->gate = __atomic_load_n(&bdev->core->gate, __ATOMIC_ACQUIRE);
     children_channel_init(ch);
     __atomic_store_n(slot, ch, __ATOMIC_RELEASE);
     return ch;

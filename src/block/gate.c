@@ -51,7 +51,7 @@ static bool registered(const struct gate_state *g, uint64_t nexus)
     return false;
 }
 
-bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write)
+static bool reservation_allows(const struct gate_state *g, uint64_t nexus, bool is_write)
 {
     if (!nexus || g->type == GATE_NONE || g->holder == nexus)
         return true;
@@ -65,6 +65,17 @@ bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write)
     case GATE_EXCLUSIVE_ACCESS_ALL: return registered(g, nexus);
     default: return true;
     }
+}
+
+bool gate_check(const struct gate_state *g, uint64_t nexus, bool is_write)
+{
+    return !(g->closed && nexus) && reservation_allows(g, nexus, is_write);
+}
+
+bool gate_reservation_allows(struct bdev *bdev, uint64_t nexus, bool is_write)
+{
+    const struct gate_state *g = bdev_channel_get(bdev)->core->gate;
+    return !g || reservation_allows(g, nexus, is_write);
 }
 
 bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write)
@@ -150,7 +161,8 @@ static void do_change(void *arg)
         state_free(next);
     } else {
         const struct gate_state *old = core->gate;
-        core->gate = c->state = next;
+        c->state = next;
+        __atomic_store_n(&core->gate, next, __ATOMIC_RELEASE); /* new channels look at it */
         task_call_all(publish, c);
         state_free(old);
     }
@@ -162,6 +174,25 @@ int gate_change(struct bdev *bdev, gate_change_fn change, gate_change_fn persist
     struct change c = {.bdev = bdev, .change = change, .persist = persist, .arg = arg};
     task_call(reactor_get(0), do_change, &c);
     return c.rc;
+}
+
+/* ---- what stands before the first open */
+
+static gate_saved_fn saved;
+
+void gate_set_saved(gate_saved_fn fn)
+{
+    saved = fn;
+}
+
+void gate_preset(struct bdev *bdev)
+{
+    struct gate_state state = {0};
+    if (!saved || !saved(&bdev->uuid, &state))
+        return;
+    struct gate_state *g = xcalloc(1, sizeof *g);
+    *g = state;
+    bdev->core->gate = g;
 }
 
 void gate_free(struct bdev_core *core)

@@ -40,6 +40,8 @@ struct gate_state {
     uint64_t holder; /* nexus; with *_ALL types every registrant holds */
     uint32_t generation;
     bool durable; /* its owner keeps it through a loss of power; of no meaning to the gate */
+    bool closed;  /* nobody but "internal" gets through, whatever the reservation: the device is
+                   * being sanitized, or its reservations cannot be read */
     unsigned count;
     struct gate_registrant *reg; /* sorted by nexus */
 };
@@ -47,8 +49,9 @@ struct gate_state {
 uint64_t gate_nexus(const char *name); /* any reactor; never 0 */
 bool gate_nexus_name(uint64_t nexus, char *out, size_t size);
 
-/* Would the op be let through now? Any reactor. */
+/* Would the op be let through now? Any reactor. The second looks at the reservation only. */
 bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
+bool gate_reservation_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
 enum gate_type gate_type(struct bdev *bdev); /* any reactor */
 /* A copy of the present state (reg is malloc'ed, caller frees). Any reactor. */
 void gate_get(struct bdev *bdev, struct gate_state *state_r);
@@ -61,5 +64,13 @@ void gate_get(struct bdev *bdev, struct gate_state *state_r);
  */
 typedef int (*gate_change_fn)(struct gate_state *state, void *arg);
 int gate_change(struct bdev *bdev, gate_change_fn change, gate_change_fn persist, void *arg);
+
+/*
+ * What is in force before anybody can open a device: at each registration fn is asked for the
+ * device's state (reg is malloc'ed and handed over); false: there is none. On main, in a task or
+ * not. NULL: nobody is asked. Main.
+ */
+typedef bool (*gate_saved_fn)(const struct uuid *device, struct gate_state *state_r);
+void gate_set_saved(gate_saved_fn fn);
 
 #endif

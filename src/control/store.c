@@ -131,10 +131,9 @@ static int run_file(const char *kind, const struct uuid *id, reactor_fn fn, stru
     return j->rc;
 }
 
-static int store_load(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r)
+static int loaded(struct file_job *j, uint8_t **data_r, size_t *len_r)
 {
-    struct file_job *j = xcalloc(1, sizeof *j);
-    int rc = run_file(kind, id, load_file, j);
+    int rc = j->rc;
     *data_r = NULL;
     *len_r = j->len;
     if (rc)
@@ -143,6 +142,22 @@ static int store_load(const char *kind, const struct uuid *id, uint8_t **data_r,
         *data_r = j->data;
     free(j);
     return rc;
+}
+
+static int store_load(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r)
+{
+    struct file_job *j = xcalloc(1, sizeof *j);
+    run_file(kind, id, load_file, j);
+    return loaded(j, data_r, len_r);
+}
+
+/* No task: devices are registered from wherever. */
+static int store_peek(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r)
+{
+    struct file_job *j = xcalloc(1, sizeof *j);
+    set_paths(j, kind, id);
+    load_file(j);
+    return loaded(j, data_r, len_r);
 }
 
 static int store_save(const char *kind, const struct uuid *id, const void *data, size_t len)
@@ -167,7 +182,7 @@ static int store_forget(const char *kind, const struct uuid *id)
 
 void store_init(void)
 {
-    static const struct scsi_store store = {store_load, store_save, store_forget};
+    static const struct scsi_store store = {store_load, store_save, store_forget, store_peek};
     scsi_set_store(&store);
     scsi_set_alua_keeper(alua_keep);
 }

@@ -50,6 +50,10 @@ void scsi_set_errno(struct scsi_cmd *cmd, int error, uint64_t bad_offset)
     struct sense s = {0};
     bool write = bio_is_write(cmd->bio.op) || cmd->bio.op == BIO_FLUSH;
     uint8_t status = sense_of_errno(error, write, &s.code);
+    if (error == -EBADE && scsi_sanitize_sense(cmd, &s)) { /* it has begun meanwhile */
+        scsi_set_sense(cmd, &s);
+        return;
+    }
     if (s.code >> 16 == 0x03) /* MEDIUM ERROR */
         scsi_note_error(cmd, write ? SCSI_ERROR_WRITE : SCSI_ERROR_READ);
     if (status == SCSI_CHECK_CONDITION) {

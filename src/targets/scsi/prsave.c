@@ -27,9 +27,12 @@ static const char KIND[] = "reservations";
 
 static struct scsi_store store;
 
+static bool saved_gate(const struct uuid *device, struct gate_state *state_r);
+
 void scsi_set_store(const struct scsi_store *s)
 {
     store = s ? *s : (struct scsi_store){0};
+    gate_set_saved(store.peek ? saved_gate : NULL);
 }
 
 bool scsi_has_store(void)
@@ -152,6 +155,21 @@ int scsi_pr_forget(const struct uuid *id)
     return store.forget ? store.forget(KIND, id) : 0;
 }
 
+/* What a device must have before anybody opens it: its reservations, and nobody gets through while
+ * it waits for SANITIZE to begin anew, or when the reservations cannot be read. */
+static bool saved_gate(const struct uuid *device, struct gate_state *state_r)
+{
+    uint8_t *data = NULL;
+    size_t len = 0;
+    int rc = store.peek(KIND, device, &data, &len);
+    *state_r = (struct gate_state){0};
+    if (!rc)
+        rc = scsi_pr_decode(data, len, state_r);
+    free(data);
+    state_r->closed = (rc && rc != -ENOENT) || scsi_sanitize_saved(device);
+    return !rc || state_r->closed;
+}
+
 /* The state is handed over, unless there is one already. */
 static int put_back(struct gate_state *s, void *arg)
 {
@@ -159,6 +177,7 @@ static int put_back(struct gate_state *s, void *arg)
     if (s->count || s->type != GATE_NONE)
         return -EALREADY;
     free(s->reg);
+    saved->closed = s->closed;
     *s = *saved;
     saved->reg = NULL;
     return 0;

@@ -17,16 +17,17 @@
 
 bool scsi_reserved(const struct scsi_cmd *cmd, const struct scsi_opcode *op)
 {
-    struct bdev *bdev = bdev_of(cmd->view->now.desc);
-    enum gate_type type = gate_type(bdev);
-    if (type == GATE_NONE)
-        return false;
+    const struct scsi_facts *f = &cmd->view->now;
+    struct bdev *bdev = bdev_of(f->desc);
+    bool write = !(op->flags & OP_READS);
     /* RESERVE(6) lets through what answers in whatever state, and RELEASE(6) (SPC-2, "commands that
      * are allowed"). */
-    unsigned free = type == GATE_RESERVE6 ? OP_NO_UA | OP_RELEASE : OP_FREE;
+    unsigned free = gate_type(bdev) == GATE_RESERVE6 ? OP_NO_UA | OP_RELEASE : OP_FREE;
     if (op->flags & free)
         return false;
-    return !gate_allows(bdev, cmd->nexus->gate, !(op->flags & OP_READS));
+    if (f->sanitize) /* this LUN's own doing that the gate is closed */
+        return !gate_reservation_allows(bdev, cmd->nexus->gate, write);
+    return !gate_allows(bdev, cmd->nexus->gate, write);
 }
 
 bool scsi_may_write(struct scsi_cmd *cmd)

@@ -3,7 +3,9 @@
  * SANITIZE (SBC-4): overwrite and block erase of the whole medium, as a job. While it runs the LUN
  * is NOT READY with the progress; so it is after a failure, until EXIT FAILURE MODE. Neither resets
  * nor a restart of the daemon end it: where something can be saved, a record says what was asked
- * for, and when the device is attached again the job begins anew.
+ * for, and when the device is attached again the job begins anew. Until then the gate of the device
+ * is closed: whoever else serves it, by another LUN or by NBD, can neither read what shall be gone
+ * nor write what would be lost.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "block/gate.h"
 #include "block/job.h"
 #include "targets/scsi/scsi_private.h"
 
@@ -21,6 +24,7 @@ enum { RECORD_HEAD = 8, RECORD_MAX = RECORD_HEAD + 4096 + 4, RECORD_MAGIC = 0x4f
 static const char KIND[] = "sanitize";
 
 struct scsi_sanitize {
+    struct list link; /* of a job */
     struct scsi_lun *lun;
     uint8_t action, passes;
     bool invert, ause;
@@ -68,12 +72,43 @@ static bool load_record(struct scsi_sanitize *s, const uint8_t *data, size_t len
            (s->action == BLOCK_ERASE || (s->action == OVERWRITE && s->pattern_len && s->passes));
 }
 
+bool scsi_sanitize_saved(const struct uuid *device)
+{
+    uint8_t *data = NULL;
+    size_t len;
+    int rc = scsi_store()->peek(KIND, device, &data, &len);
+    free(data);
+    return rc != -ENOENT;
+}
+
 /* ---- the job, on main */
+
+static struct list jobs = LIST_INIT(jobs);
+
+static bool job_runs_on(const struct uuid *device)
+{
+    const struct scsi_sanitize *s;
+    list_for_each (s, &jobs, link)
+        if (uuid_equal(&s->lun->expect, device))
+            return true;
+    return false;
+}
 
 static void set_state(struct scsi_lun *lun, uint8_t state)
 {
     lun->facts.sanitize = state;
     scsi_lun_publish(lun, 0, NULL);
+}
+
+static int put_closed(struct gate_state *s, void *arg)
+{
+    s->closed = *(bool *)arg;
+    return 0;
+}
+
+static void set_gate(struct bdev_desc *desc, bool closed)
+{
+    gate_change(bdev_of(desc), put_closed, NULL, &closed);
 }
 
 static void fill_step(struct scsi_sanitize *s, unsigned pass)
@@ -82,16 +117,21 @@ static void fill_step(struct scsi_sanitize *s, unsigned pass)
         s->step[i] = (uint8_t)(s->pattern[i % s->pattern_len] ^ (s->invert && pass % 2 ? 0xff : 0));
 }
 
-/* One step; the device stays open for it. */
-static int do_step(struct scsi_sanitize *s, uint64_t at, size_t len)
+enum step { STEP_CLOSE, STEP_WRITE, STEP_FLUSH };
+
+/* One step; the device stays open for it. Closing the gate waits for the I/O of all who serve the
+ * device. */
+static int do_step(struct scsi_sanitize *s, enum step step, uint64_t at, size_t len)
 {
     struct scsi_view *v = &s->lun->view[reactor_self_index()];
     struct bdev_desc *desc = s->lun->removed ? NULL : v->now.desc;
     if (!desc)
         return -ENODEV;
     v->running++;
-    int rc;
-    if (!len) {
+    int rc = 0;
+    if (step == STEP_CLOSE) {
+        set_gate(desc, true);
+    } else if (step == STEP_FLUSH) {
         rc = bdev_flush(desc);
     } else if (s->action == OVERWRITE) {
         rc = bdev_write(desc, at, s->step, len, 0);
@@ -116,25 +156,35 @@ static int do_pass(struct scsi_sanitize *s, struct job *job, unsigned pass, uint
         fill_step(s, pass);
     for (uint64_t at = 0; at < size; at += STEP) {
         uint64_t done = size * pass + at;
-        int rc = do_step(s, at, size - at < STEP ? (size_t)(size - at) : STEP);
+        int rc = do_step(s, STEP_WRITE, at, size - at < STEP ? (size_t)(size - at) : STEP);
         if (rc)
             return rc;
         __atomic_store_n(&s->lun->progress, (uint16_t)(done * 65535 / total), __ATOMIC_RELAXED);
         job_step(job, done, total);
     }
-    return do_step(s, 0, 0);
+    return do_step(s, STEP_FLUSH, 0, 0);
 }
 
+static void begin_anew(struct scsi_lun *lun);
+
+/* The record goes before the gate opens: what is written then shall not be sanitized. If the device
+ * went, it may be back already: then the job begins anew. */
 static void finish(struct scsi_sanitize *s, int rc)
 {
     struct scsi_lun *lun = s->lun;
     struct scsi_target *t = lun->target;
-    bool gone = rc == -ENODEV; /* the record brings it back with the device */
-    if (!rc && scsi_has_store())
-        scsi_store()->forget(KIND, &lun->expect);
     tlock_lock(&t->lock);
+    if (!rc && scsi_has_store())
+        rc = scsi_store()->forget(KIND, &lun->expect);
+    list_del(&s->link);
     lun->sanitizing = false;
-    set_state(lun, !rc || gone ? SANITIZE_NONE : s->ause ? SANITIZE_FAILED_FREE : SANITIZE_FAILED);
+    if (rc == -ENODEV && scsi_has_store()) {
+        begin_anew(lun);
+    } else {
+        if (!rc && lun->desc)
+            set_gate(lun->desc, false);
+        set_state(lun, !rc ? SANITIZE_NONE : s->ause ? SANITIZE_FAILED_FREE : SANITIZE_FAILED);
+    }
     tlock_unlock(&t->lock);
     free(s->step);
     free(s);
@@ -148,7 +198,7 @@ static int sanitize_job(struct job *job, void *arg, struct err *e)
     uint64_t size = s->lun->facts.blocks << s->lun->facts.shift;
     char device[BDEV_NAME_MAX + 1];
     snprintf(device, sizeof device, "%s", s->lun->device);
-    int rc = 0;
+    int rc = do_step(s, STEP_CLOSE, 0, 0);
     for (unsigned pass = 0; pass < s->passes && !rc; pass++)
         rc = do_pass(s, job, pass, size);
     finish(s, rc);
@@ -162,35 +212,60 @@ static void start_job(struct scsi_sanitize *s)
     lun->refs++;
     lun->target->refs++;
     lun->sanitizing = true;
+    list_add_tail(&jobs, &s->link);
     s->step = s->action == OVERWRITE ? xcalloc(1, STEP) : NULL;
     __atomic_store_n(&lun->progress, 0, __ATOMIC_RELAXED);
     set_state(lun, SANITIZE_RUNS);
     job_start(reactor_main(), KIND, lun->device, false, sanitize_job, s);
 }
 
-/* A device that was being sanitized when it went. */
-static void resume_locked(struct scsi_lun *lun)
+/* A device that was being sanitized when it went. If it is another LUN's to go on, this one meets a
+ * closed gate until that has ended. */
+static void begin_anew(struct scsi_lun *lun)
 {
     uint8_t *data = NULL;
     size_t len;
-    if (lun->sanitizing || !lun->desc || !scsi_has_store() ||
-        scsi_store()->load(KIND, &lun->expect, &data, &len))
+    if (lun->removed)
         return;
+    int rc = lun->desc ? scsi_store()->load(KIND, &lun->expect, &data, &len) : -ENOENT;
+    if (rc == -ENOENT || job_runs_on(&lun->expect)) {
+        free(data);
+        set_state(lun, SANITIZE_NONE);
+        return;
+    }
     struct scsi_sanitize *s = xcalloc(1, sizeof *s);
     s->lun = lun;
-    if (load_record(s, data, len)) {
+    if (!rc && load_record(s, data, len)) {
         start_job(s);
     } else {
-        log_warn("scsi", "%s: the record of a sanitize operation is damaged", lun->label);
+        log_warn("scsi", "%s: the record of a sanitize operation cannot be read", lun->label);
         set_state(lun, SANITIZE_FAILED);
+        set_gate(lun->desc, true);
         free(s);
     }
     free(data);
 }
 
+static void resume_locked(struct scsi_lun *lun)
+{
+    if (!lun->sanitizing && lun->facts.sanitize == SANITIZE_RUNS)
+        begin_anew(lun);
+}
+
+void scsi_sanitize_restore(struct scsi_lun *lun)
+{
+    uint8_t *data = NULL;
+    size_t len;
+    if (!scsi_has_store())
+        return;
+    if (scsi_store()->load(KIND, &lun->expect, &data, &len) != -ENOENT)
+        lun->facts.sanitize = SANITIZE_RUNS;
+    free(data);
+}
+
 void scsi_sanitize_resume(struct scsi_lun *lun)
 {
-    if (scsi_has_store())
+    if (lun->facts.sanitize == SANITIZE_RUNS)
         scsi_lun_changed(lun, resume_locked);
 }
 
@@ -232,9 +307,10 @@ static void start_task(void *arg)
     struct scsi_lun *lun = s->lun;
     struct scsi_target *t = lun->target;
     tlock_lock(&t->lock);
-    int rc = lun->removed || !lun->desc ? -ENODEV : save_record(s);
-    if (rc || lun->sanitizing) {
-        scsi_set_code(s->cmd, rc ? SENSE_INTERNAL_FAILURE : SENSE_SANITIZING);
+    bool other = lun->sanitizing || job_runs_on(&lun->expect);
+    int rc = lun->removed || !lun->desc ? -ENODEV : other ? -EBUSY : save_record(s);
+    if (rc) {
+        scsi_set_code(s->cmd, other ? SENSE_SANITIZING : SENSE_INTERNAL_FAILURE);
         reactor_post(s->home, &s->post, reply_here, s);
     } else {
         struct scsi_sanitize *job = xcalloc(1, sizeof *job);
@@ -255,9 +331,14 @@ static void exit_failure_task(void *arg)
     if (state == SANITIZE_FAILED) {
         scsi_set_code(s->cmd, SENSE_SANITIZE_FAILED);
     } else if (state == SANITIZE_FAILED_FREE) {
-        set_state(s->lun, SANITIZE_NONE);
-        if (scsi_has_store())
-            scsi_store()->forget(KIND, &s->lun->expect);
+        int rc = scsi_has_store() ? scsi_store()->forget(KIND, &s->lun->expect) : 0;
+        if (rc) {
+            scsi_set_code(s->cmd, SENSE_INTERNAL_FAILURE);
+        } else {
+            if (s->lun->desc)
+                set_gate(s->lun->desc, false);
+            set_state(s->lun, SANITIZE_NONE);
+        }
     }
     tlock_unlock(&t->lock);
     reactor_post(s->home, &s->post, reply_here, s);

@@ -65,12 +65,16 @@ void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_i
  * What must outlive the process: small records, each for the identity of a device. The functions
  * run in a task of any reactor and return when the medium has it (save), 0 or -errno; load gives
  * -ENOENT when there is none. `kind` is a short word ("reservations"). Without a store nothing can
- * be saved, and commands that ask for it are refused. Main, before the first target.
+ * be saved, and commands that ask for it are refused. `peek` (may be NULL) is load for whoever is
+ * in no task: it may block, for as long as a small file takes. It is asked of each device that is
+ * registered, so that reservations are in force before anybody can open it. Main, before the first
+ * device and target.
  */
 struct scsi_store {
     int (*load)(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r);
     int (*save)(const char *kind, const struct uuid *id, const void *data, size_t len);
     int (*forget)(const char *kind, const struct uuid *id); /* what is not there is fine */
+    int (*peek)(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r);
 };
 void scsi_set_store(const struct scsi_store *store); /* not copied; NULL: none */
 /* The relative target ports there are: bit n for port n, 1 to 15 (default: 1). The tag a nexus

@@ -167,6 +167,7 @@ int scsi_lun_open(struct scsi_lun *lun, struct err *e)
     }
     take_info(lun, &info);
     lun->expect = info.uuid;
+    scsi_sanitize_restore(lun);
     if (uuid_is_null(&lun->identity))
         scsi_lun_identify(lun, &info.uuid);
     scsi_lun_load_mode(lun);

@@ -253,7 +253,12 @@ void scsi_note_error(struct scsi_cmd *cmd, enum scsi_error_kind kind);
 /* ---- sanitize.c */
 bool scsi_sanitize_sense(const struct scsi_cmd *cmd, struct sense *s); /* false: ready */
 bool scsi_sanitize_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
-void scsi_sanitize_resume(struct scsi_lun *lun); /* main: begins anew what was cut off, soon */
+bool scsi_sanitize_saved(const struct uuid *device); /* main: it was cut off, or has failed */
+/* Main, in a task, the device is just open and nobody can use the LUN: what was cut off still
+ * holds.
+ */
+void scsi_sanitize_restore(struct scsi_lun *lun);
+void scsi_sanitize_resume(struct scsi_lun *lun); /* main: begins it anew, soon */
 
 /* ---- alua.c: true: the command is refused, the port's state forbids it */
 bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);

@@ -176,12 +176,59 @@ HARNESS_TEST(change_waits_for_conflicting_bios_in_flight)
     down();
 }
 
+static bool saved_for(const struct uuid *device, struct gate_state *s)
+{
+    (void)device;
+    enum gate_type type = GATE_WRITE_EXCLUSIVE;
+    *s = (struct gate_state){0};
+    reserve(s, &type);
+    return true;
+}
+
+HARNESS_TEST(what_was_saved_holds_from_the_beginning)
+{
+    gate_set_saved(saved_for);
+    up();
+    check_int(io(carol, BIO_WRITE), -EBADE);
+    check_int(io(carol, BIO_READ), 0);
+    check_int(io(alice, BIO_WRITE), 0);
+    check(!gate_allows(&t->bdev, carol, true));
+    down();
+    gate_set_saved(NULL);
+}
+
+static int put_closed(struct gate_state *s, void *arg)
+{
+    s->closed = *(bool *)arg;
+    return 0;
+}
+
+HARNESS_TEST(a_closed_gate_lets_nobody_through_but_the_daemon)
+{
+    up();
+    bool closed = true;
+    enum gate_type type = GATE_WRITE_EXCLUSIVE;
+    check_int(gate_change(&t->bdev, reserve, NULL, &type), 0);
+    check_int(gate_change(&t->bdev, put_closed, NULL, &closed), 0);
+    check_int(io(alice, BIO_READ), -EBADE);
+    check_int(io(carol, BIO_READ), -EBADE);
+    check_int(io(0, BIO_WRITE), 0);
+    check(!gate_allows(&t->bdev, alice, false) && gate_reservation_allows(&t->bdev, alice, true));
+    closed = false;
+    check_int(gate_change(&t->bdev, put_closed, NULL, &closed), 0);
+    check_int(io(alice, BIO_WRITE), 0);
+    check_int(io(carol, BIO_WRITE), -EBADE);
+    down();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nexus_ids_are_stable_and_named),
         cmocka_unit_test(each_type_lets_through_what_spc_says),
         cmocka_unit_test(nothing_is_published_when_it_cannot_be_made_durable),
+        cmocka_unit_test(what_was_saved_holds_from_the_beginning),
+        cmocka_unit_test(a_closed_gate_lets_nobody_through_but_the_daemon),
         cmocka_unit_test(change_waits_for_conflicting_bios_in_flight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

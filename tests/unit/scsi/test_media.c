@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "block/gate.h"
 
 static void fill(struct lab *lab, unsigned lba, uint8_t byte)
 {
@@ -100,6 +101,127 @@ HARNESS_TEST(a_lun_being_sanitized_is_not_ready_and_tells_how_far_it_is)
     lab_end(&lab);
 }
 
+/* ---- SANITIZE and what outlives it */
+
+static struct {
+    uint8_t data[8192];
+    size_t len;
+    bool there;
+} kept;
+
+static int keep_load(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r)
+{
+    (void)id;
+    if (!kept.there || strcmp(kind, "sanitize"))
+        return -ENOENT;
+    *data_r = xcalloc(1, kept.len);
+    memcpy(*data_r, kept.data, kept.len);
+    *len_r = kept.len;
+    return 0;
+}
+
+static int keep_save(const char *kind, const struct uuid *id, const void *data, size_t len)
+{
+    (void)id;
+    check(len <= sizeof kept.data);
+    if (strcmp(kind, "sanitize"))
+        return 0;
+    memcpy(kept.data, data, len);
+    kept.len = len;
+    kept.there = true;
+    return 0;
+}
+
+static int keep_forget(const char *kind, const struct uuid *id)
+{
+    (void)id;
+    kept.there = kept.there && strcmp(kind, "sanitize");
+    return 0;
+}
+
+static const struct scsi_store keep = {keep_load, keep_save, keep_forget, keep_load};
+
+static void until_good(struct lab *lab)
+{
+    for (;;) {
+        struct io *io = CMD(lab, 0, 0, 0, 0, 0, 0);
+        bool good = io->cmd.status == SCSI_GOOD;
+        io_free(&io);
+        if (good)
+            return;
+        task_sleep_us(1000);
+    }
+}
+
+static int read_as_other(void)
+{
+    uint8_t b[512];
+    struct iovec iov = {b, sizeof b};
+    struct bdev_user user = {.label = "a test"};
+    struct err e;
+    struct bio bio;
+    struct bdev_desc *desc = bdev_open("m", CLAIM_SHARED_WRITE, &user, &e);
+    bio_init(&bio, desc, BIO_READ, 0, sizeof b, NULL, NULL);
+    bio_data(&bio, &iov, 1);
+    bio.nexus = gate_nexus("another");
+    int rc = bio_wait(&bio);
+    bdev_close(&desc);
+    return rc;
+}
+
+/* As after a loss of power: the record is there, and the device is registered anew. */
+HARNESS_TEST(a_sanitize_cut_off_begins_anew_and_nobody_comes_before_it)
+{
+    scsi_set_store(&keep);
+    struct lab *lab = lab_new();
+    fill(lab, 7, 0x55);
+    expect_good(overwrite(lab, 0x80, 0x1f, 2));
+    check(kept.there);
+    uint8_t record[sizeof kept.data];
+    size_t len = kept.len;
+    memcpy(record, kept.data, len);
+    until_good(lab);
+    check(!kept.there);
+    check_int(read_as_other(), 0);
+    fill(lab, 7, 0x55);
+    lab_end(&lab);
+
+    keep_save("sanitize", NULL, record, len);
+    lab_mem("m", LAB_SIZE, 512);
+    check_int(read_as_other(), -EBADE); /* no LUN is there yet */
+    lab = lab_with(&(struct scsi_lun_args){.lun = 0, .device = "m", .label = "lab"});
+    until_good(lab);
+    check(!kept.there);
+    check_int(read_as_other(), 0);
+    struct io *io = CMD(lab, 0x28, 0, 0, 0, 0, 7, 0, 0, 1, 0);
+    check_int(io->in[0], 0xa5);
+    expect_good(io);
+    lab_end(&lab);
+    scsi_set_store(NULL);
+}
+
+HARNESS_TEST(a_damaged_record_of_sanitize_lets_nobody_in)
+{
+    scsi_set_store(&keep);
+    keep_save("sanitize", NULL, "nonsense, nonsense", 18);
+    struct lab *lab = lab_new();
+    struct io *io;
+    do {
+        io = CMD(lab, 0, 0, 0, 0, 0, 0);
+        check_int(io->cmd.status, SCSI_CHECK_CONDITION);
+        bool failed = io_code(io) == SENSE_SANITIZE_FAILED;
+        io_free(&io);
+        if (failed)
+            break;
+        task_sleep_us(1000);
+    } while (true);
+    check_int(read_as_other(), -EBADE);
+    expect_good(overwrite(lab, 0, 1, 2));
+    check_int(read_as_other(), 0);
+    lab_end(&lab);
+    scsi_set_store(NULL);
+}
+
 HARNESS_TEST(defect_lists_are_empty)
 {
     struct lab *lab = lab_new();
@@ -163,6 +285,8 @@ int main(void)
         cmocka_unit_test(block_erase_zeroes_everything),
         cmocka_unit_test(overwrite_puts_the_pattern_inverted_between),
         cmocka_unit_test(a_lun_being_sanitized_is_not_ready_and_tells_how_far_it_is),
+        cmocka_unit_test(a_sanitize_cut_off_begins_anew_and_nobody_comes_before_it),
+        cmocka_unit_test(a_damaged_record_of_sanitize_lets_nobody_in),
         cmocka_unit_test(defect_lists_are_empty),
         cmocka_unit_test(format_without_data_changes_nothing),
         cmocka_unit_test(each_log_page_that_is_listed_is_there),

@@ -390,7 +390,7 @@ static int keep_forget(const char *kind, const struct uuid *id)
     return 0;
 }
 
-static const struct scsi_store keep = {keep_load, keep_save, keep_forget};
+static const struct scsi_store keep = {keep_load, keep_save, keep_forget, keep_load};
 
 HARNESS_TEST(what_shall_outlive_power_does)
 {
@@ -412,6 +412,44 @@ HARNESS_TEST(what_shall_outlive_power_does)
     expect_good(out(&p, 'b', REGISTER, 0, 0xb, 0xb, 0)); /* APTPL 0: no longer */
     check(!kept.there);
     pair_end(&p);
+    scsi_set_store(NULL);
+}
+
+static int write_as(struct bdev_desc *desc, const char *nexus)
+{
+    uint8_t b[512] = {0};
+    struct iovec iov = {b, sizeof b};
+    struct bio bio;
+    bio_init(&bio, desc, BIO_WRITE, 0, sizeof b, NULL, NULL);
+    bio_data(&bio, &iov, 1);
+    bio.nexus = gate_nexus(nexus);
+    return bio_wait(&bio);
+}
+
+/* Whoever opens the device first, and whether or not a LUN is on it. */
+HARNESS_TEST(a_saved_reservation_holds_before_anybody_can_open_the_device)
+{
+    scsi_set_store(&keep);
+    struct pair p = pair_new();
+    expect_good(out(&p, 'a', REGISTER, 0, 0, 0xa, APTPL));
+    expect_good(out(&p, 'a', RESERVE, EA, 0xa, 0, 0));
+    pair_end(&p);
+    lab_mem("m", LAB_SIZE, 512);
+    struct bdev_user user = {.label = "a test"};
+    struct err e;
+    struct bdev_desc *desc = bdev_open("m", CLAIM_SHARED_WRITE, &user, &e);
+    check_int(write_as(desc, "nbd somebody"), -EBADE);
+    check_int(bdev_write(desc, 0, "x", 1, 0), 0); /* the daemon's own */
+    bdev_close(&desc);
+    bdev_unregister(bdev_find("m"));
+
+    kept.data[20] ^= 1; /* who holds it cannot be told: nobody gets through */
+    lab_mem("m", LAB_SIZE, 512);
+    desc = bdev_open("m", CLAIM_SHARED_WRITE, &user, &e);
+    check_int(write_as(desc, "nbd somebody"), -EBADE);
+    bdev_close(&desc);
+    bdev_unregister(bdev_find("m"));
+    kept.there = false;
     scsi_set_store(NULL);
 }
 
@@ -467,6 +505,7 @@ int main(void)
         cmocka_unit_test(a_registrants_reserve_6_does_nothing),
         cmocka_unit_test(a_list_of_gigabytes_is_refused_before_there_is_room_for_it),
         cmocka_unit_test(what_shall_outlive_power_does),
+        cmocka_unit_test(a_saved_reservation_holds_before_anybody_can_open_the_device),
         cmocka_unit_test(nothing_changes_unless_it_could_be_kept),
         cmocka_unit_test(a_damaged_record_keeps_the_lun_away),
     };
