@@ -5,11 +5,12 @@ import itertools
 import os
 import socket
 import struct
+import subprocess
 import time
 
 from iscsiwire import (ASYNC, DATA_IN, DATA_OUT, LOGIN, NO_TAG, NOP_IN, R2T, REJECT, SCSI_CMD, SCSI_RSP, SNACK,
                        TEXT, TEXT_RSP, TMF_RSP, Initiator, LoginError, crc32c, pairs, read10, text, write10)
-from orion import Orion, free_port, run, wait_for
+from orion import Orion, find, free_port, run, wait_for
 
 IQN = 'iqn.2026-11.test:wire-disk'
 
@@ -175,7 +176,7 @@ def test_text_may_span_pdus():
 def test_discovery_lists_what_the_initiator_may_have():
     with start() as o:
         for n in range(120):
-            o.ctl('iscsi', 'create', 'iqn.2026-11.test:many-%03d' % n)
+            assert o.http('PUT', '/v1/iscsi/targets/iqn.2026-11.test:many-%03d' % n, {}).status == 201
         o.ctl('iscsi', 'acl', 'iqn.2026-11.test:many-007', 'iqn.2026-11.test:bond')
         i = Initiator(o.addr, MaxRecvDataSegmentLength='512')
         names = [v for k, v in i.send_targets() if k == 'TargetName']
@@ -375,8 +376,23 @@ def test_a_wrong_digest_ends_the_connection():
             head = struct.pack('>BBHI', 0x40, 0x80, 0, 4) + bytes(8) + struct.pack('>III', 5, NO_TAG, i.cmdsn)
             head = head.ljust(48, b'\0')
             i.sock.sendall(head + (b'oops' if header else crc32c(head)) + b'ping' + b'oops')
+            if not header:  # told first, RFC 7143 7.8
+                p = i.recv()
+                assert p.op == REJECT and p.head[2] == 2 and p.data == head, p
             assert i.closed()
-        assert wait_for(lambda: not sessions(o), 5, 'the end') is True
+        i = Initiator(o.addr, IQN, DataDigest='CRC32C').ready()
+        before = i.read(0, 8).data
+        i.data_digest, data = False, b'w' * 4096  # the digest is left to the test
+        i.send(SCSI_CMD, 0xa1, itt=i.tag(), raw=struct.pack('>III', 4096, i.sn(), i.exp_statsn) +
+               write10(0, 8).ljust(16, b'\0'), data=data)
+        i.sock.sendall(b'oops')
+        i.data_digest = True
+        assert i.recv().op == REJECT and i.closed()
+        i = Initiator(o.addr, IQN).ready()
+        assert i.read(0, 8).data == before, 'what came damaged was written'
+        i.logout()
+        i.close()
+        wait_for(lambda: not sessions(o), what='the end')
 
 
 def test_the_segment_length_may_change_later():
@@ -453,8 +469,26 @@ def test_sessions_are_listed_and_killed():
         assert s['client'] == i.name and s['object'] == IQN, s
         o.ctl('session', 'kill', s['id'], json_out=False)
         p = i.recv()
-        assert p.op == ASYNC, p
+        assert p.op == ASYNC and p.head[36] == 3, p
+        assert p.head[40:44] == bytes([0, 2, 0, 0]), 'Time2Wait and Time2Retain as agreed'
         assert i.closed() and not sessions(o)
+
+
+def test_initiators_are_asked_to_log_out_before_a_target_goes():
+    with start() as o:
+        polite, rude = (Initiator(o.addr, IQN, name='iqn.2026-11.test:' + n).ready() for n in ('polite', 'rude'))
+        o.ctl('iscsi', 'delete', IQN, expect=5)
+        with subprocess.Popen([find('orionctl'), '--api', 'unix:' + o.api, 'iscsi', 'delete', IQN,
+                               '--disconnect']) as p:
+            for i in (polite, rude):
+                a = i.recv()
+                assert a.op == ASYNC and a.head[36] == 1 and a.head[42:44] == b'\0\x01', a
+            assert polite.logout().head[2] == 0 and polite.closed()
+            a = rude.recv()
+            assert a.op == ASYNC and a.head[36] == 3 and rude.closed(), a
+            assert p.wait(60) == 0
+        refused(o.addr, 0x0203, IQN)
+        rude.close(), polite.close()
 
 
 run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
@@ -465,4 +499,5 @@ run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
     test_task_management_takes_effect, test_a_wrong_digest_ends_the_connection,
     test_a_cold_reset_ends_every_session_of_the_target, test_portals_of_several_groups,
     test_the_segment_length_may_change_later, test_text_requests_may_span_pdus_too, test_ipv6_portals_serve,
-    test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed)
+    test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed,
+    test_initiators_are_asked_to_log_out_before_a_target_goes)

@@ -26,6 +26,9 @@ struct conn_ops {
     /* The PDU is complete. `data`: the collected data segment, valid during the call; NULL when it
      * went elsewhere or is empty. */
     void (*end)(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint8_t *data);
+    /* The PDU is complete and its data digest wrong; what its data went to is not to be used. NULL:
+     * the connection is lost. */
+    void (*bad_data)(struct iscsi_conn *c, const struct iscsi_pdu *pdu);
     /* The connection is over and closed; `why` is for the log. */
     void (*lost)(struct iscsi_conn *c, const char *why);
 };

@@ -119,12 +119,14 @@ static void begin(struct iscsi_conn *c, const uint8_t *head)
 static void finish(struct iscsi_conn *c, const uint8_t *data)
 {
     struct conn_rx *rx = &c->rx;
-    if (c->data_digest && rx->pdu.data_len && !digest_ok(rx->digest, rx->crc)) {
-        conn_lose(c, "data digest is wrong");
-        return;
-    }
+    bool bad = c->data_digest && rx->pdu.data_len && !digest_ok(rx->digest, rx->crc);
     rx->state = RX_HEAD;
-    c->ops->end(c, &rx->pdu, data);
+    if (!bad)
+        c->ops->end(c, &rx->pdu, data);
+    else if (c->ops->bad_data)
+        c->ops->bad_data(c, &rx->pdu);
+    else
+        conn_lose(c, "data digest is wrong");
     if (rx->own) {
         free(rx->own);
         rx->own = NULL;

@@ -72,7 +72,7 @@ void front_drop(const struct iscsi_target *t)
     struct iscsi_session *s, *next;
     list_for_each_safe (s, next, &sessions, link) {
         if (s->arg == t)
-            session_stop(s);
+            session_stop(s, SESSION_DROP);
     }
 }
 
@@ -85,7 +85,7 @@ void front_stop(const struct iscsi_target *t)
             if (t && s->arg != t)
                 continue;
             any = true;
-            session_stop(s);
+            session_stop(s, SESSION_ASK);
         }
         if (!any)
             return;
@@ -294,7 +294,7 @@ static void complete(struct visitor *v)
     struct iscsi_session *old = predecessor(l);
     v->waiting = old;
     if (old) {
-        session_stop(old);
+        session_stop(old, SESSION_DROP);
         return;
     }
     v->session = new_session(v);

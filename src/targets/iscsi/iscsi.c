@@ -84,7 +84,7 @@ static bool kill_session(uint64_t id)
     struct iscsi_session *s = front_find(id);
     if (!s)
         return false;
-    session_stop(s);
+    session_stop(s, SESSION_DROP);
     while (front_find(id))
         front_wait_end();
     return true;

@@ -50,9 +50,10 @@ void front_accept(int fd, const char *portal, uint16_t group);
 void front_close(void); /* drops those in login */
 void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg);
 struct iscsi_session *front_find(uint64_t id);
-/* In a task: stops the sessions of a target (NULL: all) and waits for their end. */
+/* In a task: asks the sessions of a target (NULL: all) to log out, drops those that do not, and
+ * waits for their end. */
 void front_stop(const struct iscsi_target *t);
-void front_drop(const struct iscsi_target *t); /* the same without waiting */
+void front_drop(const struct iscsi_target *t); /* at once, without waiting */
 void front_wait_end(void);                     /* in a task: until some session has ended */
 
 #endif

@@ -14,6 +14,7 @@ enum {
     ANSWER_WITHIN_S = 60, /* of the ping, or of the last byte that moved either way */
     DEAD_AFTER_S = 40,    /* of not reading what we send; discovery: of silence */
     SHUTDOWN_WAIT_S = 2,
+    LOGOUT_WITHIN_S = 1, /* when we ask for it */
 };
 
 enum { LOGOUT_SESSION = 0, LOGOUT_CONNECTION = 1, LOGOUT_RECOVERY = 2 };
@@ -52,7 +53,8 @@ bool session_take_sn(struct iscsi_session *s, const struct iscsi_pdu *pdu)
     return false;
 }
 
-void session_reject(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum iscsi_reject why)
+static void reject(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum iscsi_reject why,
+                   void (*after)(struct iscsi_conn *))
 {
     struct iscsi_pdu bad = *pdu;
     bad.ahs_len = 0;
@@ -62,7 +64,12 @@ void session_reject(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum i
     session_stamp(s, &reply);
     log_every(10, LOG_LEVEL_WARN, "iscsi", "rejected a PDU peer=%s opcode=0x%02x reason=0x%02x",
               s->peer, pdu->op, why);
-    conn_note(s->conn, &reply, copy, sizeof copy, NULL);
+    conn_note(s->conn, &reply, copy, sizeof copy, after);
+}
+
+void session_reject(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum iscsi_reject why)
+{
+    reject(s, pdu, why, NULL);
 }
 
 /* ---- NOP */
@@ -265,7 +272,23 @@ static void on_lost(struct iscsi_conn *c, const char *why)
     session_fail(c->owner, why);
 }
 
-static const struct conn_ops session_ops = {.begin = on_begin, .end = on_end, .lost = on_lost};
+static void stop_late(void *arg)
+{
+    session_fail(arg, "the initiator does not read");
+}
+
+/* Told, as 7.8 demands; then session recovery, for with ErrorRecoveryLevel 0 what was lost with the
+ * PDU cannot be asked for again. */
+static void on_bad_data(struct iscsi_conn *c, const struct iscsi_pdu *pdu)
+{
+    struct iscsi_session *s = c->owner;
+    conn_hold(c, CONN_HOLD_OWNER);
+    rtimer_arm(&s->timer, SHUTDOWN_WAIT_S * 1000000u, stop_late, s);
+    reject(s, pdu, REJECT_DATA_DIGEST, logged_out);
+}
+
+static const struct conn_ops session_ops = {
+    .begin = on_begin, .end = on_end, .bad_data = on_bad_data, .lost = on_lost};
 
 static void start_here(void *arg)
 {
@@ -305,33 +328,54 @@ static void stop_acked(void *arg)
         s->ended(s);
 }
 
-static void stop_late(void *arg)
+/* Asynchronous messages, 11.9.1 */
+enum async_event { EVENT_REQUEST_LOGOUT = 1, EVENT_DROP_ALL = 3 };
+
+static void tell(struct iscsi_session *s, enum async_event event, uint32_t parameters,
+                 void (*after)(struct iscsi_conn *))
 {
-    session_fail(arg, "the initiator does not read");
+    struct iscsi_pdu pdu = {.op = OP_ASYNC, .flags = F_FINAL, .itt = ISCSI_NO_TAG};
+    pdu.w36 = (uint32_t)event << 24;
+    pdu.w40 = parameters;
+    session_stamp(s, &pdu);
+    conn_note(s->conn, &pdu, NULL, 0, after);
 }
 
-/* All connections are to be dropped, 11.9.1: tell it, then do it. */
+/* All connections are to be dropped: tells it, then does it. */
+static void drop(void *arg)
+{
+    struct iscsi_session *s = arg;
+    tell(s, EVENT_DROP_ALL, s->seed.params.time2wait << 16 | s->seed.params.time2retain,
+         logged_out);
+    conn_hold(s->conn, CONN_HOLD_OWNER);
+    /* Whoever does not read it is not waited for. */
+    rtimer_arm(&s->timer, SHUTDOWN_WAIT_S * 1000000u, stop_late, s);
+}
+
 static void stop_here(void *arg)
 {
     struct iscsi_session *s = arg;
-    if (s->conn && !s->closing) {
-        enum { EVENT_DROP_ALL = 3 };
-        struct iscsi_pdu pdu = {.op = OP_ASYNC, .flags = F_FINAL, .itt = ISCSI_NO_TAG};
-        pdu.w36 = (uint32_t)EVENT_DROP_ALL << 24;
-        pdu.w40 = (uint32_t)SHUTDOWN_WAIT_S;
-        session_stamp(s, &pdu);
-        conn_note(s->conn, &pdu, NULL, 0, logged_out);
-        conn_hold(s->conn, CONN_HOLD_OWNER);
-        /* Whoever does not read it is not waited for. */
-        rtimer_arm(&s->timer, SHUTDOWN_WAIT_S * 1000000u, stop_late, s);
+    if (s->conn && !s->closing)
+        drop(s);
+    reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
+}
+
+static void ask_here(void *arg)
+{
+    struct iscsi_session *s = arg;
+    if (s->conn && !s->closing && !s->logging_out) {
+        tell(s, EVENT_REQUEST_LOGOUT, LOGOUT_WITHIN_S, NULL);
+        rtimer_arm(&s->timer, LOGOUT_WITHIN_S * 1000000u, drop, s);
     }
     reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
 }
 
-void session_stop(struct iscsi_session *s)
+void session_stop(struct iscsi_session *s, enum session_stop how)
 {
-    if (s->over || s->stop_posted)
+    bool ask = how == SESSION_ASK && !s->seed.discovery;
+    if (s->over || s->stop_posted || (ask && s->asked))
         return;
     s->stop_posted = true;
-    reactor_post(s->home, &s->stop_post, stop_here, s);
+    s->asked = s->asked || ask;
+    reactor_post(s->home, &s->stop_post, ask ? ask_here : stop_here, s);
 }

@@ -46,7 +46,7 @@ struct iscsi_session {
 
     /* -- main's */
     struct list link;
-    bool over, stop_posted;
+    bool over, stop_posted, asked;
     struct rpost stop_post;
 
     /* -- the reactor's */
@@ -80,7 +80,11 @@ struct iscsi_session {
 /* Main: posts it to its home, with its connection (detached, held). */
 void session_start(struct iscsi_session *s);
 /* Main: drains and closes; `ended` follows. Harmless when it is ending already. */
-void session_stop(struct iscsi_session *s);
+enum session_stop {
+    SESSION_DROP, /* it is told that its connection goes, and it goes */
+    SESSION_ASK,  /* it is asked to log out, and has a second for that */
+};
+void session_stop(struct iscsi_session *s, enum session_stop how);
 
 /* ---- the session's parts to one another, on its reactor */
 
