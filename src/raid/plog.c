@@ -278,7 +278,7 @@ static bool healthy(const struct stripe_op *op)
 {
     for (unsigned i = 0; i < op->map.slots; i++) {
         const struct raid_member *m = taker(op, i);
-        if (!m || !raid_in_sync(m))
+        if (!m || !raid_in_sync(m) || raid_load(&m->unproven))
             return false;
     }
     return true;

@@ -135,9 +135,11 @@ static int rebuild_end(struct raid_array *a, struct raid_member *m, struct err *
     bool good = m->state == RAID_MEMBER_REBUILDING && !m->replaces && !raid_meta_flush(a) &&
                 m->state == RAID_MEMBER_REBUILDING;
     if (good) {
+        raid_store(&m->unproven, true);
         raid_store(&m->state, RAID_MEMBER_IN_SYNC);
         m->by_bitmap = false;
         good = !raid_meta_write(a) && raid_in_sync(m);
+        raid_store(&m->unproven, false);
     }
     tlock_unlock(&a->meta_lock);
     raid_bitmap_arm(a);
