@@ -38,6 +38,7 @@ struct raid_member {
     bool by_bitmap;                  /* home; rebuilt where the bitmap says only */
     bool replaces;                   /* home; a->replacement, or about to be */
     bool recorded;                   /* home; faulty, and the survivors' superblocks say so */
+    bool unproven;                   /* atomic; in sync, and no superblock says so yet */
     uint64_t behind;     /* home; at assembly its superblock was older than these events; else 0 */
     uint64_t rebuilt;    /* atomic; bytes of data; home writes */
     uint64_t checkpoint; /* atomic; home writes; as much of it is durable */
