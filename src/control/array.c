@@ -485,7 +485,7 @@ static int array_repair(struct verb_run *v, struct err *e)
 const struct verb_entry array_verbs[] = {
     {"array", "create", array_create},
     {"array", "assemble", array_assemble},
-    {"array", "set", array_set},
+    {"array", "set", array_policy_set},
     {"array", "stop", array_stop},
     {"array", "delete", array_delete},
     {"array", "fail", array_fail},

@@ -129,6 +129,8 @@ void array_policy_keep(struct json_object *record, const struct opts *o)
         struct json_object *v = field_of(all, fields[i]);
         if (v)
             json_object_object_add(record, fields[i], json_object_get(v));
+        else
+            json_object_object_del(record, fields[i]);
     }
     json_object_put(all);
 }
@@ -184,13 +186,15 @@ static int change(const char *name, struct json_object *have, struct json_object
     return -1;
 }
 
-int array_set(struct verb_run *v, struct err *e)
+int array_policy_set(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     if (array_policy_check(v->opts, e))
         return -1;
-    struct json_object *have = json_object_get(state_get("array", name));
-    struct json_object *want = patched(have, v->opts, &v->changed);
+    struct json_object *have = json_object_get(state_get("array", name)), *want = NULL;
+    json_object_deep_copy(have, &want, NULL);
+    array_policy_keep(want, v->opts);
+    v->changed = !json_object_equal(have, want);
     int rc = v->changed ? change(name, have, want, e) : 0;
     json_object_put(have);
     json_object_put(want);

@@ -17,6 +17,7 @@ void array_policy_show(struct json_object *o, struct json_object *record);
 /* ERR_EXISTS when the options ask for something else. */
 int array_policy_compare(const char *name, struct json_object *record, const struct opts *o,
                          struct err *e);
-int array_set(struct verb_run *v, struct err *e);
+/* Those of a verb's options that are such fields, saved and in effect. */
+int array_policy_set(struct verb_run *v, struct err *e);
 
 #endif
