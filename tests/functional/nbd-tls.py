@@ -3,69 +3,27 @@
 """NBD over TLS: certificates and pre-shared keys, what is refused, who may use what, and real clients."""
 import json
 import os
-import socket
 import ssl
-import struct
 import time
 import warnings
 
+from nbdwire import GO, M, READ, STARTTLS, WRITE, Raw, make_certificates, nothing_left, tls_context
 from orion import Orion, free_port, need, run, sh, wait_for
 
 need('openssl', 'nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io')
 
-M = 1 << 20
-PSK = 'alice:' + '5a' * 32 + '\n'
-
-
-def make_certificates(folder):
-    """A CA, a server's certificate for localhost, and clients alice and mallory; and keys.psk."""
-    def openssl(*argv):
-        sh('openssl', *argv, cwd=folder)
-
-    def ca(name):
-        openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', name + '-key.pem', '-out',
-                name + '.pem', '-subj', '/CN=the CA', '-days', '2')
-
-    def signed(name, cn, by, ext):
-        openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', name + '-key.pem', '-out',
-                name + '.csr', '-subj', '/CN=' + cn)
-        with open(os.path.join(folder, name + '.ext'), 'w') as f:
-            f.write(ext)
-        openssl('x509', '-req', '-in', name + '.csr', '-CA', by + '.pem', '-CAkey', by + '-key.pem',
-                '-CAcreateserial', '-out', name + '.pem', '-days', '2', '-extfile', name + '.ext')
-
-    server = 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n'
-    ca('ca')
-    ca('otherca')
-    signed('server', 'localhost', 'ca', server)
-    signed('alice', 'alice', 'ca', 'extendedKeyUsage=clientAuth\n')
-    signed('bob', 'bob', 'ca', 'extendedKeyUsage=clientAuth\n')
-    signed('mallory', 'alice', 'otherca', 'extendedKeyUsage=clientAuth\n')
-    # The names that libnbd and qemu look for in a folder.
-    for who in ('alice', 'bob', 'mallory'):
-        d = os.path.join(folder, 'd-' + who)
-        os.mkdir(d)
-        os.symlink('../ca.pem', os.path.join(d, 'ca-cert.pem'))
-        os.symlink('../%s.pem' % who, os.path.join(d, 'client-cert.pem'))
-        os.symlink('../%s-key.pem' % who, os.path.join(d, 'client-key.pem'))
-    d = os.path.join(folder, 'd-none')
-    os.mkdir(d)
-    os.symlink('../ca.pem', os.path.join(d, 'ca-cert.pem'))
-    with open(os.path.join(folder, 'keys.psk'), 'w') as f:
-        f.write(PSK)
-    os.chmod(os.path.join(folder, 'keys.psk'), 0o600)
-
 
 class Server(Orion):
-    """With certificates made, device d0 exported as v, and a listener with the given TLS options."""
+    """With certificates made, device d0 exported as v, and a listener with these TLS options."""
 
-    def __init__(self, *options, **kw):
-        super().__init__(**kw)
+    def __init__(self, mode='off', *more, ca=False):
+        super().__init__()
         make_certificates(self.dir)
         self.mem('d0')
         self.ctl('nbd', 'export', 'v', '--device', 'd0')
         self.port = free_port()
-        self.listen(self.port, *options)
+        authorities = ('--tls-ca', self.path('ca.pem')) if ca else ()
+        self.listen(self.port, *(() if mode == 'off' else ('--tls', mode, *self.cert(*authorities), *more)))
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -86,17 +44,6 @@ class Server(Orion):
         return 'nbds://%s@localhost:%d/v?tls-psk-file=%s' % (user, self.port, self.path('keys.psk'))
 
 
-class Certified(Server):
-    def __init__(self, mode, *more, ca=False):
-        Orion.__init__(self)
-        make_certificates(self.dir)
-        self.mem('d0')
-        self.ctl('nbd', 'export', 'v', '--device', 'd0')
-        self.port = free_port()
-        self.listen(self.port, '--tls', mode, *self.cert(*(('--tls-ca', self.path('ca.pem')) if ca else ())),
-                    *more)
-
-
 def size_of(uri):
     return int(sh('nbdinfo', '--size', uri))
 
@@ -106,7 +53,7 @@ def refused(uri):
 
 
 def test_allowed_serves_with_and_without():
-    with Certified('allowed') as o:
+    with Server('allowed') as o:
         assert size_of(o.uri()) == 64 * M
         assert size_of(o.plain()) == 64 * M
         out = sh('nbdinfo', o.uri())
@@ -116,7 +63,7 @@ def test_allowed_serves_with_and_without():
 
 
 def test_required_refuses_who_does_not_encrypt():
-    with Certified('required') as o:
+    with Server('required') as o:
         assert size_of(o.uri()) == 64 * M
         refused(o.plain())
         sh('nbdinfo', '--list', o.plain(), expect=1)
@@ -130,7 +77,7 @@ def test_off_does_not_speak_tls():
 
 
 def test_clients_need_a_certificate_when_authorities_are_given():
-    with Certified('required', ca=True) as o:
+    with Server('required', ca=True) as o:
         assert size_of(o.uri('alice')) == 64 * M
         refused(o.uri('none'))
         refused(o.uri('mallory'))
@@ -138,7 +85,7 @@ def test_clients_need_a_certificate_when_authorities_are_given():
 
 def test_pre_shared_keys_alone_and_beside_certificates():
     with Server() as o:
-        port, o.port = o.port, free_port()
+        o.port = free_port()
         o.listen(o.port, '--tls', 'required', '--tls-psk-file', o.path('keys.psk'))
         assert size_of(o.psk()) == 64 * M
         refused(o.psk('eve'))
@@ -150,7 +97,7 @@ def test_pre_shared_keys_alone_and_beside_certificates():
 
 
 def test_rules_allow_by_name_and_by_address():
-    with Certified('allowed', ca=True) as o:
+    with Server('allowed', ca=True) as o:
         for name, rule in (('a', 'tls:alice'), ('b', 'tls:bob,10.0.0.0/8'), ('any', 'tls:*'),
                            ('net', '127.0.0.0/8'), ('far', '192.0.2.1,2001:db8::/32,unix')):
             o.ctl('nbd', 'export', name, '--device', 'd0', '--allow', rule)
@@ -176,7 +123,7 @@ def test_rules_allow_by_name_and_by_address():
 
 
 def test_data_goes_both_ways_through_tls():
-    with Certified('required') as o:
+    with Server('required') as o:
         image, back = o.path('image'), o.path('back')
         with open(image, 'wb') as f:
             f.write(os.urandom(64 * M))
@@ -189,7 +136,7 @@ def test_data_goes_both_ways_through_tls():
 
 
 def test_qemu_speaks_it_too():
-    with Certified('required', ca=True) as o:
+    with Server('required', ca=True) as o:
         image = o.path('image')
         with open(image, 'wb') as f:
             f.write(os.urandom(8 * M) + bytes(56 * M))
@@ -204,136 +151,112 @@ def test_qemu_speaks_it_too():
         assert 'failed' not in out and 'error' not in out, out
 
 
-def starttls(port):
-    s = socket.create_connection(('127.0.0.1', port))
-    s.settimeout(30)
-    assert s.recv(18, socket.MSG_WAITALL) == b'NBDMAGICIHAVEOPT\0\3'
-    s.sendall(struct.pack('>I', 3))
-    return s
+def shaken(o, version=None):
+    """A client in transmission, through TLS."""
+    return Raw(o.port, tls=tls_context(o.dir, version))
 
 
-STARTTLS = b'IHAVEOPT' + struct.pack('>II', 5, 0)
-GO_V = b'IHAVEOPT' + struct.pack('>II', 7, 7) + struct.pack('>I', 1) + b'v\0\0'
-
-
-def context(o, version=None):
-    c = ssl.create_default_context(cafile=o.path('ca.pem'))
-    c.check_hostname = False
-    if version:
-        c.minimum_version = c.maximum_version = version
+def started(o):
+    """One that has had its STARTTLS acknowledged."""
+    c = Raw(o.port, None)
+    c.hello()
+    assert c.ask_option(STARTTLS) == [(1, b'')]
     return c
 
 
 def test_what_comes_in_the_clear_behind_starttls_is_not_believed():
-    with Certified('allowed') as o:
-        s = starttls(o.port)
-        s.sendall(STARTTLS + GO_V)
-        data = s.recv(20, socket.MSG_WAITALL)
-        assert struct.unpack('>QIII', data)[2] == 1, data
-        try:
-            assert s.recv(1) == b''
-        except ConnectionResetError:
-            pass
+    with Server('allowed') as o:
+        c = Raw(o.port, None)
+        c.hello()
+        c.s.sendall(c.option(STARTTLS) + c.option(GO, b'\0\0\0\1v\0\0'))
+        assert c.option_replies(STARTTLS) == [(1, b'')]
+        assert c.closed()
+        c.s.close()
 
 
 def test_versions_and_bytes_in_pieces():
-    with Certified('required') as o:
+    with Server('required') as o:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            s = starttls(o.port)
-            s.sendall(STARTTLS)
-            s.recv(20, socket.MSG_WAITALL)
-            t = context(o, version).wrap_socket(s)
-            for byte in GO_V: # each in a record of its own
-                t.sendall(bytes([byte]))
-            data = b''
-            while len(data) < 20 + 12 + 20:
-                data += t.recv(4096)
-            for i in range(4): # a request, byte by byte, then two in one record
-                request = struct.pack('>IHHQQI', 0x25609513, 0, 0, i, i * 4096, 4096)
-                if i < 2:
-                    for byte in request:
-                        t.sendall(bytes([byte]))
-                else:
-                    t.sendall(request * 2)
-                want = (1 if i < 2 else 2) * (16 + 4096)
-                data = b''
-                while len(data) < want:
-                    data += t.recv(65536)
-                assert len(data) == want
-            t.close()
-        s = starttls(o.port)
-        s.sendall(STARTTLS)
-        s.recv(20, socket.MSG_WAITALL)
-        old = context(o)
+            c = started(o)
+            c.s = tls_context(o.dir, version).wrap_socket(c.s)
+            for byte in c.option(GO, b'\0\0\0\1v\0\0'): # each in a record of its own
+                c.s.sendall(bytes([byte]))
+            assert c.option_replies(GO)[-1] == (1, b'')
+            for i in range(2): # a request, byte by byte, then two in one record
+                for byte in c.request(READ, i * 4096, 4096, i):
+                    c.s.sendall(bytes([byte]))
+                assert c.reply(4096) == (0, i, bytes(4096))
+            c.s.sendall(c.request(READ, 0, 4096, 7) * 2)
+            for _ in range(2):
+                assert c.reply(4096) == (0, 7, bytes(4096))
+            c.s.close()
+        c = started(o)
+        old = tls_context(o.dir)
         warnings.simplefilter('ignore')
         try:
             old.minimum_version = ssl.TLSVersion.TLSv1
             old.maximum_version = ssl.TLSVersion.TLSv1_1
-            old.wrap_socket(s)
+            old.wrap_socket(c.s)
             raise AssertionError('TLS 1.1 was taken')
         except (ssl.SSLError, ConnectionError):
             pass
+        c.s.close()
+
+
+def client_hello(o):
+    """The first flight of a handshake."""
+    bio, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        tls_context(o.dir).wrap_bio(bio, out).do_handshake()
+    except ssl.SSLWantReadError:
+        return out.read()
 
 
 def test_who_breaks_off_leaves_nothing_behind():
-    """In the middle of a handshake, with rubbish, in the middle of a request, without a goodbye."""
-    with Certified('required') as o:
+    """Anywhere in a handshake, with rubbish, in the middle of a request, without a goodbye."""
+    with Server('required') as o:
         assert size_of(o.uri()) == 64 * M
         o.fds_mark()
-        for i in range(120):
-            s = starttls(o.port)
-            s.sendall(STARTTLS)
-            s.recv(20, socket.MSG_WAITALL)
+        hello = client_hello(o)
+        for n in range(0, len(hello) + 1, 1 + len(hello) // 40): # the same flight, up to any byte
+            c = started(o)
+            c.s.sendall(hello[:n])
+            if n % 2:
+                c.reset()
+            c.s.close()
+        for i in range(40):
+            c = started(o)
             if i % 4 == 0:
-                s.sendall(os.urandom(300))
+                c.s.sendall(os.urandom(300))
             elif i % 4 == 1:
-                s.sendall(b'\x16\x03\x01\x02\x00\x01')
-            elif i % 4 == 2:
-                t = context(o).wrap_socket(s)
-                t.sendall(GO_V)
-                t.recv(1)
-                t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 1, 1, 0, 65536) + bytes(30000))
-                t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 0, 1, 0, M)[:i % 28])
-                t.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-                t.close()
-            s.close()
+                c.s.sendall(b'\x16\x03\x01\x02\x00\x01')
+            elif i % 4 == 2: # it came through, and its last records are cut
+                c.s = tls_context(o.dir).wrap_socket(c.s)
+                c.go()
+                c.s.sendall(c.request(WRITE, 0, 65536) + bytes(30000))
+                c.s.sendall(c.request(READ, 0, M)[:i % 28])
+                c.reset()
+            c.s.close()
         assert size_of(o.uri()) == 64 * M
-        wait_for(lambda: not o.ctl('session', 'list')['items'], what='the sessions to end')
+        nothing_left(o)
 
 
 def test_a_client_that_does_not_read_is_served_when_it_does():
     """More replies than sockets hold, so that encrypted pieces are cut and go on later."""
-    with Certified('required') as o:
-        s = starttls(o.port)
-        s.sendall(STARTTLS)
-        s.recv(20, socket.MSG_WAITALL)
-        t = context(o).wrap_socket(s)
-        t.sendall(GO_V)
-        got = b''
-        while len(got) < 52:
-            got += t.recv(52 - len(got))
-
-        def read(n):
-            data = bytearray()
-            while len(data) < n:
-                part = t.recv(min(65536, n - len(data)))
-                assert part
-                data += part
-            return bytes(data)
+    with Server('required') as o:
+        c = shaken(o)
         data = os.urandom(M)
-        t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 1, 7, 4096, M) + data)
-        assert read(16) == struct.pack('>IIQ', 0x67446698, 0, 7)
+        c.write(4096, data)
         for i in range(40):
-            t.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 0, i, 4096, M - i))
+            c.s.sendall(c.request(READ, 4096, M - i, i))
         time.sleep(0.5)
         seen = set()
         for _ in range(40):
-            magic, error, i = struct.unpack('>IIQ', read(16))
-            assert (magic, error) == (0x67446698, 0)
-            assert read(M - i) == data[:M - i]
+            error, i, _ = c.reply()
+            assert not error and c.recv(M - i) == data[:M - i]
             seen.add(i)
         assert len(seen) == 40
-        t.close()
+        c.s.close()
 
 
 def test_files_that_are_wrong_are_named():
@@ -359,7 +282,7 @@ def test_files_that_are_wrong_are_named():
 
 
 def test_a_new_certificate_is_taken_without_a_restart():
-    with Certified('required') as o:
+    with Server('required') as o:
         assert size_of(o.uri()) == 64 * M
         for name in ('server.pem', 'server-key.pem'):
             with open(o.path(name)) as f:
@@ -379,17 +302,13 @@ def test_a_new_certificate_is_taken_without_a_restart():
 
 
 def test_the_session_tells_who_it_is():
-    try:
-        import nbd
-    except ImportError:
-        return
-    with Certified('required', ca=True) as o:
-        h = nbd.NBD()
-        h.set_uri_allow_local_file(True)
-        h.connect_uri(o.uri('alice'))
-        sessions = o.ctl('session', 'list')['items']
-        assert sessions[0]['client'] == 'alice', sessions
-        h.shutdown()
+    with Server('required', ca=True) as o:
+        alice = tls_context(o.dir)
+        alice.load_cert_chain(o.path('alice.pem'), o.path('alice-key.pem'))
+        c = Raw(o.port, tls=alice)
+        session, = o.ctl('session', 'list')['items']
+        assert session['client'] == 'alice', session
+        c.s.close()
 
 
 run(test_allowed_serves_with_and_without,
