@@ -74,7 +74,7 @@ void streams_close(void)
     if (!kick_fn)
         return;
     ending = true;
-    control_events_watch(NULL);
+    control_events_unwatch(resume_all);
     rtimer_free(&beat_timer);
     resume_all();
 }

@@ -17,6 +17,15 @@ bool log_level_parse(const char *name, enum log_level *level_r); /* error|warn|i
 const char *log_level_name(enum log_level level);
 void log_set_journal(bool on); /* `<N>` priorities */
 
+/* A line with fields of its own: to systemd's journal as such, elsewhere ` NAME=value` behind the
+ * message without the prefix ORION_, in lower case. Ends with a NULL name. */
+struct log_field {
+    const char *name; /* "ORION_OBJECT" */
+    const char *value;
+};
+void log_fields(enum log_level level, const char *area, const struct log_field *fields,
+                const char *message);
+
 void log_write(enum log_level level, const char *area, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/secret.h"
 #include "base/size.h"
 
 enum { STRING_MAX = 255, PATH_LIMIT = 4095, LIST_MAX = 256, NAME_MAX_LEN = 32 };
@@ -142,8 +143,12 @@ static int check_text(const struct opt *opt, const char *text, struct err *e)
     case OPT_NAME: return check_name(opt, text, e);
     case OPT_ENUM: return check_choice(opt, text, e);
     case OPT_PATH:
+        if (opt->flags & OPT_CREDENTIAL && !strncmp(text, "credential:", 11))
+            return secret_check(text, opt->name, e);
         if (*text != '/')
-            return bad(e, opt, text, "an absolute path");
+            return bad(e, opt, text,
+                       opt->flags & OPT_CREDENTIAL ? "an absolute path or credential:NAME"
+                                                   : "an absolute path");
         break;
     default: break;
     }

@@ -27,11 +27,12 @@ enum opt_type {
 
 enum opt_flags {
     OPT_REQUIRED = 1 << 0,
-    OPT_SECRET = 1 << 1,  /* by file only on the command line; never read back, never logged */
-    OPT_CONSENT = 1 << 2, /* --yes, --force: not part of the object */
-    OPT_CLIENT = 1 << 3,  /* orionctl's own: never sent */
-    OPT_FILTER = 1 << 4,  /* of a list: only items whose field of this name is so */
-    OPT_REST = 1 << 5,    /* no option of the command line */
+    OPT_SECRET = 1 << 1,     /* by file only on the command line; never read back, never logged */
+    OPT_CONSENT = 1 << 2,    /* --yes, --force: not part of the object */
+    OPT_CLIENT = 1 << 3,     /* orionctl's own: never sent */
+    OPT_FILTER = 1 << 4,     /* of a list: only items whose field of this name is so */
+    OPT_REST = 1 << 5,       /* no option of the command line */
+    OPT_CREDENTIAL = 1 << 6, /* PATH: credential:NAME is one too (base/secret.h) */
 };
 
 struct opt {

@@ -24,10 +24,12 @@ static const struct opt nbd_set_opts[] = {
 static const struct opt nbd_listen_opts[] = {
     {"tls", OPT_ENUM, .choices = "off|allowed|required", .dflt = "off",
      .help = "whether clients may or must encrypt"},
-    {"tls_cert", OPT_PATH, .help = "PEM file: the certificate of the server and its chain"},
-    {"tls_key", OPT_PATH, .help = "PEM file: the private key of the certificate"},
-    {"tls_ca", OPT_PATH, .help = "PEM file: who signs clients, which then must have a certificate"},
-    {"tls_psk_file", OPT_PATH, .help = "pre-shared keys, lines of IDENTITY:HEX"},
+    {"tls_cert", OPT_PATH, OPT_CREDENTIAL,
+     .help = "PEM file: the certificate of the server and its chain"},
+    {"tls_key", OPT_PATH, OPT_CREDENTIAL, .help = "PEM file: the private key of the certificate"},
+    {"tls_ca", OPT_PATH, OPT_CREDENTIAL,
+     .help = "PEM file: who signs clients, which then must have a certificate"},
+    {"tls_psk_file", OPT_PATH, OPT_CREDENTIAL, .help = "pre-shared keys, lines of IDENTITY:HEX"},
     OPT_END,
 };
 static const struct opt disconnect_opts[] = {OPT_DISCONNECT, OPT_END};
@@ -172,9 +174,13 @@ static const struct schema_field lun_fields[] = {
 #define CHAP_OPTS                                                                                 \
     {"chap_user", OPT_STRING, .help = "CHAP: name that the initiator proves to be; empty: none"}, \
         {"chap_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: its secret, 12 to 255 bytes"},     \
+        {"chap_secret_ref", OPT_STRING, .max = 1024,                                              \
+         .help = "CHAP: where its secret stands: file:/PATH or credential:NAME"},                 \
         {"mutual_user", OPT_STRING, .help = "CHAP: name that the target proves to be in turn"},   \
+        {"mutual_secret", OPT_STRING, OPT_SECRET,                                                 \
+         .help = "CHAP: the target's secret, another one"},                                       \
     {                                                                                             \
-        "mutual_secret", OPT_STRING, OPT_SECRET, .help = "CHAP: the target's secret, another one" \
+        "mutual_secret_ref", OPT_STRING, .max = 1024, .help = "CHAP: where that stands"           \
     }
 static const struct opt chap_opts[] = {CHAP_OPTS, OPT_END};
 static const struct opt acl_opts[] = {
@@ -188,6 +194,8 @@ static const struct opt acl_opts[] = {
 static const struct schema_field discovery_fields[] = {
     {"chap_user", FMT_TEXT, FIELD_TABLE, "CHAP name of initiators, or empty: none is needed", NULL},
     {"mutual_user", FMT_TEXT, FIELD_TABLE, "CHAP name of the target, or empty", NULL},
+    {"chap_secret_ref", FMT_TEXT, 0, "where the initiator's secret stands, or empty", NULL},
+    {"mutual_secret_ref", FMT_TEXT, 0, "where the target's stands, or empty", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };
@@ -195,6 +203,8 @@ static const struct schema_field acl_fields[] = {
     {"initiator", FMT_TEXT, FIELD_TABLE, "initiator name that may log in", NULL},
     {"chap_user", FMT_TEXT, FIELD_TABLE, "CHAP name it has to prove to be, or empty", NULL},
     {"mutual_user", FMT_TEXT, FIELD_TABLE, "CHAP name of the target, or empty", NULL},
+    {"chap_secret_ref", FMT_TEXT, 0, "where the initiator's secret stands, or empty", NULL},
+    {"mutual_secret_ref", FMT_TEXT, 0, "where the target's stands, or empty", NULL},
     {"lun_map", FMT_NAMES, FIELD_TABLE, "its LUNs, as N=M or N-L=M; empty: all as they are", NULL},
     FIELD_CHANGED,
     FIELD_END,

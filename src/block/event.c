@@ -63,7 +63,8 @@ void event_raise(const char *object, const char *kind, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(c->ev.message, sizeof c->ev.message, fmt, ap);
     va_end(ap);
-    log_write(level_of(kind), "event", "%s object=\"%s\" event=%s", c->ev.message, c->ev.object,
-              c->ev.kind);
+    const struct log_field fields[] = {
+        {"ORION_OBJECT", c->ev.object}, {"ORION_EVENT", c->ev.kind}, {NULL, NULL}};
+    log_fields(level_of(kind), "event", fields, c->ev.message);
     reactor_post(reactor_main(), &c->post, deliver, c);
 }

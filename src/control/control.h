@@ -112,6 +112,10 @@ uint64_t control_verbs_total(bool failed);
 uint64_t control_state_generation(void);
 uint64_t control_started_ms(void); /* wall clock */
 
+/* T: reads secrets that stand elsewhere again; what cannot be read stays as it was. */
+void control_reread_secrets(void);
+/* Something outside of control is wrong ("" or NULL: no more): it is told of in `status`. */
+void control_trouble(const char *what, const char *name, const char *why);
 /* True when something is wrong; calls fn (may be NULL) with each problem, one sentence. */
 bool control_problems(void (*fn)(const char *text, void *arg), void *arg);
 

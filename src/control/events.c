@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "control/events.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ struct kept {
 static struct kept *ring;
 static uint64_t event_count;       /* the id of the last one */
 static struct json_object *states; /* object -> its state when it was last heard of */
-static void (*watcher)(void);
+static void (*watchers[CONTROL_WATCHERS])(void);
 
 /* "array a0" is kind and name. "" when there is no such object, or it has no states. */
 static const char *state_now(const char *object)
@@ -65,8 +66,9 @@ static void keep_event(const struct event *ev, void *arg)
     }
     if (*k->new_state)
         put_str(states, ev->object, k->new_state);
-    if (watcher)
-        watcher();
+    for (unsigned i = 0; i < CONTROL_WATCHERS; i++)
+        if (watchers[i])
+            watchers[i]();
 }
 
 void events_init(void)
@@ -97,7 +99,18 @@ uint64_t control_events_first(void)
 
 void control_events_watch(void (*fn)(void))
 {
-    watcher = fn;
+    unsigned i = 0;
+    while (watchers[i])
+        i++;
+    assert(i < CONTROL_WATCHERS);
+    watchers[i] = fn;
+}
+
+void control_events_unwatch(void (*fn)(void))
+{
+    for (unsigned i = 0; i < CONTROL_WATCHERS; i++)
+        if (watchers[i] == fn)
+            watchers[i] = NULL;
 }
 
 struct json_object *control_event(uint64_t id)

@@ -153,6 +153,12 @@ static void export_problem(const struct nbd_export_info *info, void *arg)
         problem(arg, "nbd export %s is not ready: %s", info->name, info->why);
 }
 
+void control_trouble(const char *what, const char *name, const char *why)
+{
+    if (control.reasons)
+        reason_set(what, name, why);
+}
+
 bool control_problems(void (*fn)(const char *text, void *arg), void *arg)
 {
     struct problems p = {fn, arg, false};

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/control.h"
+#include "daemon/hooks.h"
 #include "daemon/modules.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
@@ -99,6 +100,7 @@ static void stop_task(void *arg)
     if (!exit_status) /* else the one line that tells why is the last */
         log_info("daemon", "stopping");
     uevent_stop();
+    hooks_stop();
     control_stop();
     api_stop();
     control_close();
@@ -148,6 +150,22 @@ static void fill_roles(struct api_opts *api)
         api->roles[r].name = options_list(&options, names[r], &api->roles[r].count);
 }
 
+static void set_hooks(void)
+{
+    struct hooks_opts o = {.command = options_str(&options, "event_command"),
+                           .url = options_str(&options, "event_url"),
+                           .ca = options_str(&options, "event_ca"),
+                           .token = options_str(&options, "event_token")};
+    hooks_set(&o);
+}
+
+static void reread(void *arg)
+{
+    (void)arg;
+    if (control_phase() == CONTROL_READY)
+        control_reread_secrets();
+}
+
 static void reload(void)
 {
     struct err e;
@@ -156,8 +174,18 @@ static void reload(void)
         return;
     }
     apply_settings();
-    log_info("daemon", "configuration read again; log level %s, the rest holds from the next start",
-             log_level_name(log_get_level()));
+    if (started && !stopping) {
+        struct api_opts api = {0};
+        fill_roles(&api);
+        api_set_roles(&api);
+        set_hooks();
+        task_start(reactor_main(), "secrets", reread, NULL);
+    }
+    log_info(
+        "daemon",
+        "configuration read again; log level %s; api, metrics, reactors and state_dir hold from "
+        "the next start",
+        log_level_name(log_get_level()));
 }
 
 static void on_signal(void *arg, unsigned events)
@@ -223,6 +251,7 @@ static void start_task(void *arg)
     if (uevent_start(&e)) /* a container may not let us; failing I/O tells then */
         log_warn("daemon", "%s", e.msg);
     control_start();
+    set_hooks();
     net_inherit_close_rest();
     started = true;
     log_info("daemon", "oriond %s is ready state_dir=%s reactors=%u", ORION_VERSION,

@@ -14,6 +14,7 @@
 
 #include "api/api.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "control/control.h"
 
 enum { CONFIG_MAX = 1 << 20, CONFIG_DEPTH = 8 };
@@ -30,10 +31,15 @@ const struct opt option_table[] = {
      .help = "HOST:PORT on loopback for /metrics, /healthz, /readyz, /openapi.json"},
     {.name = "tls_cert",
      .type = OPT_PATH,
+     .flags = OPT_CREDENTIAL,
      .help = "PEM file: the certificate of the API on TCP, and its chain"},
-    {.name = "tls_key", .type = OPT_PATH, .help = "PEM file: its private key"},
+    {.name = "tls_key",
+     .type = OPT_PATH,
+     .flags = OPT_CREDENTIAL,
+     .help = "PEM file: its private key"},
     {.name = "tls_ca",
      .type = OPT_PATH,
+     .flags = OPT_CREDENTIAL,
      .help = "PEM file: who signs the certificates of clients, which then each must have one"},
     {.name = "viewers",
      .type = OPT_LIST,
@@ -44,6 +50,20 @@ const struct opt option_table[] = {
      .type = OPT_LIST,
      .max = 64,
      .help = "who may also delete data and give tokens, beside root and the group orion"},
+    {.name = "event_command",
+     .type = OPT_PATH,
+     .help = "program that is run for each event, which it gets as JSON on its standard input"},
+    {.name = "event_url",
+     .type = OPT_STRING,
+     .max = 1024,
+     .help = "http or https address that each event is posted to as JSON"},
+    {.name = "event_ca",
+     .type = OPT_PATH,
+     .help = "PEM file: who signs the server of event_url (default: whom this machine trusts)"},
+    {.name = "event_token",
+     .type = OPT_STRING,
+     .max = 1024,
+     .help = "bearer token for event_url: file:/PATH or credential:NAME"},
     {.name = "state_dir", .type = OPT_PATH, .help = "folder of the state"},
     {.name = "reactors",
      .type = OPT_UINT,
@@ -208,6 +228,16 @@ struct opts *options_parse_config(const char *text, size_t len, struct err *e)
     return opts;
 }
 
+/* What the table cannot say. */
+static int check_values(const struct opts *opts, struct err *e)
+{
+    const char *url = opts_str(opts, "event_url"), *token = opts_str(opts, "event_token");
+    if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+        return err_set(e, ERR_INVALID, "event_url",
+                       "event_url is '%.60s'; expected http://... or https://...", url);
+    return token ? secret_check(token, "event_token", e) : 0;
+}
+
 int options_read_file(struct options *o, struct err *e)
 {
     const char *path = o->config ? o->config : default_config;
@@ -225,6 +255,8 @@ int options_read_file(struct options *o, struct err *e)
         return err_set(e, ERR_IO, "config", "cannot read %s: %s", path, strerror(errno));
     /* With its NUL: the parser must know that the text ends here. */
     struct opts *opts = options_parse_config(text, (size_t)n + 1, e);
+    if (opts && check_values(opts, e))
+        opts_free(&opts);
     if (!opts)
         return err_prefix(e, "%s", path);
     opts_free(&o->file);

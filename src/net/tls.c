@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "reactor/reactor.h"
 
 enum { FILES = 4, PSK_KEY_MAX = 64, PSK_LINES_MAX = 4096, NAME_MAX_ = 256 };
@@ -301,10 +302,14 @@ struct tls_server *tls_server_new(const struct tls_config *config, struct err *e
         return NULL;
     struct tls_server *s = xcalloc(1, sizeof *s);
     const char *const from[FILES] = {config->cert, config->key, config->ca, config->psk};
-    for (int i = 0; i < FILES; i++)
-        s->file[i] = from[i] ? xstrdup(from[i]) : NULL;
+    int rc = 0;
+    for (int i = 0; i < FILES && !rc; i++) {
+        char path[SECRET_PATH_MAX];
+        rc = from[i] ? secret_path(from[i], fields[i], path, e) : 0;
+        s->file[i] = from[i] && !rc ? xstrdup(path) : NULL;
+    }
     note_times(s);
-    s->ctx = make_ctx(s->file, e);
+    s->ctx = rc ? NULL : make_ctx(s->file, e);
     if (!s->ctx)
         tls_server_free(&s);
     return s;

@@ -169,7 +169,7 @@ def test_discovery_is_asked_for_its_own():
         i.logout()
         Prover(o.addr).ready().logout()
         shown = o.ctl('iscsi', 'discovery-auth', 'show')
-        assert shown == {'chap_user': 'finder', 'mutual_user': ''}, shown
+        assert shown == {'chap_user': 'finder', 'mutual_user': '', 'chap_secret_ref': '', 'mutual_secret_ref': ''}, shown
         o.stop()
         o.start()
         refused(0x0201, o.addr, kind=Initiator)
@@ -202,7 +202,8 @@ def test_secrets_stay_in_one_place():
         refused(0x0201, o.addr, secret='sesame-open-pleasd')
         path = '/v1/iscsi/targets/%s/acls/%s' % (IQN, NAME)
         shown = o.http('GET', path).json
-        assert shown == {'initiator': NAME, 'chap_user': 'host', 'mutual_user': 'orion', 'lun_map': []}, shown
+        assert shown == {'initiator': NAME, 'chap_user': 'host', 'mutual_user': 'orion', 'lun_map': [],
+                         'chap_secret_ref': '', 'mutual_secret_ref': ''}, shown
         told = [o.http('GET', p).body for p in (path, '/v1/iscsi/targets', '/v1/config', '/v1/events',
                                                 '/v1/iscsi/targets/%s/acls' % IQN, '/v1/sessions')]
         r = o.http('PUT', path.replace('host', 'more'), {'chap_user': 'x', 'chap_secret': SECRET[:11]})

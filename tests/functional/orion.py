@@ -122,10 +122,10 @@ class Orion:
             self.start()
 
     # -- the daemon
-    def start(self, ready=60):
+    def start(self, ready=60, foreground=True):
         """Starts the daemon and waits until /readyz answers 200."""
         assert self.proc is None
-        argv = [find('oriond'), '--foreground', '--config', self.config, '--state-dir', self.state,
+        argv = [find('oriond')] + ['--foreground'] * foreground + ['--config', self.config, '--state-dir', self.state,
                 '--api', 'unix:' + self.api] + self.args
         with open(self.log_path, 'ab') as log:
             self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
