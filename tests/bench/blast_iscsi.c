@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { BHS = 48, DIGEST = 4, LOGIN_TEXT_MAX = 2048 };
 enum { /* opcodes, RFC 7143 11.2.1.2 */
@@ -124,7 +125,7 @@ static void login(struct conn *c)
     uint8_t h[BHS];
     struct text t = {.n = 0};
     sessions++;
-    key(&t, "InitiatorName=iqn.2026-11.test.blast:c%u", sessions);
+    key(&t, "InitiatorName=iqn.2026-11.test.blast:p%d.c%u", (int)getpid(), sessions);
     key(&t, "TargetName=%s", set.name);
     key(&t, "SessionType=Normal");
     key(&t, "AuthMethod=None");

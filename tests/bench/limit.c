@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * limit unix:PATH|tcp:PORT [FILE]: the least that an NBD server on plain sockets can do. It parses
- * a batch and answers it with one writev, from 1 GiB of memory or by pread and pwrite of FILE. One
- * connection at a time, no checks, no threads: not a server, but the mark that servers are held
- * against.
+ * limit [-e|-w] unix:PATH|tcp:PORT [FILE]: the least that an NBD server on plain sockets can do. It
+ * parses a batch and answers it with one writev, from 1 GiB of memory or by pread and pwrite of
+ * FILE. One connection at a time, no checks, no threads: not a server, but the mark that servers
+ * are held against. It sleeps in read(); with -e in epoll_wait() before it, as a server must that
+ * has more than one thing to wait for; with -w it never sleeps.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -24,6 +27,7 @@ static const uint64_t option_magic = 0x3e889045565a9;
 static uint8_t *mem;
 static uint64_t size = 1ull << 30;
 static int file = -1;
+static enum { SLEEP_IN_READ, SLEEP_IN_EPOLL, AWAKE } waiting;
 
 static struct {
     uint8_t head[BATCH][REPLY_LEN];
@@ -144,14 +148,26 @@ static bool send_replies(int s)
     return true;
 }
 
-static void connection(int s)
+static ssize_t receive(int s, int ep, void *p, size_t n)
+{
+    struct epoll_event e;
+    ssize_t k;
+    if (waiting == SLEEP_IN_EPOLL)
+        epoll_wait(ep, &e, 1, -1);
+    do
+        k = recv(s, p, n, waiting == AWAKE ? MSG_DONTWAIT : 0);
+    while (k < 0 && errno == EAGAIN);
+    return k;
+}
+
+static void connection(int s, int ep)
 {
     static uint8_t in[4 << 20];
     size_t have = 0;
     if (!handshake(s))
         return;
     for (;;) {
-        ssize_t k = read(s, in + have, sizeof in - have);
+        ssize_t k = receive(s, ep, in + have, sizeof in - have);
         if (k <= 0)
             return;
         have += (size_t)k;
@@ -194,25 +210,31 @@ static int listen_on(const char *addr)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        fprintf(stderr, "usage: limit unix:PATH|tcp:PORT [FILE]\n");
+    for (int o; (o = getopt(argc, argv, "ew")) > 0;)
+        waiting = o == 'e' ? SLEEP_IN_EPOLL : o == 'w' ? AWAKE : SLEEP_IN_READ;
+    if (optind >= argc) {
+        fprintf(stderr, "usage: limit [-e|-w] unix:PATH|tcp:PORT [FILE]\n");
         return 2;
     }
-    if (argc > 2) {
+    const char *path = argv[optind + 1]; /* argv ends with NULL */
+    if (path) {
         struct stat st;
-        file = open(argv[2], O_RDWR | O_CLOEXEC);
+        file = open(path, O_RDWR | O_CLOEXEC);
         if (file < 0 || fstat(file, &st))
-            die(argv[2]);
+            die(path);
         size = (uint64_t)st.st_size;
     }
     mem = malloc(file < 0 ? size : SCRATCH);
     if (!mem)
         die("memory");
     memset(mem, 7, file < 0 ? size : SCRATCH);
-    for (int l = listen_on(argv[1]);;) {
+    int ep = epoll_create1(0);
+    for (int l = listen_on(argv[optind]);;) {
         int s = accept(l, NULL, NULL), one = 1;
         setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        connection(s);
+        struct epoll_event e = {.events = EPOLLIN};
+        epoll_ctl(ep, EPOLL_CTL_ADD, s, &e);
+        connection(s, ep);
         close(s);
     }
 }
