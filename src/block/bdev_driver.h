@@ -47,11 +47,13 @@ struct bdev {
     uint32_t mem_align;  /* 0 = any; else a power of two up to 4096: the core bounces the rest */
     uint32_t opt_io;
     uint64_t max_io; /* READ, WRITE, COMPARE_AND_WRITE: longer ones are split; 0 = no limit */
-    uint64_t max_extent_io; /* the same for DISCARD, WRITE_ZEROES, EXTENTS; 0 = no limit */
-    uint64_t boundary;      /* a bio never crosses a multiple of it; 0 = none */
-    uint64_t discard_gran;  /* 0 = no discard */
-    uint32_t native;        /* bit (1 << op) per op that submit takes */
-    unsigned fanout;        /* children one bio may have at once; 0 for leaves */
+    /* The same for DISCARD and WRITE_ZEROES. EXTENTS may come for the whole device: the driver
+     * answers for as much of it as is little work. */
+    uint64_t max_extent_io;
+    uint64_t boundary;     /* a bio never crosses a multiple of it; 0 = none */
+    uint64_t discard_gran; /* 0 = no discard */
+    uint32_t native;       /* bit (1 << op) per op that submit takes */
+    unsigned fanout;       /* children one bio may have at once; 0 for leaves */
     bool native_fua;
     bool discard_zeroes, write_cache, read_only, rotational, known_zero;
     bool redundant; /* a member's failed FLUSH is this layer's business: do not latch write_error */

@@ -72,6 +72,8 @@ static uint64_t piece_limit(const struct bdev *b, enum bio_op op)
 {
     if (bio_has_data(op))
         return b->max_io ? b->max_io : UINT64_MAX;
+    if (op == BIO_EXTENTS)
+        return UINT64_MAX; /* the answer may end where the driver thinks that it is enough */
     return b->max_extent_io ? b->max_extent_io : UINT64_MAX;
 }
 

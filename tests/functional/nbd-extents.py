@@ -5,10 +5,11 @@ through libnbd, nbdinfo, nbdcopy and qemu-img, and byte by byte."""
 import json
 import os
 import random
-import socket
 import struct
 import sys
 
+from nbdwire import (CACHE, EINVAL, ENOSPC, EOVERFLOW, FLUSH, FUA, K, M, PAYLOAD, READ, REQ_ONE, STATUS, TRIM, WRITE,
+                     ZERO, Raw)
 from orion import Orion, need, run, sh, skip
 
 try:
@@ -20,7 +21,6 @@ except ImportError:
     os.execv('/usr/bin/python3', ['/usr/bin/python3', '-B'] + sys.argv)
 
 need('nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io')
-K, M = 1 << 10, 1 << 20
 HOLE, DATA = 3, 0
 
 
@@ -252,72 +252,11 @@ def test_errors_come_with_words_and_their_place():
 
 # ---- extended headers, by hand: libnbd 1.14 has none
 
-class Extended:
-    def __init__(self, path, name=b'v', context=True):
-        self.s = socket.socket(socket.AF_UNIX)
-        self.s.settimeout(60)
-        self.s.connect(path)
-        assert self.recv(18) == b'NBDMAGICIHAVEOPT\0\3'
-        self.s.sendall(struct.pack('>I', 3))
-        assert self.option(11) == [(1, b'')]
-        if context:
-            query = b'base:allocation'
-            data = struct.pack('>I', len(name)) + name + struct.pack('>II', 1, len(query)) + query
-            (kind, found), end = self.option(10, data)
-            assert (kind, end) == (4, (1, b'')) and found[4:] == query
-            self.context = struct.unpack('>I', found[:4])[0]
-        replies = self.option(7, struct.pack('>I', len(name)) + name + b'\0\0')
-        assert replies[-1] == (1, b''), replies
-        self.size, self.flags = struct.unpack('>QH', replies[0][1][2:12])
-
-    def recv(self, n):
-        data = b''
-        while len(data) < n:
-            part = self.s.recv(n - len(data))
-            if not part:
-                raise ConnectionError('closed')
-            data += part
-        return data
-
-    def option(self, number, data=b''):
-        self.s.sendall(b'IHAVEOPT' + struct.pack('>II', number, len(data)) + data)
-        replies = []
-        while True:
-            magic, option, kind, length = struct.unpack('>QIII', self.recv(20))
-            assert (magic, option) == (0x3e889045565a9, number)
-            replies.append((kind, self.recv(length)))
-            if kind == 1 or kind >> 31:
-                return replies
-
-    def ask(self, kind, offset=0, length=0, flags=0, payload=b'', cookie=99):
-        """Sends a request; returns the chunks of its reply: (type, payload)."""
-        self.s.sendall(struct.pack('>IHHQQQ', 0x21e41c71, flags, kind, cookie, offset, length) + payload)
-        chunks = []
-        while True:
-            magic, done, what, c, at, n = struct.unpack('>IHHQQQ', self.recv(32))
-            assert (magic, c, at) == (0x6e8a278c, cookie, offset), (hex(magic), c, at)
-            chunks.append((what, self.recv(n)))
-            if done & 1:
-                return chunks
-
-    def error(self, *a, **k):
-        (kind, data), = self.ask(*a, **k)
-        assert kind == 32769, kind
-        code, n = struct.unpack('>IH', data[:6])
-        assert n and len(data) == 6 + n
-        return code
-
-
-READ, WRITE, FLUSH, TRIM, CACHE, ZERO, STATUS = 0, 1, 3, 4, 5, 6, 7
-FUA, REQ_ONE, PAYLOAD = 1, 8, 32
-EINVAL, ENOSPC, EOVERFLOW = 22, 28, 75
-
-
 def test_extended_headers_carry_every_command():
     with Orion() as o:
         o.mem('d0')
         spotted(o)
-        c = Extended(os.path.join(o.dir, 'nbd.sock'))
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), mode='extended', context=True)
         assert c.flags & 1 << 12 and c.flags & 1 << 7 and c.size == 64 * M
         data = os.urandom(5000)
         assert c.ask(WRITE, 5, 5000, PAYLOAD | FUA, data) == [(0, b'')]
@@ -330,19 +269,11 @@ def test_extended_headers_carry_every_command():
         c.s.close()
 
 
-def descriptors(c, chunks):
-    (kind, data), = chunks
-    assert kind == 6, kind
-    context, count = struct.unpack('>II', data[:8])
-    assert context == c.context and len(data) == 8 + 16 * count
-    return [struct.unpack('>QQ', data[8 + 16 * i:24 + 16 * i]) for i in range(count)]
-
-
 def walk(c, offset, end, flags=0):
     """All descriptors from offset to end: an answer may stop early."""
     found = []
     while offset < end:
-        for n, state in descriptors(c, c.ask(STATUS, offset, end - offset, flags)):
+        for n, state in c.descriptors(c.ask(STATUS, offset, end - offset, flags)):
             offset += n
             if found and found[-1][1] == state:
                 n += found.pop()[0]
@@ -356,14 +287,14 @@ def test_extended_block_status_goes_beyond_32_bits_and_takes_a_payload():
         h = connect(o.nbd('v', 'd0'))
         h.pwrite(b'x' * 65536, 3 << 40)
         h.shutdown()
-        c = Extended(os.path.join(o.dir, 'nbd.sock'))
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), mode='extended', context=True)
         want = [(3 << 40, 3), (65536, 0), ((1 << 40) - 65536, 3)]
         assert walk(c, 0, 4 << 40) == want, walk(c, 0, 4 << 40)
         assert walk(c, 0, 4 << 40, REQ_ONE) == want
-        (n, state), = descriptors(c, c.ask(STATUS, 0, 4 << 40, REQ_ONE))
+        (n, state), = c.descriptors(c.ask(STATUS, 0, 4 << 40, REQ_ONE))
         assert n > 1 << 32 and state == 3, n
         ids = struct.pack('>QI', 4 << 40, c.context)
-        assert descriptors(c, c.ask(STATUS, 0, 12, PAYLOAD, ids)) == descriptors(c, c.ask(STATUS, 0, 4 << 40))
+        assert c.descriptors(c.ask(STATUS, 0, 12, PAYLOAD, ids)) == c.descriptors(c.ask(STATUS, 0, 4 << 40))
         assert c.error(STATUS, 0, 12, PAYLOAD, struct.pack('>QI', 4096, 77)) == EINVAL
         assert c.error(STATUS, 0, 8, PAYLOAD, struct.pack('>Q', 4096)) == EINVAL
         assert c.error(STATUS, 0, 16, PAYLOAD, ids + ids[-4:]) == EINVAL
@@ -375,11 +306,45 @@ def test_extended_block_status_goes_beyond_32_bits_and_takes_a_payload():
         c.s.close()
 
 
+def test_a_terabyte_of_nothing_is_one_answer():
+    T = 1 << 40
+    with Orion() as o:
+        path = os.path.join(o.dir, 'big')
+        o.ctl('device', 'add', 'd0', '--path', path, '--size', '1T')
+        h = connect(o.nbd('v', 'd0'), 'base:allocation')
+        most = (1 << 32) - 512
+        for length in (most, most + 511): # 32 bits of length: no question can be longer
+            assert status(h, length, 0) == status(h, length, 0, nbd.CMD_FLAG_REQ_ONE) == [(length, HOLE)]
+        h.pwrite(b'x' * 64 * K, T // 2)
+        h.pwrite(b'x' * 64 * K, T // 2 + 128 * K)
+        h.flush()
+        want = [(T // 2, HOLE), (64 * K, DATA), (64 * K, HOLE), (64 * K, DATA), (T // 2 - 192 * K, HOLE)]
+        assert status(h, most, T // 2 - M) == [(M, HOLE)] + want[1:4] + [(most - M - 192 * K, HOLE)]
+        h.shutdown()
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), mode='extended', context=True)
+        assert c.descriptors(c.ask(STATUS, 0, T)) == want
+        assert c.descriptors(c.ask(STATUS, 0, T, REQ_ONE)) == want[:1]
+        assert c.descriptors(c.ask(STATUS, T // 2, T // 2, REQ_ONE)) == want[1:2]
+        assert c.descriptors(c.ask(STATUS, 1, T - 3)) == [(T // 2 - 1, HOLE)] + want[1:4] + [
+            (T // 2 - 192 * K - 2, HOLE)]
+        c.s.close()
+        # Many pieces: an answer has an end, and goes on where it ended.
+        with open(path, 'r+b') as f:
+            for i in range(1500):
+                f.seek(i * M)
+                f.write(b'x')
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), mode='extended', context=True)
+        found = walk(c, 0, 1500 * M)
+        assert len(found) == 3000 and len(c.descriptors(c.ask(STATUS, 0, T))) <= 512, len(found)
+        assert len(c.descriptors(c.ask(STATUS, 0, T, REQ_ONE))) == 1
+        c.s.close()
+
+
 def test_extended_mistakes_get_their_errors_and_the_connection_goes_on():
     with Orion() as o:
         o.mem('d0')
         o.nbd('v', 'd0')
-        c = Extended(os.path.join(o.dir, 'nbd.sock'), context=False)
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), mode='extended')
         assert c.error(STATUS, 0, 4096) == EINVAL # the context was not set
         assert c.error(WRITE, 0, 0, PAYLOAD) == EINVAL
         assert c.ask(WRITE, 0, 512, 0, bytes(512)) == [(0, b'')] # as qemu does it, without the flag
@@ -403,4 +368,5 @@ run(test_block_status_tells_data_from_holes,
     test_errors_come_with_words_and_their_place,
     test_extended_headers_carry_every_command,
     test_extended_block_status_goes_beyond_32_bits_and_takes_a_payload,
+    test_a_terabyte_of_nothing_is_one_answer,
     test_extended_mistakes_get_their_errors_and_the_connection_goes_on)

@@ -397,6 +397,9 @@ static void helped(void *arg)
 
 /* ---- extents */
 
+/* In memory each page of data is looked at: of more than so many, not by the reactor itself. */
+enum { MAP_INLINE_MAX = 64 << 20 };
+
 static void find_extents(void *arg)
 {
     struct bio *bio = arg;
@@ -456,7 +459,7 @@ void file_submit(struct bdev *bdev, struct bio *bio)
         return;
     case BIO_EXTENTS:
         misc_of(bio)->dev = dev;
-        if (dev->in_memory) {
+        if (dev->in_memory && bdev->size <= MAP_INLINE_MAX) {
             find_extents(bio);
             helped(bio);
         } else {

@@ -48,9 +48,17 @@ static void ask_the_rest(struct nbd_req *req, bio_done_fn done)
     bio_submit(&req->bio);
 }
 
+static unsigned most_extents(const struct nbd_req *req)
+{
+    if (req->wire.type == NBD_CMD_READ)
+        return NBD_READ_EXTENTS;
+    /* The second tells that the first has ended. */
+    return req->wire.flags & NBD_CMD_FLAG_REQ_ONE ? 2 : NBD_STATUS_EXTENTS;
+}
+
 int nbd_map_ask(struct nbd_req *req, bio_done_fn done)
 {
-    unsigned max = req->wire.type == NBD_CMD_READ ? NBD_READ_EXTENTS : NBD_STATUS_EXTENTS;
+    unsigned max = most_extents(req);
     struct nbd_map *m = malloc(sizeof *m + max * sizeof(struct extent));
     if (!m)
         return -ENOMEM;

@@ -212,6 +212,22 @@ static void a_discard_makes_a_hole_that_reads_zero(void)
     file_gone(d);
 }
 
+static void a_sparse_terabyte_is_told_in_one_answer(void)
+{
+    struct bdev_desc *d = file_device("size=1T");
+    static uint8_t buf[65536];
+    struct extent x[8];
+    check_int(get_extents(d, 0, 1ull << 40, x, 8), 1);
+    check_int(x[0].length, 1ull << 40);
+    check_int(bdev_write(d, 1ull << 39, buf, sizeof buf, 0), 0);
+    check_int(get_extents(d, 0, 1ull << 40, x, 8), 3);
+    check_int(x[0].length, 1ull << 39);
+    check_int(x[1].length, sizeof buf);
+    check_int(x[1].flags, 0);
+    check_int(x[2].length, (1ull << 39) - sizeof buf);
+    file_gone(d);
+}
+
 /* tmpfs has no FALLOC_FL_ZERO_RANGE: there this is the core's writing of zeroes. */
 static void zeroes_without_unmapping_stay_allocated(void)
 {
@@ -408,6 +424,7 @@ static void many_at_once_keep_their_data_apart(void)
     X(a_bio_of_more_pieces_than_a_system_call_takes_is_done_in_parts) \
     X(flush_and_fua_work)                                             \
     X(a_discard_makes_a_hole_that_reads_zero)                         \
+    X(a_sparse_terabyte_is_told_in_one_answer)                        \
     X(zeroes_without_unmapping_stay_allocated)                        \
     X(a_second_device_on_the_same_file_is_refused)                    \
     X(a_file_locked_by_another_is_refused)                            \
