@@ -121,10 +121,6 @@ const struct schema_noun schema_device = {
             .max = 128, .help = "of single members: DEVICE:timeout=MS, DEVICE:read_errors_max=N"  \
     }
 
-static const struct opt array_set_opts[] = {
-    ARRAY_POLICY,
-    OPT_END,
-};
 static const struct opt array_create_opts[] = {
     {"level", OPT_ENUM, OPT_REQUIRED,
      .choices = "raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6|raid10|10",
@@ -133,8 +129,9 @@ static const struct opt array_create_opts[] = {
      .help = "devices in order of their slots; 'missing' for one that is absent"},
     {"chunk", OPT_SIZE, .min = 4096, .max = 1 << 30,
      .help = "stripe chunk, a power of two (default 512K; unused on raid1)"},
-    {"spares", OPT_LIST, .min = 1, .max = 64,
+    {"spares", OPT_LIST, .max = 64,
      .help = "devices that step in by themselves for members that fail or are missing"},
+    {"spare_group", OPT_NAME, .help = "arrays of one group lend each other their spares"},
     {"bitmap", OPT_ENUM, .choices = "internal|none",
      .help = "write-intent bitmap of a redundant level (default: internal from 1G a member on)"},
     {"bitmap_chunk", OPT_SIZE, .min = 64 << 10, .max = 1ull << 31,
@@ -173,6 +170,13 @@ static const struct opt array_add_opts[] = {
     OPT_END,
 };
 
+static const struct opt array_set_opts[] = {
+    {"spares", OPT_LIST, .max = 64, .help = "its spares: others are let go, new ones taken in"},
+    {"spare_group", OPT_STRING, .max = 32,
+     .help = "arrays of one group lend each other their spares; empty: none"},
+    ARRAY_POLICY,
+    OPT_END,
+};
 static const struct opt array_replace_opts[] = {
     {"member", OPT_NAME, OPT_REQUIRED, .max = 2, .help = "member that is to leave"},
     {"with", OPT_NAME, 0, .max = 2,
@@ -228,6 +232,7 @@ static const struct schema_field array_fields[] = {
     {"read_errors_max", FMT_NUMBER, 0, "as set: corrected read errors an hour, 0: any", NULL},
     {"member_options", FMT_NAMES, 0, "as set: what is different for single members", NULL},
     {"members", FMT_OBJECTS, FIELD_TABLE, "its members", member_fields},
+    {"spare_group", FMT_TEXT, 0, "arrays that lend each other their spares; empty: none", NULL},
     {"users", FMT_NAMES, FIELD_TABLE, "who has it open", NULL},
     {"notes", FMT_NAMES, 0, "after a change: what one should know", NULL},
     FIELD_CHANGED,
@@ -267,15 +272,6 @@ const struct schema_noun schema_array = {
          0,
          array_fields,
          "show an array"},
-        {"set",
-         "PATCH",
-         "/v1/arrays/{name}",
-         {ARG("name", "NAME")},
-         array_set_opts,
-         VERB_OBJECT,
-         VERB_IF_MATCH,
-         array_fields,
-         "change how an array syncs and what it forgives its members"},
         {"assemble",
          "POST",
          "/v1/arrays/actions/assemble",
@@ -339,6 +335,15 @@ const struct schema_noun schema_array = {
          VERB_IF_MATCH,
          array_fields,
          "take a former member back; only what was written meanwhile is copied, by the bitmap"},
+        {"set",
+         "PATCH",
+         "/v1/arrays/{name}",
+         {ARG("name", "NAME")},
+         array_set_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH,
+         array_fields,
+         "change an array's spares, how it syncs and what it forgives its members"},
         {"replace",
          "POST",
          "/v1/arrays/{name}/actions/replace",

@@ -12,6 +12,16 @@ int pool_import_verb(struct verb_run *v, struct err *e);
 
 /* array.c: the record that is saved; creation with the facts of an intent. */
 struct json_object *array_record(const struct raid_info *info);
+struct json_object *array_facts_record(struct json_object *facts); /* of an intent to create it */
+/* What makes it what it is, as the verb that creates it takes it. Of one that does not run: as it
+ * was when it last started. */
+struct json_object *array_config(const char *name, struct json_object *record);
+void array_note(const char *name); /* saves that, when it has changed */
+/* spares.c */
+int array_set(struct verb_run *v, struct err *e);
+void spares_start(void); /* after start-up: from here on spares move between arrays of a group */
+void spares_stop(void);
+void spares_look(void); /* is there one to move? */
 int array_create_as(const char *name, struct json_object *facts, bool assume_clean, bool force,
                     struct err *e);
 const char *array_level_plain(const char *level); /* "raid1" for "mirror" and "1" */

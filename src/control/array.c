@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "control/adopt.h"
 #include "control/array_policy.h"
@@ -75,7 +76,6 @@ static struct json_object *show_array(const char *name, struct json_object *reco
     struct json_object *o = json_object_new_object();
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
     put_str(o, "name", name);
-    array_policy_show(o, record);
     if (raid_get(name, info)) {
         show_live(o, info);
     } else {
@@ -88,6 +88,8 @@ static struct json_object *show_array(const char *name, struct json_object *reco
         put_str(o, "sync_action", "idle");
         put_str(o, "uuid", uuid_format_md(&u, uuid));
     }
+    put_str(o, "spare_group", get_str(record, "spare_group"));
+    array_policy_show(o, record);
     json_object_object_add(o, "users", users_json(name));
     return o;
 }
@@ -111,15 +113,120 @@ LIST(array)
     return 0;
 }
 
-/* ---- create */
+/* ---- what is saved */
+
+/* The member in a slot, or "missing". */
+static const char *member_in(const struct raid_info *info, int slot)
+{
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (info->member[i].slot == slot && *info->member[i].device)
+            return info->member[i].device;
+    return "missing";
+}
+
+static struct json_object *slots_json(const struct raid_info *info)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned slot = 0; slot < info->slots; slot++)
+        json_object_array_add(list, json_object_new_string(member_in(info, (int)slot)));
+    return list;
+}
+
+static struct json_object *spares_json(const struct raid_info *info)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (info->member[i].state == RAID_MEMBER_SPARE)
+            json_object_array_add(list, json_object_new_string(info->member[i].device));
+    return list;
+}
+
+static struct json_object *live_config(const struct raid_info *info)
+{
+    struct json_object *o = json_object_new_object();
+    put_str(o, "level", info->level);
+    json_object_object_add(o, "members", slots_json(info));
+    if (info->chunk)
+        put_u64(o, "chunk", info->chunk);
+    if (!info->member_size)
+        return o;
+    json_object_object_add(o, "spares", spares_json(info));
+    put_str(o, "bitmap", info->bitmap_chunk ? "internal" : "none");
+    if (info->bitmap_chunk)
+        put_u64(o, "bitmap_chunk", info->bitmap_chunk);
+    return o;
+}
+
+struct json_object *array_config(const char *name, struct json_object *record)
+{
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    struct json_object *o = NULL, *last = NULL;
+    if (raid_get(name, info))
+        o = live_config(info);
+    else if (json_object_object_get_ex(record, "last", &last))
+        json_object_deep_copy(last, &o, NULL);
+    if (!o)
+        return json_object_new_object();
+    array_policy_show(o, record);
+    if (get_bool(record, "no_log"))
+        put_bool(o, "no_log", true);
+    if (*get_str(record, "spare_group"))
+        put_str(o, "spare_group", get_str(record, "spare_group"));
+    return o;
+}
+
+/* What is chosen here and stands on no disk stays. */
+static void keep_choices(struct json_object *record, struct json_object *from)
+{
+    if (get_bool(from, "no_log"))
+        put_bool(record, "no_log", true);
+    if (*get_str(from, "spare_group"))
+        put_str(record, "spare_group", get_str(from, "spare_group"));
+    array_policy_copy(record, from);
+}
 
 struct json_object *array_record(const struct raid_info *info)
 {
     struct json_object *record = json_object_new_object();
     char uuid[UUID_TEXT];
     put_str(record, "uuid", uuid_format(&info->uuid, uuid));
+    json_object_object_add(record, "last", live_config(info));
+    keep_choices(record, state_get("array", info->name));
     return record;
 }
+
+struct json_object *array_facts_record(struct json_object *facts)
+{
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    struct json_object *record = json_object_new_object();
+    put_str(record, "uuid", get_str(facts, "uuid"));
+    if (raid_get(get_str(facts, "name"), info))
+        json_object_object_add(record, "last", live_config(info));
+    keep_choices(record, facts);
+    return record;
+}
+
+void array_note(const char *name)
+{
+    struct json_object *record = state_get("array", name), *last = NULL, *next = NULL;
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    if (!record || !raid_get(name, info))
+        return;
+    struct json_object *now = live_config(info);
+    json_object_object_get_ex(record, "last", &last);
+    if (json_object_equal(now, last)) {
+        json_object_put(now);
+        return;
+    }
+    struct err e;
+    json_object_deep_copy(record, &next, NULL);
+    json_object_object_add(next, "last", now);
+    if (state_put("array", name, next, &e))
+        log_warn("control", "array %s: %s", name, e.msg);
+    json_object_put(next);
+}
+
+/* ---- create */
 
 /* "raid1" for every spelling of it; the text itself when it is none. */
 const char *array_level_plain(const char *level)
@@ -132,15 +239,6 @@ const char *array_level_plain(const char *level)
         if (!strcmp(level, same[i][0]) || !strcmp(level, same[i][1]))
             return same[i][2];
     return level;
-}
-
-/* The member in a slot, or "missing". */
-static const char *member_in(const struct raid_info *info, int slot)
-{
-    for (unsigned i = 0; i < info->member_count; i++)
-        if (info->member[i].slot == slot && *info->member[i].device)
-            return info->member[i].device;
-    return "missing";
 }
 
 static int compare(const struct opts *o, const struct raid_info *info, struct err *e)
@@ -211,11 +309,15 @@ static enum raid_bitmap_choice bitmap_choice(const char *text)
     return strcmp(text, "none") ? RAID_BITMAP_BY_SIZE : RAID_BITMAP_NONE;
 }
 
-static struct json_object *create_facts(const struct opts *o, const struct uuid *uuid)
+static struct json_object *create_facts(const struct opts *o, const char *name,
+                                        const struct uuid *uuid)
 {
     struct json_object *facts = json_object_new_object();
     char text[UUID_TEXT];
+    put_str(facts, "name", name);
     put_str(facts, "uuid", uuid_format(uuid, text));
+    array_policy_keep(facts, o);
+    put_str(facts, "spare_group", opts_is_set(o, "spare_group") ? opts_str(o, "spare_group") : "");
     put_str(facts, "level", opts_str(o, "level"));
     put_u64(facts, "chunk", opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : 0);
     put_bool(facts, "no_log", opts_bool(o, "no_log"));
@@ -285,23 +387,19 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
         check_spares(o, e) || array_policy_check(o, e))
         return -1;
     struct uuid uuid = uuid_random();
-    struct json_object *facts = create_facts(o, &uuid);
+    struct json_object *facts = create_facts(o, name, &uuid);
     uint64_t intent = intent_open("array-create", name, json_object_get(facts), e);
     int rc = intent ? array_create_as(name, facts, opts_bool(o, "assume_clean"),
                                       opts_bool(o, "force"), e)
                     : -1;
-    json_object_put(facts);
     if (rc) {
+        json_object_put(facts);
         if (intent)
             intent_close(intent, NULL);
         return -1;
     }
-    struct json_object *record = json_object_new_object();
-    char text[UUID_TEXT];
-    put_str(record, "uuid", uuid_format(&uuid, text));
-    if (opts_bool(o, "no_log"))
-        put_bool(record, "no_log", true);
-    array_policy_keep(record, o);
+    struct json_object *record = array_facts_record(facts);
+    json_object_put(facts);
     rc = state_end_intent(intent, "array", name, record, e);
     if (!rc)
         array_policy_apply(name, record, NULL);
@@ -483,9 +581,9 @@ static int array_repair(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry array_verbs[] = {
+    {"array", "set", array_set},
     {"array", "create", array_create},
     {"array", "assemble", array_assemble},
-    {"array", "set", array_policy_set},
     {"array", "stop", array_stop},
     {"array", "delete", array_delete},
     {"array", "fail", array_fail},

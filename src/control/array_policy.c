@@ -135,6 +135,13 @@ void array_policy_keep(struct json_object *record, const struct opts *o)
     json_object_put(all);
 }
 
+void array_policy_copy(struct json_object *record, struct json_object *from)
+{
+    for (unsigned i = 0; i < FIELDS; i++)
+        if (field_of(from, fields[i]))
+            json_object_object_add(record, fields[i], json_object_get(field_of(from, fields[i])));
+}
+
 void array_policy_show(struct json_object *o, struct json_object *record)
 {
     struct raid_policy p;

@@ -11,6 +11,7 @@ enum { ARRAY_NUMBER_MAX = 1000 * 1000 * 1000 };
 int array_policy_check(const struct opts *o, struct err *e);
 /* From a creation's options into the record. */
 void array_policy_keep(struct json_object *record, const struct opts *o);
+void array_policy_copy(struct json_object *record, struct json_object *from);
 /* T. From the record to the running array. */
 int array_policy_apply(const char *name, struct json_object *record, struct err *e);
 void array_policy_show(struct json_object *o, struct json_object *record);

@@ -2,10 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "control/array_policy.h"
-#include "control/private.h"
-#include "raid/raid.h"
-#include "volumes/volumes.h"
+#include "control/adopt.h"
 
 /*
  * `config show`: the whole configuration, gathered from every fact's home: {"devices": {NAME:
@@ -47,22 +44,10 @@ static void add_device(const char *key, struct json_object *record, void *arg)
     json_object_object_add(arg, strchr(key, '/') + 1, o);
 }
 
-static void add_array(const struct raid_info *info, void *arg)
+static void add_array(const char *key, struct json_object *record, void *arg)
 {
-    struct json_object *o = json_object_new_object(), *members = json_object_new_array();
-    put_str(o, "level", info->level);
-    for (unsigned slot = 0; slot < info->slots; slot++) {
-        const char *name = "missing";
-        for (unsigned i = 0; i < info->member_count; i++)
-            if (info->member[i].slot == (int)slot && *info->member[i].device)
-                name = info->member[i].device;
-        json_object_array_add(members, json_object_new_string(name));
-    }
-    json_object_object_add(o, "members", members);
-    if (info->chunk)
-        put_u64(o, "chunk", info->chunk);
-    array_policy_show(o, state_get("array", info->name));
-    json_object_object_add(arg, info->name, o);
+    const char *name = strchr(key, '/') + 1;
+    json_object_object_add(arg, name, array_config(name, record));
 }
 
 static void add_volume(const struct volume_info *info, void *arg)
@@ -160,7 +145,7 @@ struct json_object *config_json(void)
     struct journal *j = control.journal;
     struct json_object *o = json_object_new_object();
     journal_for_each(j, "device/", add_device, group(o, "devices", json_object_new_object()));
-    raid_for_each(add_array, group(o, "arrays", json_object_new_object()));
+    journal_for_each(j, "array/", add_array, group(o, "arrays", json_object_new_object()));
     pool_for_each(add_pool, group(o, "pools", json_object_new_object()));
     struct json_object *nbd = group(o, "nbd", json_object_new_object());
     journal_for_each(j, "export/", add_export, group(nbd, "exports", json_object_new_object()));

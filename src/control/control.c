@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/adopt.h"
 #include "control/audit.h"
 #include "control/jobs.h"
 #include "control/private.h"
@@ -504,11 +505,13 @@ void control_start(void)
     replay_listeners();
     jobs_started();
     control.phase = CONTROL_READY;
+    spares_start();
 }
 
 void control_stop(void)
 {
     control.phase = CONTROL_STOPPING;
+    spares_stop();
     while (control.running)
         task_sleep_us(1000);
     if (!control.journal)

@@ -80,8 +80,7 @@ static int finish_array_create(uint64_t id, const char *name, struct json_object
     if (whole ? assemble(name, &uuid, e)
               : raid_erase(&uuid, e) || array_create_as(name, facts, false, false, e))
         return -1;
-    struct json_object *record = json_object_new_object();
-    put_str(record, "uuid", get_str(facts, "uuid"));
+    struct json_object *record = array_facts_record(facts);
     int rc = state_end_intent(id, "array", name, record, e);
     json_object_put(record);
     return rc;

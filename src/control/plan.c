@@ -119,7 +119,7 @@ static bool same_list(const struct item *want, const struct item *have, const ch
 {
     unsigned n, m;
     char *const *a = opts_list(want->opts, name, &n), *const *b = opts_list(have->opts, name, &m);
-    bool ordered = want->kind == ITEM_ARRAY;
+    bool ordered = want->kind == ITEM_ARRAY && !strcmp(name, "members");
     for (unsigned i = 0; i < n; i++) {
         bool found = false;
         for (unsigned k = 0; k < m && !found; k++)
@@ -175,7 +175,10 @@ static bool field_differs(const struct item *want, const struct item *have, cons
     if (has_home_on_disk(want) && !known)
         return false;
     switch (opt->type) {
-    case OPT_BOOL: return opts_bool(want->opts, opt->name) != opts_bool(have->opts, opt->name);
+    case OPT_BOOL:
+        if (has_home_on_disk(want) && !set)
+            return false;
+        return opts_bool(want->opts, opt->name) != opts_bool(have->opts, opt->name);
     case OPT_LIST: return (set || !has_home_on_disk(want)) && !same_list(want, have, opt->name);
     case OPT_STRING:
         if (!strcmp(opt->name, "type")) /* a device's: file when there is a path */

@@ -91,6 +91,7 @@ static unsigned array_pass(bool degraded_ok, bool last)
         tell("array", name);
         if (!array_start_saved(name, record, degraded_ok, &e)) {
             reason_set("array", name, NULL);
+            array_note(name);
             came++;
         } else if (last) {
             failed("array", name, &e);

@@ -124,6 +124,8 @@ void raid_publish(struct raid_array *a)
     info->size = a->bdev.size;
     info->chunk = a->level->level == 1 ? 0 : a->chunk;
     info->data_offset = first ? first->data_offset : 0;
+    info->member_size = a->level->redundant ? a->member_bytes : 0;
+    info->block_size = a->bdev.block_size;
     info->events = a->sb.events;
     snprintf(info->layout, sizeof info->layout, "%s", layout_of(a));
     if (a->level->log)

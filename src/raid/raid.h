@@ -60,8 +60,10 @@ struct raid_info {
     uint64_t client_p99;            /* microseconds, when the sync last looked; 0: no client */
     uint64_t size, chunk;           /* bytes; chunk 0 for raid1 */
     uint64_t data_offset;           /* bytes, of the first member */
-    char layout[24];                /* "left-symmetric"; "" where there is none */
-    char log[80]; /* of the write hole: "on", or why there is none; "" on other levels */
+    uint64_t member_size;           /* bytes of data that each has to have; 0 for raid0 */
+    uint32_t block_size;
+    char layout[24]; /* "left-symmetric"; "" where there is none */
+    char log[80];    /* of the write hole: "on", or why there is none; "" on other levels */
     uint64_t events;
     uint64_t mismatch;                   /* bytes that did not fit in the last or running scrub */
     uint64_t bitmap_chunk, bitmap_dirty; /* bytes, and chunks that are marked; 0: no bitmap */

@@ -14,7 +14,7 @@ def array(o, name='a'):
 
 
 def idle(o, name='a'):
-    for _ in range(400):
+    for _ in range(1200):
         a = array(o, name)
         if a['sync_action'] == 'idle' and not a['sync_job']:
             return a

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Arrays as a whole: spares that are shared, members replaced, and what the configuration says."""
+import json
+import os
+import subprocess
+
+from orion import Orion, find, run, wait_for
+
+EMPTY = {'create': [], 'change': [], 'replace': [], 'delete': []}
+
+
+def files(o, n, mib=16):
+    for i in range(n):
+        o.ctl('device', 'add', 'd%d' % i, '--type', 'file', '--path', o.file('disk%d' % i, mib << 20))
+
+
+def create(o, name, level, members, *options):
+    return o.ctl('array', 'create', name, '--level', level, '--members', members, *options)
+
+
+def array(o, name):
+    return o.ctl('array', 'show', name)
+
+
+def devices(a, *states):
+    return sorted(m['device'] for m in a['members'] if m['state'] in states)
+
+
+def whole(o, name):
+    def look():
+        a = array(o, name)
+        return a['missing'] == 0 and a['sync_action'] == 'idle' and not a['sync_job']
+    wait_for(look, 60, 'array %s to be whole' % name)
+    return array(o, name)
+
+
+def plan(o, doc):
+    path = os.path.join(o.dir, 'doc.json')
+    with open(path, 'w') as f:
+        json.dump(doc, f)
+    return o.ctl('plan', path)
+
+
+def test_a_spare_serves_all_arrays_of_its_group():
+    with Orion() as o:
+        files(o, 7)
+        create(o, 'a', 'raid1', 'd0,d1', '--spares', 'd4,d5', '--spare-group', 'g')
+        create(o, 'b', 'raid5', 'd2,d3,d6')
+        o.ctl('array', 'fail', 'b', 'd2')
+        assert array(o, 'b')['missing'] == 1
+        o.ctl('array', 'set', 'b', '--spare-group', 'g')
+        b = whole(o, 'b')
+        assert len(set(devices(b, 'in-sync')) & {'d4', 'd5'}) == 1, b
+        left = devices(array(o, 'a'), 'spare')
+        assert len(left) == 1, array(o, 'a')
+        # Also after a restart, and for one that is missing at start.
+        o.ctl('array', 'remove', 'b', 'd2')
+        o.stop()
+        os.remove(os.path.join(o.dir, 'disk6'))
+        o.start()
+        b = whole(o, 'b')
+        assert left[0] in devices(b, 'in-sync'), b
+        assert not devices(array(o, 'a'), 'spare') and array(o, 'a')['spare_group'] == 'g'
+
+
+def test_a_spare_of_another_group_or_too_small_stays():
+    with Orion() as o:
+        files(o, 5, 32)
+        o.ctl('device', 'add', 's', '--type', 'file', '--path', o.file('small', 16 << 20))
+        o.ctl('device', 'add', 't', '--type', 'file', '--path', o.file('tiny', 16 << 20))
+        create(o, 'a', 'raid1', 's,d0', '--spares', 't', '--spare-group', 'g')
+        create(o, 'b', 'raid1', 'd1,d2', '--spare-group', 'g')
+        create(o, 'c', 'raid1', 'd3,missing', '--spare-group', 'h')
+        o.ctl('array', 'fail', 'b', 'd1')
+        o.ctl('array', 'set', 'c', '--spares', 'd4')  # what fits goes where it is told
+        whole(o, 'c')
+        assert devices(array(o, 'a'), 'spare') == ['t'], array(o, 'a')
+        assert array(o, 'b')['missing'] == 1
+
+
+def test_the_configuration_has_all_that_makes_an_array():
+    with Orion() as o:
+        files(o, 8)
+        create(o, 'a', 'raid5', 'd0,d1,d2', '--spares', 'd3', '--no-log', '--bitmap', 'internal',
+               '--bitmap-chunk', '64K', '--chunk', '64K', '--spare-group', 'g')
+        create(o, 'b', 'raid0', 'd4,d5')
+        shown = o.ctl('config', 'show')
+        a = shown['arrays']['a']
+        want = {'level': 'raid5', 'members': ['d0', 'd1', 'd2'], 'chunk': 65536, 'spares': ['d3'],
+                'bitmap': 'internal', 'bitmap_chunk': 65536, 'no_log': True, 'spare_group': 'g'}
+        assert {k: a.get(k) for k in want} == want, a
+        assert plan(o, shown) == EMPTY, plan(o, shown)
+        shown['arrays']['a']['spares'] = ['d6', 'd7']
+        shown['arrays']['a']['spare_group'] = 'other'
+        del shown['arrays']['a']['no_log']
+        p = plan(o, shown)
+        assert [x['name'] for x in p['change']] == ['a'] and not p['replace'], p
+        path = os.path.join(o.dir, 'doc.json')
+        subprocess.run([find('orionctl'), '--api', 'unix:' + o.api, 'apply', path, '--yes'], check=True)
+        assert devices(array(o, 'a'), 'spare') == ['d6', 'd7'], array(o, 'a')
+        assert array(o, 'a')['spare_group'] == 'other'
+        o.restart()
+        assert o.ctl('config', 'show')['arrays']['a']['no_log'] is True
+
+
+def test_an_array_that_cannot_start_stays_in_the_configuration():
+    with Orion() as o:
+        files(o, 4)
+        create(o, 'a', 'raid0', 'd0,d1', '--chunk', '64K')
+        create(o, 'b', 'raid1', 'd2,d3')
+        shown = o.ctl('config', 'show')
+        o.stop()
+        os.rename(os.path.join(o.dir, 'disk1'), os.path.join(o.dir, 'away'))
+        o.start()
+        assert array(o, 'a')['state'] == 'inactive'
+        assert o.ctl('config', 'show')['arrays'] == shown['arrays']
+        assert plan(o, shown) == EMPTY, plan(o, shown)
+
+
+def test_a_member_is_replaced_while_it_serves():
+    with Orion() as o:
+        files(o, 5)
+        create(o, 'a', 'raid6', 'd0,d1,d2,d3')
+        said = o.run('array', 'replace', 'a', 'd1')
+        assert said.returncode == 4 and 'no spare' in said.stderr, said
+        o.ctl('array', 'replace', 'a', 'd1', '--with', 'd4')
+        wait_for(lambda: not o.ctl('device', 'show', 'd1')['users'], 60, 'd1 to be free')
+        a = whole(o, 'a')
+        assert [m['device'] for m in a['members']] == ['d0', 'd4', 'd2', 'd3'], a
+        o.ctl('array', 'fail', 'a', 'd0')
+        o.restart(kill=True)
+        assert array(o, 'a')['missing'] == 1
+
+
+run(test_a_spare_serves_all_arrays_of_its_group,
+    test_a_spare_of_another_group_or_too_small_stays,
+    test_the_configuration_has_all_that_makes_an_array,
+    test_an_array_that_cannot_start_stays_in_the_configuration,
+    test_a_member_is_replaced_while_it_serves)
