@@ -114,6 +114,8 @@ def test_a_reset_by_another_in_the_middle_of_data():
                 other.tmf(5)
                 assert other.recv().head[2] == 0
                 i.sock.sendall(body[sent:])
+                r = i.reply(itt)
+                assert r.status == 0x40 and r.key is None, 'TASK ABORTED: TAS is 1'
                 assert i.do(bytes(6)).key == (6, 0x29, 3)
                 assert i.ready().read(0, 128).data == bytes(65536)
                 other.ready()

@@ -328,6 +328,8 @@ def test_a_cold_reset_ends_every_session_of_the_target():
         i.tmf(7)
         p = i.status(i.recv())
         assert p.op == TMF_RSP and p.head[2] == 0, p
+        told = [j.reply(t) for t in tags]
+        assert all(r.status == 0x40 for r in told), 'TASK ABORTED: TAS is 1'
         for who in (i, j):
             p = who.recv()
             assert p.op == ASYNC and p.head[36] == 3, p

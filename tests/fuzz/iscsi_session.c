@@ -102,17 +102,39 @@ static bool exchange(int fd, uint8_t flags, const struct text *t)
     return TEMP_FAILURE_RETRY(recv(fd, in, sizeof in, 0)) >= ISCSI_BHS;
 }
 
-/* mode: bit 0 full feature phase, bit 1 discovery, bit 2 InitialR2T=No */
-static void log_in(int fd, unsigned mode)
+/* mode: bit 0 full feature phase, bit 1 discovery, bit 2 InitialR2T=No, bit 3 somebody else resets
+ * the LUN in the middle of it */
+static void log_in(int fd, unsigned mode, const char *name)
 {
     struct text t = {0};
-    text_add(&t, "InitiatorName", "%s", "iqn.a:i");
+    text_add(&t, "InitiatorName", "%s", name);
     text_add(&t, "SessionType", "%s", mode & 2 ? "Discovery" : "Normal");
     text_add(&t, "TargetName", "%s", IQN);
     text_add(&t, "InitialR2T", "%s", mode & 4 ? "No" : "Yes");
     bool ok = exchange(fd, F_TRANSIT | 1 << 2 | 3, &t);
     assert(ok);
     text_free(&t);
+}
+
+static int dial(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fd < 0 || TEMP_FAILURE_RETRY(connect(fd, (struct sockaddr *)&sun, sizeof sun)))
+        abort();
+    return fd;
+}
+
+static void reset_lun(void)
+{
+    struct iscsi_pdu p = {.op = OP_TMF_REQ, .immediate = true, .flags = F_FINAL | 5, .w24 = 1};
+    uint8_t head[ISCSI_BHS], in[512];
+    int fd = dial();
+    log_in(fd, 1, "iqn.a:j");
+    iscsi_pdu_build(&p, head);
+    put(fd, head, sizeof head);
+    ssize_t n = TEMP_FAILURE_RETRY(recv(fd, in, sizeof in, 0));
+    assert(n >= ISCSI_BHS);
+    close(fd);
 }
 
 static void count(const struct session_info *info, void *arg)
@@ -143,12 +165,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     if (!size)
         return 0;
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (fd < 0 || TEMP_FAILURE_RETRY(connect(fd, (struct sockaddr *)&sun, sizeof sun)))
-        abort();
+    int fd = dial();
     if (data[0] & 1)
-        log_in(fd, data[0]);
-    put(fd, data + 1, size - 1);
+        log_in(fd, data[0], "iqn.a:i");
+    size_t half = data[0] & 8 ? (size - 1) / 2 : size - 1;
+    put(fd, data + 1, half);
+    if (half < size - 1)
+        reset_lun();
+    put(fd, data + 1 + half, size - 1 - half);
     shutdown(fd, SHUT_WR);
     char in[4096];
     while (TEMP_FAILURE_RETRY(recv(fd, in, sizeof in, 0)) > 0)

@@ -27,15 +27,22 @@ static void fail(struct command *c, unsigned code)
     c->want = 0;
 }
 
+/* Its data-out goes nowhere any more. */
+static void stop_gathering(struct command *c)
+{
+    list_del(&c->wait);
+    if (!c->receiving)
+        return;
+    c->receiving = false; /* aborted by another in the middle of a PDU */
+    c->s->rx = NULL;
+    c->s->rx_drop = true;
+    conn_rx_abandon(c->s->conn);
+}
+
 /* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
 static void give_up(struct command *c)
 {
-    if (c->receiving) { /* aborted from elsewhere in the middle of a PDU of its data */
-        c->receiving = false;
-        c->s->rx = NULL;
-        c->s->rx_drop = true;
-        conn_rx_abandon(c->s->conn);
-    }
+    stop_gathering(c);
     if (!c->tx_queued) {
         command_free(c);
         return;
@@ -63,10 +70,13 @@ static void run(struct command *c)
 static void on_done(struct scsi_cmd *cmd)
 {
     struct command *c = cmd->arg;
-    if (cmd->aborted || c->s->closing)
+    if (c->s->closing || (cmd->aborted && cmd->status != SCSI_TASK_ABORTED)) {
         give_up(c);
-    else
-        command_reply(c);
+        return;
+    }
+    if (cmd->aborted)
+        stop_gathering(c);
+    command_reply(c);
 }
 
 /* ---- data-out */

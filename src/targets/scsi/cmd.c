@@ -361,10 +361,23 @@ static void give_back(struct scsi_cmd *cmd)
         kick(cmd->itl);
 }
 
+/* SAM-5, TAS 1: whoever did not ask for the abort learns of it. */
+static void tell_of_abort(struct scsi_cmd *cmd)
+{
+    cmd->status = SCSI_TASK_ABORTED;
+    cmd->sense_len = 0;
+    cmd->dir = SCSI_DIR_NONE;
+    cmd->length = 0;
+}
+
 void scsi_end(struct scsi_cmd *cmd)
 {
     assert(cmd->state == CMD_RUNNING);
     cmd->state = CMD_OUTSIDE;
+    if (cmd->told)
+        tell_of_abort(cmd);
+    else if (cmd->aborted)
+        cmd->status = SCSI_GOOD; /* never TASK ABORTED: nobody is to hear */
     if (cmd->times.submitted)
         cmd->times.done = reactor_now();
     if (cmd->itl)
@@ -410,10 +423,11 @@ void scsi_good(struct scsi_cmd *cmd)
 }
 
 /* Task management: a command that has not run yet ends now; one that runs, when its bio is back. */
-void scsi_abort(struct scsi_cmd *cmd)
+void scsi_abort(struct scsi_cmd *cmd, bool by_another)
 {
     assert(cmd->state != CMD_OUTSIDE);
     cmd->aborted = true;
+    cmd->told = by_another;
     if (cmd->state == CMD_RUNNING)
         return;
     cmd->state = CMD_RUNNING;

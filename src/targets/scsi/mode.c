@@ -11,7 +11,7 @@
 
 enum { MODE_ROOM = 512, PAGE_MAX = 20, PAGE_ALL = 0x3f };
 enum { PC_CURRENT = 0, PC_CHANGEABLE = 1, PC_DEFAULT = 2, PC_SAVED = 3 };
-enum { BIT_WCE = 0x04, BIT_D_SENSE = 0x04, BIT_SWP = 0x08 };
+enum { BIT_WCE = 0x04, BIT_D_SENSE = 0x04, BIT_SWP = 0x08, BIT_TAS = 0x40 };
 
 struct page {
     uint8_t code, length; /* length of what follows the two bytes */
@@ -26,7 +26,8 @@ static void caching(const struct scsi_facts *f, unsigned pc, uint8_t *p)
     p[2] = wce ? BIT_WCE : 0;
 }
 
-/* 0Ah: TST 001b (a task set a nexus) and GLTSD; QAM 1 (unrestricted reordering); TAS 0. */
+/* 0Ah: TST 001b (a task set a nexus) and GLTSD; QAM 1 (unrestricted reordering); TAS:
+ * who loses a command to another's reset gets TASK ABORTED instead of waiting for its own timer. */
 static void control(const struct scsi_facts *f, unsigned pc, uint8_t *p)
 {
     bool all = pc == PC_CHANGEABLE;
@@ -35,6 +36,7 @@ static void control(const struct scsi_facts *f, unsigned pc, uint8_t *p)
     p[2] = (uint8_t)((all ? 0 : 0x22) | (all || d_sense ? BIT_D_SENSE : 0));
     p[3] = all ? 0 : 0x10;
     p[4] = all || swp ? BIT_SWP : 0;
+    p[5] = all ? 0 : BIT_TAS;
 }
 
 /* 1Ch: DEXCPT, there are no informational exceptions to report. */

@@ -164,7 +164,7 @@ enum { SCSI_SENSE_MAX = 252, SCSI_CDB_MAX = 260 };
  * - `done` comes later on the same reactor, never from within execute. For SCSI_DIR_IN with GOOD,
  *   data[0..datacnt) holds `length` bytes (length may have shrunk: INQUIRY and friends move
  *   min(allocation length, available)). With `aborted` set (task management) no response goes out,
- *   whatever status says.
+ *   unless status is TASK ABORTED: then another nexus did it, and this one is to hear (TAS is 1).
  *
  * - scsi_cmd_end(cmd), after the response is out, gives data and references back.
  *
@@ -217,6 +217,7 @@ struct scsi_cmd {
     bool lent;        /* data-in is the device's memory: under way until scsi_cmd_end */
     bool fua;
     bool aborted;
+    bool told;                          /* by another nexus: ends in TASK ABORTED */
     void (*next)(struct scsi_cmd *cmd); /* what follows the bio under way */
 };
 
@@ -228,8 +229,8 @@ void scsi_cmd_end(struct scsi_cmd *cmd);
 
 /* Task management (SAM-5): `done` on this reactor when the function has taken effect, i.e. the
  * aborted commands' bios have drained; never from within scsi_tmf. Commands it aborts get `done`
- * with cmd->aborted set before: no response is sent for them, on whichever nexus (TAS is 0: other
- * nexuses learn it by a unit attention). The nexus stays until `done` has run. */
+ * with cmd->aborted set before: no response is sent for them, but TASK ABORTED for those of other
+ * nexuses (TAS is 1). The nexus stays until `done` has run. */
 enum scsi_tmf {
     SCSI_ABORT_TASK,
     SCSI_ABORT_TASK_SET,

@@ -210,7 +210,7 @@ void scsi_submit(struct scsi_cmd *cmd, void (*next)(struct scsi_cmd *cmd));
 void scsi_bio(struct scsi_cmd *cmd, enum bio_op op, uint64_t offset, uint64_t length);
 /* The device, or NULL: it is gone and the command has ended. */
 struct bdev_desc *scsi_device(struct scsi_cmd *cmd);
-void scsi_abort(struct scsi_cmd *cmd);
+void scsi_abort(struct scsi_cmd *cmd, bool by_another);
 void scsi_wake_waiters(struct scsi_local *l);
 void scsi_wait(struct scsi_local *l); /* in a task: until some command has ended */
 

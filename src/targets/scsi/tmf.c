@@ -28,13 +28,13 @@ struct sweep {
 };
 
 /* Calls abort for each command of the task set when `act`; says whether aborted ones are left. */
-static bool sweep_task_set(struct scsi_itl *itl, bool act)
+static bool sweep_task_set(struct scsi_itl *itl, bool act, bool by_another)
 {
     bool left = false;
     struct scsi_cmd *c, *tmp;
     list_for_each_safe (c, tmp, &itl->cmds, link) {
         if (act && !c->aborted)
-            scsi_abort(c);
+            scsi_abort(c, by_another);
         left = left || c->aborted;
     }
     return left;
@@ -49,7 +49,7 @@ static bool sweep_local(struct scsi_local *l, const struct sweep *s, bool act)
             continue;
         for (unsigned i = 0; i < n->itls; i++)
             if (n->itl[i] && (!s->unit || n->itl[i]->unit == s->unit))
-                left = sweep_task_set(n->itl[i], act && n != s->marked) || left;
+                left = sweep_task_set(n->itl[i], act && n != s->marked, !s->nexus) || left;
     }
     return left;
 }
@@ -113,7 +113,7 @@ static bool sweep_but_prout(struct scsi_itl *itl, bool act)
         if (c->op->opcode == 0x5f)
             continue;
         if (act && !c->aborted)
-            scsi_abort(c);
+            scsi_abort(c, true);
         left = left || c->aborted;
     }
     return left;
@@ -213,7 +213,7 @@ static void check_abort_task(struct tmf *t)
     list_for_each (c, &itl->cmds, link)
         if (c == t->task) {
             if (!c->aborted)
-                scsi_abort(c);
+                scsi_abort(c, false);
             return;
         }
     refuse(t, SCSI_TMF_NO_TASK);

@@ -25,7 +25,7 @@ static unsigned page_byte(struct lab *lab, unsigned page_and_pc, unsigned byte)
 static struct io *set_control(struct lab *lab, unsigned d_sense, unsigned swp)
 {
     uint8_t list[16] = {
-        0, 0, 0, 0, 0x0a, 10, (uint8_t)(0x22 | d_sense << 2), 0x10, (uint8_t)(swp << 3)};
+        0, 0, 0, 0, 0x0a, 10, (uint8_t)(0x22 | d_sense << 2), 0x10, (uint8_t)(swp << 3), 0x40};
     return OUT(lab, list, sizeof list, 0x15, 0x10, 0, 0, 16, 0);
 }
 
@@ -142,7 +142,7 @@ HARNESS_TEST(other_nexuses_learn_of_a_change)
 HARNESS_TEST(what_cannot_change_is_refused_and_pointed_at)
 {
     struct lab *lab = lab_new();
-    uint8_t l[16] = {0, 0, 0, 0, 0x0a, 10, 0x22, 0x10};
+    uint8_t l[16] = {0, 0, 0, 0, 0x0a, 10, 0x22, 0x10, 0, 0x40};
     uint8_t cdb[6] = {0x15, 0x10, 0, 0, 16, 0};
     expect_good(lab_out(lab, cdb, 6, l, 16));
     l[7] = 0x00; /* QAM */
@@ -176,7 +176,7 @@ HARNESS_TEST(what_cannot_change_is_refused_and_pointed_at)
 HARNESS_TEST(block_descriptors_must_tell_what_is)
 {
     struct lab *lab = lab_new();
-    uint8_t l[8 + 8 + 12] = {0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x0a, 10, 0x22, 0x10};
+    uint8_t l[8 + 8 + 12] = {0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x0a, 10, 0x22, 0x10, 0, 0x40};
     uint8_t cdb[10] = {0x55, 0x10, 0, 0, 0, 0, 0, 0, sizeof l, 0};
     expect_good(lab_out(lab, cdb, 10, l, sizeof l));
     l[14] = 16;

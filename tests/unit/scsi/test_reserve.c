@@ -206,6 +206,7 @@ HARNESS_TEST(preempt_and_abort_ends_the_others_commands)
     expect_good(out(&p, 'a', PREEMPT_ABORT, WE, 0xa, 0xb, 0));
     io_wait(victim);
     check(victim->cmd.aborted);
+    check_int(victim->cmd.status, SCSI_TASK_ABORTED);
     io_free(&victim);
     pair_end(&p);
 }

@@ -77,6 +77,18 @@ static void expect_aborted(struct io *io)
 {
     io_wait(io);
     check(io->cmd.aborted);
+    check(io->cmd.status != SCSI_TASK_ABORTED); /* no response goes out */
+    io_free(&io);
+}
+
+/* By another nexus: it is told (TAS 1). */
+static void expect_told(struct io *io)
+{
+    io_wait(io);
+    check(io->cmd.aborted);
+    check_int(io->cmd.status, SCSI_TASK_ABORTED);
+    check_int(io->cmd.sense_len, 0);
+    check_int(io->cmd.length, 0);
     io_free(&io);
 }
 
@@ -301,7 +313,7 @@ HARNESS_TEST(a_lun_reset_reaches_all_nexuses_and_resets_mode_pages)
     struct io *ua = send_on(other, 1, tur, 6, SCSI_SIMPLE);
     io_wait(ua);
     expect_sense(ua, SENSE_POWER_ON);
-    uint8_t d_sense[16] = {0, 0, 0, 0, 0x0a, 10, 0x26, 0x10};
+    uint8_t d_sense[16] = {0, 0, 0, 0, 0x0a, 10, 0x26, 0x10, 0, 0x40};
     expect_good(OUT(lab, d_sense, 16, 0x15, 0x10, 0, 0, 16, 0));
     ua = send_on(other, 1, tur, 6, SCSI_SIMPLE);
     io_wait(ua);
@@ -312,7 +324,7 @@ HARNESS_TEST(a_lun_reset_reaches_all_nexuses_and_resets_mode_pages)
     check_int(lab_tmf(lab->nexus, 0, SCSI_LOGICAL_UNIT_RESET, 0, NULL), SCSI_TMF_COMPLETE);
     check(is_done(a) && is_done(b));
     expect_aborted(a);
-    expect_aborted(b);
+    expect_told(b);
     ua = send(lab, tur, 6, SCSI_SIMPLE);
     io_wait(ua);
     check_int(ua->cmd.sense[0], 0x70); /* D_SENSE is back at its default */
