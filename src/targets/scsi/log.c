@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* LOG SENSE, LOG SELECT (SPC-4), READ DEFECT DATA (SBC-3): what has gone wrong. */
+/* LOG SENSE, LOG SELECT (SPC-4), READ DEFECT DATA (SBC-3): what has gone wrong, and what is used.
+ */
+#include <errno.h>
+
 #include "targets/scsi/scsi_private.h"
 
-enum { ROOM = 256, PAGE_ALL_SUBPAGES = 0xff };
+enum { ROOM = 256, PAGE_ALL_SUBPAGES = 0xff, PAGE_PROVISIONING = 0x0c };
 enum { PARAM_CORRECTED = 3, PARAM_UNCORRECTED = 6 };
 enum { NO_TEMPERATURE = 0xff }; /* of a sensor that has no valid one */
 
@@ -59,22 +62,47 @@ static void exceptions(const struct scsi_cmd *cmd, struct wr *w)
     parameter(w, 0, 0x03, (uint64_t)NO_TEMPERATURE << 8, 4);
 }
 
+/* 0Ch, logical block provisioning (SBC-3): what is used, in threshold sets (VPD page B2h), all of
+ * it this LUN's own. What is available the device does not tell. cmd->cursor: bytes in use. */
+static void provisioning(const struct scsi_cmd *cmd, struct wr *w)
+{
+    uint64_t sets = (cmd->cursor + SCSI_THRESHOLD_SET - 1) / SCSI_THRESHOLD_SET;
+    wr_be16(w, 0x0002);
+    wr_u8(w, 0x03);
+    wr_u8(w, 8);
+    wr_be32(w, sets < UINT32_MAX ? sets : UINT32_MAX);
+    wr_u8(w, 0x01);
+    wr_zero(w, 3);
+}
+
 static void list_pages(const struct scsi_cmd *cmd, struct wr *w);
 
 static const struct {
     uint8_t code;
     void (*fill)(const struct scsi_cmd *cmd, struct wr *w);
 } pages[] = {
-    {0x00, list_pages},    {0x02, write_errors}, {0x03, read_errors},
-    {0x05, verify_errors}, {0x0d, temperature},  {0x2f, exceptions},
+    {0x00, list_pages},
+    {0x02, write_errors},
+    {0x03, read_errors},
+    {0x05, verify_errors},
+    {PAGE_PROVISIONING, provisioning},
+    {0x0d, temperature},
+    {0x2f, exceptions},
 };
 
 enum { PAGES = sizeof pages / sizeof pages[0] };
+
+static bool is_there(const struct scsi_cmd *cmd, unsigned i)
+{
+    return pages[i].code != PAGE_PROVISIONING || cmd->view->now.lbp;
+}
 
 static void list_pages(const struct scsi_cmd *cmd, struct wr *w)
 {
     bool subpages = cmd->cdb[3];
     for (unsigned i = 0; i < PAGES; i++) {
+        if (!is_there(cmd, i))
+            continue;
         wr_u8(w, pages[i].code);
         if (subpages)
             wr_u8(w, 0);
@@ -91,11 +119,73 @@ static unsigned find_page(unsigned code)
     return i;
 }
 
+static void reply_page(struct scsi_cmd *cmd, unsigned i)
+{
+    unsigned subpage = cmd->cdb[3];
+    uint8_t *p = scsi_reply_room(cmd, ROOM);
+    if (!p)
+        return;
+    struct wr w = wr_make(p, ROOM), head = wr_make(p + 2, 2);
+    wr_u8(&w, 0x80 | (subpage ? 0x40 : 0) | pages[i].code); /* DS: not saved; SPF */
+    wr_u8(&w, subpage);
+    wr_be16(&w, 0);
+    pages[i].fill(cmd, &w);
+    wr_be16(&head, w.pos - 4);
+    scsi_reply(cmd, w.pos);
+}
+
+/* ---- how much is in use: the device's extents, looked at in many steps. A device of very many is
+ * looked at in part, and the rest taken to be alike: the standard asks for an estimate. */
+
+enum { EXTENTS = 64, EXTENTS_MAX = 1 << 16 };
+
+static int count_used(struct scsi_cmd *cmd, struct bdev_desc *desc, uint64_t size)
+{
+    struct extent list[EXTENTS];
+    struct bio_extents extents = {.list = list, .max = EXTENTS};
+    uint64_t at = 0, used = 0;
+    for (unsigned seen = 0; at < size && seen < EXTENTS_MAX && !cmd->aborted; task_yield()) {
+        bio_init(&cmd->bio, desc, BIO_EXTENTS, at, size - at, NULL, NULL);
+        cmd->bio.extents = &extents;
+        int rc = bio_wait(&cmd->bio);
+        if (rc)
+            return rc;
+        for (unsigned i = 0; i < extents.count; i++) {
+            used += list[i].flags & EXTENT_HOLE ? 0 : list[i].length;
+            at += list[i].length;
+        }
+        seen += extents.count;
+    }
+    cmd->cursor = at ? (uint64_t)((unsigned __int128)used * size / at) : 0;
+    return 0;
+}
+
+static void usage_task(void *arg)
+{
+    struct scsi_cmd *cmd = arg;
+    const struct scsi_facts *f = &cmd->view->now;
+    int rc = f->desc ? count_used(cmd, f->desc, f->blocks << f->shift) : -ENODEV;
+    if (!rc) {
+        reply_page(cmd, find_page(PAGE_PROVISIONING));
+        return;
+    }
+    scsi_set_errno(cmd, rc, BIO_NO_OFFSET);
+    scsi_end(cmd);
+}
+
+/* LOG SENSE answers without a device, too, so only here it must not go meanwhile. */
+static void reply_usage(struct scsi_cmd *cmd)
+{
+    cmd->uses_device = true;
+    cmd->view->running++;
+    task_start(reactor_self(), "scsi-log-sense", usage_task, cmd);
+}
+
 /* All values are cumulative, whatever PC asks for: there are no thresholds and no others. */
 void scsi_run_log_sense(struct scsi_cmd *cmd)
 {
     unsigned code = cmd->cdb[2] & 0x3f, subpage = cmd->cdb[3], i = find_page(code);
-    if (i == PAGES) {
+    if (i == PAGES || !is_there(cmd, i)) {
         scsi_fail_field(cmd, 2, 5);
         return;
     }
@@ -107,16 +197,10 @@ void scsi_run_log_sense(struct scsi_cmd *cmd)
         scsi_fail_field(cmd, 5, 7);
         return;
     }
-    uint8_t *p = scsi_reply_room(cmd, ROOM);
-    if (!p)
-        return;
-    struct wr w = wr_make(p, ROOM), head = wr_make(p + 2, 2);
-    wr_u8(&w, 0x80 | (subpage ? 0x40 : 0) | code); /* DS: not saved; SPF */
-    wr_u8(&w, subpage);
-    wr_be16(&w, 0);
-    pages[i].fill(cmd, &w);
-    wr_be16(&head, w.pos - 4);
-    scsi_reply(cmd, w.pos);
+    if (code == PAGE_PROVISIONING)
+        reply_usage(cmd);
+    else
+        reply_page(cmd, i);
 }
 
 /* ---- LOG SELECT: PCR sets the counters to zero; there is nothing else to set */

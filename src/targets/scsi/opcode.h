@@ -71,6 +71,7 @@ bool scsi_prepare_inquiry(struct scsi_cmd *cmd);
 void scsi_run_request_sense(struct scsi_cmd *cmd);
 /* report.c */
 void scsi_run_nothing(struct scsi_cmd *cmd); /* the checks were all there is to do */
+void scsi_run_send_diagnostic(struct scsi_cmd *cmd);
 void scsi_run_report_luns(struct scsi_cmd *cmd);
 void scsi_run_report_opcodes(struct scsi_cmd *cmd);
 void scsi_run_report_tmf(struct scsi_cmd *cmd);
@@ -105,7 +106,9 @@ void scsi_run_get_lba_status(struct scsi_cmd *cmd);
 /* xcopy.c */
 void scsi_run_extended_copy(struct scsi_cmd *cmd);
 void scsi_run_copy_status(struct scsi_cmd *cmd);
+void scsi_run_copy_data(struct scsi_cmd *cmd);
 void scsi_run_copy_parameters(struct scsi_cmd *cmd);
+void scsi_run_copy_failure(struct scsi_cmd *cmd);
 /* orwrite.c */
 void scsi_run_orwrite(struct scsi_cmd *cmd);
 /* log.c */

@@ -24,6 +24,7 @@ enum {
     SCSI_COPY_SEGMENTS = 64,
     SCSI_COPY_SEGMENT_MAX = 65535 * 512, /* bytes: the field has 16 bits of blocks */
     SCSI_COPIES_KEPT = 8,                /* whose results a nexus remembers */
+    SCSI_THRESHOLD_SET = 1 << 20,        /* bytes: the unit of log page 0Ch */
     SCSI_LUN_MAX = 16383,                /* flat space addressing, SAM-5 */
 };
 
@@ -164,6 +165,8 @@ struct scsi_copy {
     uint8_t id, status;
     uint16_t segments;
     uint64_t bytes;
+    uint8_t scsi_status; /* how the command ended, and its sense data */
+    uint8_t sense_len, sense[SENSE_DESCRIPTOR_MAX];
 };
 
 struct scsi_nexus { /* its reactor's */

@@ -61,7 +61,7 @@ static void format_fixed(const struct sense *s, struct wr *w)
     wr_u8(w, s->code >> 16 & 0x0f);
     wr_be32(w, info ? s->info : 0);
     wr_u8(w, SENSE_FIXED_LEN - 8);
-    wr_be32(w, 0);
+    wr_be32(w, s->has_command ? s->command : 0);
     wr_be16(w, s->code & 0xffff);
     wr_u8(w, 0);
     if (s->has_field || s->has_progress)
@@ -70,20 +70,28 @@ static void format_fixed(const struct sense *s, struct wr *w)
         wr_zero(w, 3);
 }
 
-/* Descriptor format: the header, then descriptor 00h (information) and 02h (sense key specific). */
+/* Descriptor format: the header, then descriptors 00h (information), 01h (command specific) and 02h
+ * (sense key specific). */
 static void format_descriptor(const struct sense *s, struct wr *w)
 {
     wr_u8(w, 0x72);
     wr_u8(w, s->code >> 16 & 0x0f);
     wr_be16(w, s->code & 0xffff);
     wr_zero(w, 3);
-    wr_u8(w, (s->has_info ? 12 : 0) + (s->has_field || s->has_progress ? 8 : 0));
+    wr_u8(w, (s->has_info ? 12 : 0) + (s->has_command ? 12 : 0) +
+                 (s->has_field || s->has_progress ? 8 : 0));
     if (s->has_info) {
         wr_u8(w, 0x00);
         wr_u8(w, 10);
         wr_u8(w, 0x80); /* VALID */
         wr_u8(w, 0);
         wr_be64(w, s->info);
+    }
+    if (s->has_command) {
+        wr_u8(w, 0x01);
+        wr_u8(w, 10);
+        wr_be16(w, 0);
+        wr_be64(w, s->command);
     }
     if (s->has_field || s->has_progress) {
         wr_u8(w, 0x02);

@@ -19,6 +19,7 @@ enum sense_code {
     SENSE_WRITE_ERROR = 0x030c00,
     SENSE_CRC_ERROR = 0x031000,
     SENSE_READ_ERROR = 0x031100,
+    SENSE_SELF_TEST_FAILED = 0x043e03,
     SENSE_INTERNAL_FAILURE = 0x044400,
     SENSE_SET_GROUPS_FAILED = 0x04670a,
     SENSE_PARAMETER_LIST_LENGTH = 0x051a00,
@@ -63,7 +64,9 @@ enum sense_code {
 struct sense {
     enum sense_code code;
     bool has_info;
-    uint64_t info;     /* INFORMATION: an LBA, or a byte offset for MISCOMPARE */
+    uint64_t info; /* INFORMATION: an LBA, or a byte offset for MISCOMPARE */
+    bool has_command;
+    uint32_t command;  /* COMMAND-SPECIFIC INFORMATION; EXTENDED COPY: the segment's number */
     bool has_field;    /* ILLEGAL REQUEST: the field pointer */
     bool field_in_cdb; /* else in the parameter list */
     uint8_t bit;       /* 0..7, the most significant wrong bit; 0xff: none in particular */
@@ -72,7 +75,7 @@ struct sense {
     uint16_t progress;
 };
 
-enum { SENSE_FIXED_LEN = 18, SENSE_DESCRIPTOR_MAX = 8 + 12 + 8 };
+enum { SENSE_FIXED_LEN = 18, SENSE_DESCRIPTOR_MAX = 8 + 12 + 12 + 8 };
 
 /* Returns the length: 18 in fixed format, 8 and the descriptors in descriptor format. An
  * INFORMATION of more than 32 bits does not fit the fixed format, and is left out there (VALID is

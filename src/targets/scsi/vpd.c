@@ -100,11 +100,12 @@ static void page_characteristics(const struct scsi_cmd *cmd, struct wr *w)
     wr_zero(w, 56);
 }
 
-/* B2h: LBPU, LBPWS, LBPWS10, LBPRZ; provisioning type 2 = thin. */
+/* B2h: the unit of log page 0Ch as a power of two of blocks; LBPU, LBPWS, LBPWS10, LBPRZ;
+ * provisioning type 2 = thin. */
 static void page_provisioning(const struct scsi_cmd *cmd, struct wr *w)
 {
     const struct scsi_facts *f = facts_of(cmd);
-    wr_u8(w, 0);
+    wr_u8(w, f->lbp ? (unsigned)__builtin_ctz(SCSI_THRESHOLD_SET) - f->shift : 0);
     wr_u8(w, f->lbp ? 0xe0 | (f->lbprz ? 0x04 : 0) : 0);
     wr_u8(w, f->lbp ? 2 : 0);
     wr_u8(w, 0);

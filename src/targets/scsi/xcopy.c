@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "block/gate.h"
@@ -104,6 +105,29 @@ static void hold(struct xcopy *x, int by)
         }
 }
 
+/* How the command ends: rc of the segment, or of the flush after the last one. */
+static void set_outcome(struct xcopy *x, int rc, unsigned segment)
+{
+    struct scsi_cmd *cmd = x->cmd;
+    struct sense s = {
+        .code = rc == -ENODEV ? SENSE_COPY_UNREACHABLE : SENSE_THIRD_PARTY_FAILURE,
+        .has_command = true,
+        .command = segment,
+    };
+    if (rc == -EBADE && !cmd->aborted)
+        cmd->status = SCSI_RESERVATION_CONFLICT;
+    else if (rc)
+        scsi_set_sense(cmd, &s);
+}
+
+static void keep_outcome(struct scsi_copy *c, const struct scsi_cmd *cmd, int rc)
+{
+    c->status = rc ? SCSI_COPY_FAILED : SCSI_COPY_DONE;
+    c->scsi_status = cmd->status;
+    c->sense_len = (uint8_t)(cmd->sense_len <= sizeof c->sense ? cmd->sense_len : 0);
+    memcpy(c->sense, cmd->sense, c->sense_len);
+}
+
 static void copy_task(void *arg)
 {
     struct xcopy *x = arg;
@@ -123,15 +147,12 @@ static void copy_task(void *arg)
     for (unsigned k = 0; flush && !rc && k < x->luns; k++)
         if (x->lun[k] && x->view[k]->now.desc)
             rc = bdev_flush(x->view[k]->now.desc);
+    set_outcome(x, rc, i ? i - 1 : 0);
     if (c) {
-        c->status = rc ? SCSI_COPY_FAILED : SCSI_COPY_DONE;
         c->segments = (uint16_t)(rc ? i - 1 : i);
         c->bytes = bytes;
+        keep_outcome(c, cmd, rc);
     }
-    if (rc == -EBADE && !cmd->aborted)
-        cmd->status = SCSI_RESERVATION_CONFLICT;
-    else if (rc)
-        scsi_set_code(cmd, SENSE_THIRD_PARTY_FAILURE);
     hold(x, -1);
     scsi_wake_waiters(cmd->nexus->local);
     free(x->segment);
@@ -316,6 +337,37 @@ void scsi_run_copy_status(struct scsi_cmd *cmd)
     scsi_reply(cmd, w.pos);
 }
 
+/* What segments left to be fetched: there are none of a type that does, so it is always nothing. */
+void scsi_run_copy_data(struct scsi_cmd *cmd)
+{
+    if (!status_find(cmd->nexus, cmd->cdb[2]))
+        scsi_fail_field(cmd, 2, 7);
+    else if (scsi_reply_room(cmd, 4))
+        scsi_reply(cmd, 4);
+}
+
+/* Byte 56 the status of the command, then its sense data. */
+void scsi_run_copy_failure(struct scsi_cmd *cmd)
+{
+    enum { HEAD = 56, ROOM = HEAD + 4 + SENSE_DESCRIPTOR_MAX };
+    const struct scsi_copy *c = status_find(cmd->nexus, cmd->cdb[2]);
+    if (!c || c->status == SCSI_COPY_RUNS) {
+        scsi_fail_field(cmd, 2, 7);
+        return;
+    }
+    uint8_t *p = scsi_reply_room(cmd, ROOM);
+    if (!p)
+        return;
+    struct wr w = wr_make(p, ROOM);
+    wr_be32(&w, HEAD + c->sense_len);
+    wr_zero(&w, HEAD - 4);
+    wr_u8(&w, c->scsi_status);
+    wr_u8(&w, 0);
+    wr_be16(&w, c->sense_len);
+    wr_copy(&w, c->sense, c->sense_len);
+    scsi_reply(cmd, w.pos);
+}
+
 void scsi_run_copy_parameters(struct scsi_cmd *cmd)
 {
     uint8_t *p = scsi_reply_room(cmd, 64);
@@ -344,7 +396,8 @@ void scsi_run_copy_parameters(struct scsi_cmd *cmd)
 
 void scsi_put_third_party_copy(struct wr *w)
 {
-    static const uint8_t commands[] = {0x00, 0x01, 0, 8, 7, 0x83, 1, 0x00, 0x84, 2, 0x00, 0x03};
+    static const uint8_t commands[] = {0x00, 0x01, 0,    12,   9,    0x83, 1, 0x00,
+                                       0x84, 4,    0x00, 0x01, 0x03, 0x04, 0, 0};
     wr_copy(w, commands, sizeof commands);
     wr_be16(w, 0x0004); /* parameter data */
     wr_be16(w, 28);

@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 #include "block/gate.h"
+#include "drivers/drivers.h"
+#include "drivers/fault/fault.h"
 
 static void fill(struct lab *lab, unsigned lba, uint8_t byte)
 {
@@ -222,6 +224,26 @@ HARNESS_TEST(a_damaged_record_of_sanitize_lets_nobody_in)
     scsi_set_store(NULL);
 }
 
+HARNESS_TEST(the_self_test_reads_the_first_block)
+{
+    struct err e = {0};
+    struct bdev *fault;
+    struct opts *o = opts_new(fault_driver.opts);
+    lab_mem("m", LAB_SIZE, 512);
+    check_int(opts_put(o, "on", "m", &e), 0);
+    check_int(fault_driver.create("f", NULL, o, &fault, &e), 0);
+    opts_free(&o);
+    struct lab *lab = lab_with(&(struct scsi_lun_args){.device = "f"});
+    expect_good(CMD(lab, 0x1d, 0x04, 0, 0, 0, 0));
+    check_int(fault_set_rules(fault, "read:error=EIO", &e), 0);
+    expect_good(CMD(lab, 0x1d, 0, 0, 0, 0, 0));
+    expect_sense(CMD(lab, 0x1d, 0x04, 0, 0, 0, 0), SENSE_SELF_TEST_FAILED);
+    expect_field(CMD(lab, 0x1d, 0x14, 0, 0, 0, 0), true, 1, 4);
+    lab_free(&lab);
+    bdev_unregister(bdev_find("f"));
+    bdev_unregister(bdev_find("m"));
+}
+
 HARNESS_TEST(defect_lists_are_empty)
 {
     struct lab *lab = lab_new();
@@ -259,10 +281,45 @@ HARNESS_TEST(each_log_page_that_is_listed_is_there)
         check_int(be(io->in + 2, 2), io->in_len - 4);
         expect_good(io);
     }
-    check_int(list->in_len, 4 + 6);
+    check_int(list->in_len, 4 + 7);
     expect_good(list);
     expect_field(CMD(lab, 0x4d, 0, 0x7e, 0, 0, 0, 0, 1, 0, 0), true, 2, 5);
     expect_good(CMD(lab, 0x4c, 2, 0x40, 0, 0, 0, 0, 0, 0, 0));
+    lab_end(&lab);
+}
+
+HARNESS_TEST(log_page_0c_tells_what_is_in_use)
+{
+    struct lab *lab = lab_new();
+    uint8_t one[512] = {1};
+    struct io *page = CMD(lab, 0x12, 1, 0xb2, 0, 64, 0);
+    check_int(page->in[4], 11); /* 1 MiB in blocks */
+    expect_good(page);
+    static const struct {
+        unsigned lba, blocks, sets;
+    } steps[] = {{0, 0, 0}, {8, 8, 1}, {2048, 2048, 2}, {0, 8192 - 1, 4}};
+    for (unsigned i = 0; i < 4; i++) {
+        if (steps[i].blocks)
+            expect_good(OUT(lab, one, 512, 0x41, 0, 0, 0, (uint8_t)(steps[i].lba >> 8), 0, 0,
+                            (uint8_t)(steps[i].blocks >> 8), (uint8_t)steps[i].blocks, 0));
+        struct io *io = CMD(lab, 0x4d, 0, 0x4c, 0, 0, 0, 0, 1, 0, 0);
+        check_int(io->in_len, 4 + 12);
+        check_int(be(io->in + 4, 4), 0x00020308);
+        check_int(be(io->in + 8, 4), steps[i].sets);
+        check_int(io->in[12], 1);
+        expect_good(io);
+    }
+    lab_end(&lab);
+}
+
+HARNESS_TEST(a_full_lun_has_no_log_page_of_provisioning)
+{
+    lab_mem("m", LAB_SIZE, 512);
+    struct lab *lab = lab_with(&(struct scsi_lun_args){.device = "m", .thin_given = true});
+    expect_field(CMD(lab, 0x4d, 0, 0x4c, 0, 0, 0, 0, 1, 0, 0), true, 2, 5);
+    struct io *io = CMD(lab, 0x4d, 0, 0x40, 0xff, 0, 0, 0, 1, 0, 0);
+    check_int(io->in_len, 4 + 6 * 2 + 2);
+    expect_good(io);
     lab_end(&lab);
 }
 
@@ -287,9 +344,12 @@ int main(void)
         cmocka_unit_test(a_lun_being_sanitized_is_not_ready_and_tells_how_far_it_is),
         cmocka_unit_test(a_sanitize_cut_off_begins_anew_and_nobody_comes_before_it),
         cmocka_unit_test(a_damaged_record_of_sanitize_lets_nobody_in),
+        cmocka_unit_test(the_self_test_reads_the_first_block),
         cmocka_unit_test(defect_lists_are_empty),
         cmocka_unit_test(format_without_data_changes_nothing),
         cmocka_unit_test(each_log_page_that_is_listed_is_there),
+        cmocka_unit_test(log_page_0c_tells_what_is_in_use),
+        cmocka_unit_test(a_full_lun_has_no_log_page_of_provisioning),
         cmocka_unit_test(a_full_lun_reports_all_blocks_as_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

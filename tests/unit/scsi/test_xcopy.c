@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "drivers/drivers.h"
+#include "drivers/fault/fault.h"
 
 struct seg {
     unsigned from, to, blocks;
@@ -111,8 +113,8 @@ HARNESS_TEST(operating_parameters_and_the_vpd_page_agree)
     struct io *page = CMD(lab, 0x12, 1, 0x8f, 1, 0, 0);
     check_int(io->in_len, 46);
     check_int(be(io->in, 4), io->in_len - 4);
-    check_int(be(io->in + 8, 2), be(page->in + 4 + 12 + 12, 2));
-    check_int(be(io->in + 12, 4), be(page->in + 4 + 12 + 16, 4));
+    check_int(be(io->in + 8, 2), be(page->in + 4 + 16 + 12, 2));
+    check_int(be(io->in + 12, 4), be(page->in + 4 + 16 + 16, 4));
     check_int(be(page->in + 2, 2), page->in_len - 4);
     check_int(io->in[43], 2);
     check_int(io->in[45], 0xe4);
@@ -121,11 +123,62 @@ HARNESS_TEST(operating_parameters_and_the_vpd_page_agree)
     lab_end(&lab);
 }
 
+static struct io *results(struct lab *lab, unsigned action, unsigned id)
+{
+    return CMD(lab, 0x84, (uint8_t)action, (uint8_t)id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0);
+}
+
+HARNESS_TEST(the_failure_of_a_segment_is_kept)
+{
+    struct err e = {0};
+    struct bdev *fault;
+    struct opts *o = opts_new(fault_driver.opts);
+    lab_mem("m", LAB_SIZE, 512);
+    check_int(opts_put(o, "on", "m", &e), 0);
+    check_int(fault_driver.create("f", NULL, o, &fault, &e), 0);
+    opts_free(&o);
+    check_int(fault_set_rules(fault, "read:error=EIO:offset=1M", &e), 0);
+    struct lab *lab = lab_with(&(struct scsi_lun_args){.device = "f"});
+    uint8_t naa[8];
+    naa_of(lab, naa);
+    const struct seg segs[] = {{0, 0, 8, 0, 64}, {0, 0, 8, 2048, 128}, {0, 0, 8, 0, 256}};
+    struct io *io = xcopy(lab, 5, naa, segs, 3);
+    check_int(be(io->cmd.sense + 8, 4), 1); /* the segment */
+    expect_sense(io, SENSE_THIRD_PARTY_FAILURE);
+    expect_good(xcopy(lab, 6, naa, segs, 1));
+
+    io = results(lab, 0, 5);
+    check_int(io->in[4], 2);
+    check_int(be(io->in + 5, 2), 1);
+    expect_good(io);
+    io = results(lab, 4, 5);
+    check_int(be(io->in, 4), io->in_len - 4);
+    check_int(io->in[56], SCSI_CHECK_CONDITION);
+    check_int(be(io->in + 58, 2), io->in_len - 60);
+    check_int(io->in[60 + 2] & 0x0f, 0x0a);
+    check_int(be(io->in + 60 + 8, 4), 1);
+    check_int(be(io->in + 60 + 12, 2), 0x0d01);
+    expect_good(io);
+    io = results(lab, 4, 6);
+    check_int(io->in_len, 60);
+    check_int(io->in[56], SCSI_GOOD);
+    expect_good(io);
+    io = results(lab, 1, 6);
+    check(io->in_len == 4 && be(io->in, 4) == 0);
+    expect_good(io);
+    expect_field(results(lab, 1, 9), true, 2, 7);
+    expect_field(results(lab, 4, 9), true, 2, 7);
+    lab_free(&lab);
+    bdev_unregister(bdev_find("f"));
+    bdev_unregister(bdev_find("m"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segments_are_copied_overlapping_or_not),
         cmocka_unit_test(wrong_lists_are_refused),
+        cmocka_unit_test(the_failure_of_a_segment_is_kept),
         cmocka_unit_test(operating_parameters_and_the_vpd_page_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
