@@ -29,6 +29,8 @@ struct part {
     uint64_t used[PARITY_SLOTS_MAX]; /* bytes of the ring on that slot */
     unsigned live;                   /* records whose rows are not yet on the members */
     bool flushing;
+    bool held; /* until a failure is on record */
+    struct rtimer timer;
     unsigned pending;
     struct list waiting; /* ops without room, by log_link */
     struct flush *flush; /* by slot */
@@ -324,7 +326,31 @@ static uint64_t blocks(uint64_t bytes)
     return (bytes + PLOG_BLOCK - 1) / PLOG_BLOCK * PLOG_BLOCK;
 }
 
-/* False: no room in the ring. */
+static void go_on(struct part *p);
+
+static void look_again(void *arg)
+{
+    struct part *p = arg;
+    rtimer_free(&p->timer);
+    p->held = false;
+    go_on(p);
+}
+
+/* A member that has failed and whom superblocks still name would be a member again after a crash,
+ * and lack what a record does not have of it, or has for the others. */
+static bool must_wait(struct part *p)
+{
+    enum { AGAIN_US = 500 };
+    struct raid_array *a = p->log->a;
+    if (!raid_load(&a->unrecorded) || raid_load(&a->failed))
+        return false;
+    if (!p->held)
+        rtimer_arm(&p->timer, AGAIN_US, look_again, p);
+    p->held = true;
+    return true;
+}
+
+/* False: no room in the ring, or not yet. */
 static bool log_it(struct part *p, struct stripe_op *op)
 {
     struct plog *l = p->log;
@@ -332,11 +358,14 @@ static bool log_it(struct part *p, struct stripe_op *op)
         .epoch = l->epoch, .sequence = p->sequence, .tail = p->tail, .era = raid_load(&l->a->era)};
     unsigned slot;
     struct raid_member *m = holder(op, &slot);
+    uint32_t payload = m ? describe(op, &rec) : 0;
+    if (must_wait(p)) /* only now: who was left out above is out on disk, too */
+        return false;
     if (!m) {
         stripe_op_logged(op);
         return true;
     }
-    uint64_t size = PLOG_BLOCK + blocks(describe(op, &rec));
+    uint64_t size = PLOG_BLOCK + blocks(payload);
     if (size > l->ring) { /* planned as a whole stripe; a member has gone meanwhile */
         stripe_op_retry(op);
         return true;
@@ -397,7 +426,7 @@ static void make_room(struct part *p)
 {
     struct raid_array *a = p->log->a;
     unsigned n = 0;
-    if (list_empty(&p->waiting) || p->live || p->flushing)
+    if (list_empty(&p->waiting) || p->live || p->flushing || p->held)
         return;
     p->flushing = true;
     for (unsigned i = 0; i < a->slots; i++) {
