@@ -179,6 +179,95 @@ static void member_errors(const struct raid_info *info, void *arg)
                         info->name, "device", info->member[i].device, NULL);
 }
 
+static void member_corrected(const struct raid_info *info, void *arg)
+{
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (*info->member[i].device)
+            metrics_u64(arg, "orion_array_member_corrected_total", info->member[i].corrected,
+                        "array", info->name, "device", info->member[i].device, NULL);
+}
+
+/* A member is one device: its requests are the device's. */
+static void member_requests(const struct raid_info *info, void *arg)
+{
+    for (unsigned i = 0; i < info->member_count; i++) {
+        struct bdev *b = *info->member[i].device ? bdev_find(info->member[i].device) : NULL;
+        for (unsigned k = 0; b && k < OPS; k++) {
+            struct op_stats s;
+            bdev_op_stats(b, shown_ops[k], &s);
+            metrics_u64(arg, "orion_array_member_requests_total", s.count, "array", info->name,
+                        "device", info->member[i].device, "op", bio_op_name(shown_ops[k]), NULL);
+        }
+    }
+}
+
+static void array_rate(const struct raid_info *info, void *arg)
+{
+    metrics_u64(arg, "orion_array_sync_rate_bytes", info->sync_rate, "array", info->name, NULL);
+}
+
+static void array_limit(const struct raid_info *info, void *arg)
+{
+    metrics_u64(arg, "orion_array_sync_limit_bytes", info->sync_limit, "array", info->name, NULL);
+}
+
+static void array_writes(const struct raid_info *info, void *arg)
+{
+    for (unsigned w = 0; *info->log && w < RAID_WAYS; w++)
+        metrics_u64(arg, "orion_array_stripe_writes_total", info->writes[w], "array", info->name,
+                    "kind", raid_way_name(w), NULL);
+}
+
+static void array_memory(const struct raid_info *info, void *arg)
+{
+    if (*info->log)
+        metrics_u64(arg, "orion_array_stripe_memory_bytes", info->memory, "array", info->name,
+                    NULL);
+}
+
+static void array_gathered(const struct raid_info *info, void *arg)
+{
+    if (*info->log)
+        metrics_u64(arg, "orion_array_gathered_writes_total", info->gathered, "array", info->name,
+                    NULL);
+}
+
+static void array_log_used(const struct raid_info *info, void *arg)
+{
+    if (info->log_size)
+        metrics_u64(arg, "orion_array_log_used_bytes", info->log_used, "array", info->name, NULL);
+}
+
+static void array_log_size(const struct raid_info *info, void *arg)
+{
+    if (info->log_size)
+        metrics_u64(arg, "orion_array_log_size_bytes", info->log_size, "array", info->name, NULL);
+}
+
+static void write_array_work(struct metrics *m)
+{
+    metrics_family(m, "orion_array_sync_rate_bytes", "gauge",
+                   "Bytes a second that the sync makes.");
+    raid_for_each(array_rate, m);
+    metrics_family(m, "orion_array_sync_limit_bytes", "gauge",
+                   "Bytes a second that clients leave the sync, 0 for no limit.");
+    raid_for_each(array_limit, m);
+    metrics_family(m, "orion_array_stripe_writes_total", "counter",
+                   "Work on stripes of parity levels, by how the new parity became known.");
+    raid_for_each(array_writes, m);
+    metrics_family(m, "orion_array_gathered_writes_total", "counter",
+                   "Writes of clients that shared work on a stripe with another one.");
+    raid_for_each(array_gathered, m);
+    metrics_family(m, "orion_array_stripe_memory_bytes", "gauge",
+                   "Buffers for stripes of parity levels.");
+    raid_for_each(array_memory, m);
+    metrics_family(m, "orion_array_log_used_bytes", "gauge",
+                   "Bytes of the log of the write hole that are in use.");
+    raid_for_each(array_log_used, m);
+    metrics_family(m, "orion_array_log_size_bytes", "gauge", "Bytes of the log of the write hole.");
+    raid_for_each(array_log_size, m);
+}
+
 static void write_arrays(struct metrics *m)
 {
     metrics_family(m, "orion_array_state", "gauge", "State of the array: 1 for the one it is in.");
@@ -203,6 +292,13 @@ static void write_arrays(struct metrics *m)
     raid_for_each(member_states, m);
     metrics_family(m, "orion_array_member_errors_total", "counter", "Failed requests of a member.");
     raid_for_each(member_errors, m);
+    metrics_family(m, "orion_array_member_corrected_total", "counter",
+                   "Read errors of a member that were rewritten from the others.");
+    raid_for_each(member_corrected, m);
+    metrics_family(m, "orion_array_member_requests_total", "counter",
+                   "Requests that a member has finished.");
+    raid_for_each(member_requests, m);
+    write_array_work(m);
 }
 
 /* ---- pools */

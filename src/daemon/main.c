@@ -19,6 +19,7 @@
 #include "daemon/options.h"
 #include "daemon/uevent.h"
 #include "net/net.h"
+#include "raid/raid.h"
 #include "reactor/task.h"
 #include "targets/stages.h"
 
@@ -70,6 +71,7 @@ static void apply_settings(void)
     if (log_level_parse(options_str(&options, "log"), &level))
         log_set_level(level);
     stages_slow_ms((unsigned)options_u64(&options, "slow_io_ms"));
+    raid_set_stripe_memory(options_u64(&options, "stripe_memory"));
 }
 
 /* Signals come as reads of a descriptor; blocked before any thread starts. */

@@ -13,6 +13,12 @@ const char *raid_state_name(enum raid_state s)
     return names[s];
 }
 
+const char *raid_way_name(enum raid_way w)
+{
+    static const char *const names[] = {"full_stripe", "reconstruct", "modify", "recover"};
+    return names[w];
+}
+
 const char *raid_sync_name(enum raid_sync s)
 {
     static const char *const names[] = {"idle", "resync", "recover", "check", "repair"};
@@ -146,6 +152,8 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
     info_r->sync_rate = raid_load(&a->sync_rate);
     info_r->sync_limit = raid_load(&a->sync_limit);
     info_r->client_p99 = raid_load(&a->client_p99);
+    if (a->level->counters)
+        a->level->counters(a, info_r);
     for (unsigned i = 0; i < info_r->member_count; i++) {
         const struct raid_member *m = a->info_member[i];
         if (!m)
@@ -169,24 +177,36 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
     pthread_mutex_unlock(&a->info_lock);
 }
 
+static void put_number(void (*fn)(const char *key, const char *value, void *arg), void *arg,
+                       const char *key, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    fn(key, text, arg);
+}
+
 void raid_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                 void *arg)
 {
     struct raid_array *a = container_of(bdev, struct raid_array, bdev);
     struct raid_info info;
-    char text[24];
     raid_info_fill(a, &info);
     fn("level", info.level, arg);
     fn("state", raid_state_name(info.state), arg);
     fn("sync_action", raid_sync_name(info.sync), arg);
-    snprintf(text, sizeof text, "%u", info.slots);
-    fn("slots", text, arg);
-    snprintf(text, sizeof text, "%u", info.missing);
-    fn("missing", text, arg);
-    snprintf(text, sizeof text, "%llu", (unsigned long long)info.events);
-    fn("events", text, arg);
-    if (a->level->attrs)
-        a->level->attrs(a, fn, arg);
+    put_number(fn, arg, "slots", info.slots);
+    put_number(fn, arg, "missing", info.missing);
+    put_number(fn, arg, "events", info.events);
+    if (!a->level->counters)
+        return;
+    for (unsigned w = 0; w < RAID_WAYS; w++) {
+        char key[32];
+        snprintf(key, sizeof key, "writes_%s", raid_way_name((enum raid_way)w));
+        put_number(fn, arg, key, info.writes[w]);
+    }
+    put_number(fn, arg, "writes_gathered", info.gathered);
+    put_number(fn, arg, "log_used", info.log_used);
+    put_number(fn, arg, "log_size", info.log_size);
 }
 
 bool raid_get(const char *name, struct raid_info *info_r)

@@ -46,6 +46,9 @@ struct raid_member_info {
     uint64_t wrong; /* places where it was the one that differed, in the last scrub */
 };
 
+/* Writes of parity levels, by how the new parity became known. */
+enum raid_way { RAID_WAY_FULL, RAID_WAY_RECONSTRUCT, RAID_WAY_MODIFY, RAID_WAY_RECOVER, RAID_WAYS };
+
 struct raid_info {
     char name[RAID_NAME_MAX + 1];
     struct uuid uuid;
@@ -65,6 +68,10 @@ struct raid_info {
     char layout[24]; /* "left-symmetric"; "" where there is none */
     char log[80];    /* of the write hole: "on", or why there is none; "" on other levels */
     uint64_t events;
+    uint64_t writes[RAID_WAYS];          /* work on stripes, parity levels */
+    uint64_t gathered;                   /* client writes that shared work with another one */
+    uint64_t log_used, log_size;         /* bytes; size 0: no log */
+    uint64_t memory, memory_most;        /* bytes of buffers for stripes, now and at most */
     uint64_t mismatch;                   /* bytes that did not fit in the last or running scrub */
     uint64_t bitmap_chunk, bitmap_dirty; /* bytes, and chunks that are marked; 0: no bitmap */
     unsigned slots, missing, member_count;
@@ -174,13 +181,15 @@ int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e);
 
 bool raid_get(const char *name, struct raid_info *info_r);
 void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);
-/* Any thread: bytes of buffers that parity levels may hold on each reactor, for all arrays alike.
- * Beyond it requests wait; too little for one of them, and it is worked off in rows of 4 KiB. */
+/* Any thread: bytes of buffers that a parity array may hold on each reactor, but for a reserve of
+ * 8 KiB a member. Beyond it requests wait; too little for one of them, and it is worked off in rows
+ * of 4 KiB, out of the reserve. */
 void raid_set_stripe_memory(size_t bytes);
 /* Any thread: at least so long between two records of where resync and rebuild are; default 1 s. */
 void raid_set_checkpoint_ms(unsigned ms);
 
 const char *raid_state_name(enum raid_state s);
+const char *raid_way_name(enum raid_way w);
 const char *raid_sync_name(enum raid_sync s);
 const char *raid_member_state_name(enum raid_member_state s);
 bool raid_level_known(const char *level); /* spelled so, and built in */

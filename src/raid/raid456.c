@@ -371,30 +371,19 @@ static int raid456_accepts(struct raid_array *a, const struct raid_member *m, st
                                      m->device, (unsigned long long)m->data_offset);
 }
 
-static void raid456_attrs(const struct raid_array *a,
-                          void (*fn)(const char *key, const char *value, void *arg), void *arg)
+static void raid456_counters(const struct raid_array *a, struct raid_info *info)
 {
-    static const char *const names[WAY_COUNT] = {"writes_full_stripe", "writes_reconstruct",
-                                                 "writes_modify", "writes_recover"};
     const struct raid456 *r = a->level_data;
-    uint64_t way[WAY_COUNT] = {0}, gathered = 0, used, size;
-    char text[32];
+    memset(info->writes, 0, sizeof info->writes);
+    info->gathered = info->memory = info->memory_most = 0;
     for (unsigned i = 0; i < reactor_count(); i++) {
-        for (unsigned k = 0; k < WAY_COUNT; k++)
-            way[k] += __atomic_load_n(&r->owner[i]->way[k], __ATOMIC_RELAXED);
-        gathered += __atomic_load_n(&r->owner[i]->gathered, __ATOMIC_RELAXED);
+        for (unsigned k = 0; k < RAID_WAYS; k++)
+            info->writes[k] += __atomic_load_n(&r->owner[i]->way[k], __ATOMIC_RELAXED);
+        info->gathered += __atomic_load_n(&r->owner[i]->gathered, __ATOMIC_RELAXED);
+        info->memory += __atomic_load_n(&r->owner[i]->memory, __ATOMIC_RELAXED);
+        info->memory_most += __atomic_load_n(&r->owner[i]->memory_most, __ATOMIC_RELAXED);
     }
-    for (unsigned k = 0; k < WAY_COUNT; k++) {
-        snprintf(text, sizeof text, "%llu", (unsigned long long)way[k]);
-        fn(names[k], text, arg);
-    }
-    snprintf(text, sizeof text, "%llu", (unsigned long long)gathered);
-    fn("writes_gathered", text, arg);
-    plog_fill(a, &used, &size);
-    snprintf(text, sizeof text, "%llu", (unsigned long long)used);
-    fn("log_used", text, arg);
-    snprintf(text, sizeof text, "%llu", (unsigned long long)size);
-    fn("log_size", text, arg);
+    plog_fill(a, &info->log_used, &info->log_size);
 }
 
 #define RAID456(number)                              \
@@ -415,7 +404,7 @@ static void raid456_attrs(const struct raid_array *a,
         .replay = plog_replay,                       \
         .log = raid456_log,                          \
         .accepts = raid456_accepts,                  \
-        .attrs = raid456_attrs,                      \
+        .counters = raid456_counters,                \
         .sync_window = raid456_sync_window,          \
         .check_window = raid456_check_window,        \
         .repair = raid456_repair,                    \

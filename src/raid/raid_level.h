@@ -7,6 +7,7 @@
 
 struct md_super;
 struct raid_array;
+struct raid_info;
 struct raid_member;
 struct reactor;
 
@@ -51,9 +52,8 @@ struct raid_level {
     /* Optional. Main: has a new member, its data_offset chosen, the room that it needs before it?
      */
     int (*accepts)(struct raid_array *a, const struct raid_member *m, struct err *e);
-    /* Optional, any thread: counters for `show`. */
-    void (*attrs)(const struct raid_array *a,
-                  void (*fn)(const char *key, const char *value, void *arg), void *arg);
+    /* Optional, any thread: writes by kind, the log's fill. */
+    void (*counters)(const struct raid_array *a, struct raid_info *info);
     /* Optional. "on", or why there is no log that closes the write hole. */
     void (*log)(const struct raid_array *a, char *out, size_t size);
 

@@ -110,8 +110,6 @@ struct stripe_op {
     struct stripe_col col[]; /* by slot */
 };
 
-enum stripe_way { WAY_FULL, WAY_RECONSTRUCT, WAY_MODIFY, WAY_RECOVER, WAY_COUNT };
-
 /* A reactor's part of an array. */
 struct stripe_owner {
     struct raid_array *a;
@@ -120,11 +118,12 @@ struct stripe_owner {
     struct list spare_stripes, spare_ops;
     struct list busy; /* stripes to be looked at */
     struct rdefer turn;
-    size_t memory;           /* of buffers in use */
+    size_t memory; /* of buffers in use; atomic, as its peak */
+    size_t memory_most;
     unsigned ops;            /* under way */
     bool tight;              /* memory is out */
     struct iobuf *reserve;   /* 2 x slots x STRIPE_RESERVE */
-    uint64_t way[WAY_COUNT]; /* writes by kind, atomic */
+    uint64_t way[RAID_WAYS]; /* writes by kind, atomic */
     uint64_t gathered;       /* client writes that shared work with another one; atomic */
 };
 

@@ -136,7 +136,7 @@ static bool plan_read(struct stripe_op *op, const struct masks *k)
     return true;
 }
 
-static void count_way(struct stripe_op *op, enum stripe_way way)
+static void count_way(struct stripe_op *op, enum raid_way way)
 {
     __atomic_fetch_add(&op->o->way[way], 1, __ATOMIC_RELAXED);
 }
@@ -159,16 +159,16 @@ static bool plan_write(struct stripe_op *op, const struct masks *k)
     if (can_rebuild &&
         (!can_modify || doubtful || __builtin_popcountll(stay) <= __builtin_popcountll(change))) {
         op->reads = stay;
-        count_way(op, stay ? WAY_RECONSTRUCT : WAY_FULL);
+        count_way(op, stay ? RAID_WAY_RECONSTRUCT : RAID_WAY_FULL);
         return true;
     }
     if (can_modify) {
         op->reads = change;
         op->modify = true;
-        count_way(op, WAY_MODIFY);
+        count_way(op, RAID_WAY_MODIFY);
         return true;
     }
-    count_way(op, WAY_RECOVER);
+    count_way(op, RAID_WAY_RECOVER);
     return plan_recovery(op, k);
 }
 
@@ -218,6 +218,13 @@ static bool plan(struct stripe_op *op)
 
 /* ---- memory */
 
+static void take_memory(struct stripe_owner *o, size_t bytes)
+{
+    __atomic_store_n(&o->memory, o->memory + bytes, __ATOMIC_RELAXED);
+    if (o->memory > o->memory_most)
+        __atomic_store_n(&o->memory_most, o->memory, __ATOMIC_RELAXED);
+}
+
 static uint8_t *col_buffer(struct stripe_op *op, struct stripe_col *c)
 {
     struct stripe_owner *o = op->o;
@@ -227,13 +234,13 @@ static uint8_t *col_buffer(struct stripe_op *op, struct stripe_col *c)
         assert(rows_of(op) <= STRIPE_RESERVE);
         return o->reserve ? o->reserve->data + (size_t)STRIPE_RESERVE * op->reserved++ : NULL;
     }
-    bool fits = rows_of(op) <= raid_load(&stripe_memory);
+    bool fits = o->memory + rows_of(op) <= raid_load(&stripe_memory);
     struct iobuf *b = fits ? iobuf_get(rows_of(op)) : NULL;
     if (!b)
         return NULL;
     c->buf[c->bufs++] = b;
     op->memory += b->size;
-    o->memory += b->size;
+    take_memory(o, b->size);
     return b->data;
 }
 
@@ -245,7 +252,7 @@ void stripe_op_release(struct stripe_op *op)
             iobuf_put(&c->buf[--c->bufs]);
         c->old = c->now = NULL;
     }
-    op->o->memory -= op->memory;
+    __atomic_store_n(&op->o->memory, op->o->memory - op->memory, __ATOMIC_RELAXED);
     op->memory = 0;
     op->reserved = 0;
 }
@@ -318,9 +325,6 @@ static bool now_memory(struct stripe_op *op, struct stripe_col *c)
 
 static bool get_memory(struct stripe_op *op)
 {
-    struct stripe_owner *o = op->o;
-    if (!o->tight && o->memory > raid_load(&stripe_memory) && o->ops > 1)
-        return false;
     for (unsigned i = 0; i < op->map.slots; i++)
         if (!old_memory(op, &op->col[i]) || !now_memory(op, &op->col[i])) {
             stripe_op_release(op);
@@ -386,7 +390,7 @@ static void start_again(struct stripe_op *op)
     if (!plan(op))
         fail(op, -EIO);
     else if (!get_memory(op))
-        fail(op, -ENOMEM);
+        stripe_op_retry(op); /* in its turn */
     else
         start_reads(op);
 }

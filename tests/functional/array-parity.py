@@ -46,6 +46,13 @@ def test_a_parity_array_says_what_it_is():
         a = idle(o)
         assert (a['level'], a['layout'], a['log'], a['chunk']) == ('raid6', 'left-symmetric', 'on',
                                                                   65536), a
+        said = o.http('GET', '/metrics').body.decode()
+        for series in ('stripe_writes_total{array="a",kind="modify"}', 'gathered_writes_total{array="a"}',
+                       'log_size_bytes{array="a"}', 'log_used_bytes{array="a"}',
+                       'sync_rate_bytes{array="a"}', 'sync_limit_bytes{array="a"}',
+                       'member_corrected_total{array="a",device="d4"}',
+                       'member_requests_total{array="a",device="d4",op="write"}'):
+            assert 'orion_array_' + series in said, series
         o.ctl('array', 'fail', 'a', 'd0')
         o.ctl('array', 'fail', 'a', 'd1')
         o.ctl('array', 'fail', 'a', 'd2', expect=6)  # needs --force
@@ -63,7 +70,10 @@ def test_no_log_is_asked_for_and_kept():
 
 
 def test_verify_is_clean_with_two_disks_failed_spares_rebuilt_and_two_kills():
-    with Orion() as o:
+    with Orion(start=False) as o:
+        with open(o.config, 'w') as f:
+            f.write('{"stripe_memory": "512K"}')
+        o.start()
         files(o, 8)
         o.ctl('array', 'create', 'a', '--level', 'raid6', '--members', names(6), '--chunk', '64K')
         uri = o.nbd('vol', 'a')
@@ -81,6 +91,7 @@ def test_verify_is_clean_with_two_disks_failed_spares_rebuilt_and_two_kills():
             o.ctl('array', 'add', 'a', spare)
         assert idle(o)['missing'] == 0
         fio(uri, '--verify_only=1')
+        assert 'orion_array_stripe_memory_bytes{array="a"} 0\n' in o.http('GET', '/metrics').body.decode()
 
 
 run(test_a_parity_array_says_what_it_is, test_no_log_is_asked_for_and_kept,

@@ -446,6 +446,8 @@ HARNESS_TEST(little_memory_and_none_slow_it_down_and_break_nothing)
         make("raid5", LAYOUT_LEFT_SYMMETRIC, 4);
         struct storm s = {.d = open_device("a", CLAIM_SHARED_WRITE)};
         task_call_all(storm_run, &s);
+        check(info_of("a").memory_most <= limits[i] * reactor_count());
+        check_int(info_of("a").memory, 0);
         bdev_close(&s.d);
         stop();
         check_parity(5, LAYOUT_LEFT_SYMMETRIC, 4);
