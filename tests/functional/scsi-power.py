@@ -95,4 +95,25 @@ def test_a_reservation_binds_without_its_lun():
         i.close()
 
 
-run(test_no_writer_slips_in_after_a_kill, test_a_reservation_binds_without_its_lun)
+def test_a_sanitize_cut_off_holds_until_it_is_redone():
+    with Orion() as o:
+        o.mem('m0')
+        o.ctl('device', 'add', 'f0', '--type', 'fault', '--on', 'm0', '--rules', 'write:hold:offset=40M')
+        addr = o.iscsi(IQN, 'f0')
+        w = Writer(o.nbd('f0', 'f0'))
+        assert w.write()[0]
+        i = Initiator(addr, IQN).ready()
+        r = i.do(bytes([0x48, 0x81, 0, 0, 0, 0, 0, 0, 5, 0]), write=bytes([1, 0, 0, 1, 0x5a]))  # IMMED
+        assert r.status == 0, r.key
+        for _ in range(2):
+            wait_for(lambda: 'not permitted' in w.write()[1], 60, 'the gate to close')
+            i = Initiator(addr, IQN)
+            assert [i.do(bytes(6)).key for _ in range(2)] == [(6, 0x29, 0), (2, 0x04, 0x1b)]
+            o.restart(kill=True)
+            said = w.write()[1]
+            assert 'not permitted' in said, said
+        o.kill9()  # the write is held for ever
+
+
+run(test_no_writer_slips_in_after_a_kill, test_a_reservation_binds_without_its_lun,
+    test_a_sanitize_cut_off_holds_until_it_is_redone)

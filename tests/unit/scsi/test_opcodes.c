@@ -69,6 +69,11 @@ HARNESS_TEST(one_command_is_reported_with_its_mask)
         io = report(lab, 3, op->opcode, sa ? op->sa : 0);
         check_int(io->in[1], 3);
         expect_good(io);
+        io = report(lab, 0x83, op->opcode, sa ? op->sa : 0);
+        check_int(io->in[1], 0x83);
+        check_int(io->in_len, 4u + op->cdb_len + 12);
+        check_int(be(io->in + 4 + op->cdb_len + 8, 4), op->timeout);
+        expect_good(io);
     }
     struct io *io = report(lab, 1, 0xff, 0);
     check_int(io->in[1], 1);
