@@ -13,6 +13,7 @@
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
  *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
  *   wait NAME                  stop NAME            delete NAME
+ *   until NAME SIZE            so much of a sync is recorded
  *   replace NAME MEMBER [DEVICE]
  *   scrub NAME [repair]        waits for its end and tells what it found
  *   crash                      ends the process as SIGKILL would
@@ -240,6 +241,23 @@ static int do_wait(char **w, struct err *e)
     return 0;
 }
 
+static int do_until(char **w, struct err *e)
+{
+    enum { TRIES = 6000 };
+    struct raid_info i;
+    uint64_t size;
+    if (!size_parse(w[2], &size))
+        return fail(e, "that is no size");
+    for (unsigned k = 0; k < TRIES; k++) {
+        if (!raid_get(w[1], &i))
+            return fail(e, "no such array");
+        if (i.sync_saved >= size)
+            return 0;
+        task_sleep_us(10 * 1000);
+    }
+    return fail(e, "the sync did not get there");
+}
+
 static int do_scrub(char **w, struct err *e)
 {
     struct raid_info i;
@@ -279,7 +297,7 @@ static const struct {
     {"flush", 2, do_flush},   {"fail", 3, do_fail},       {"remove", 3, do_remove},
     {"add", 3, do_add},       {"wait", 2, do_wait},       {"stop", 2, do_stop},
     {"delete", 2, do_delete}, {"crash", 1, do_crash},     {"re-add", 3, do_readd},
-    {"scrub", 2, do_scrub},   {"replace", 3, do_replace},
+    {"scrub", 2, do_scrub},   {"replace", 3, do_replace}, {"until", 3, do_until},
 };
 
 static int command(const char *text, struct err *e)
@@ -317,6 +335,7 @@ static void run(void *arg)
     struct err e = {0};
     unsigned images = 0;
     (void)arg;
+    raid_set_checkpoint_ms(0);
     for (; !result && args[0] && strcmp(args[0], "--"); args++)
         result = add_device(images++, args[0], &e) ? 1 : 0;
     for (args += !result && args[0]; !result && args[0]; args++) {
