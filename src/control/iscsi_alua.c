@@ -90,7 +90,7 @@ LIST(group)
 /* In a task on main, the target locked in the device server. */
 int alua_keep(const char *iqn, const struct scsi_group *groups, unsigned count, struct err *e)
 {
-    struct journal_change c[ISCSI_GROUP_MAX];
+    struct journal_change c[ISCSI_GROUP_MAX] = {{0}};
     char key[ISCSI_GROUP_MAX][KEY_MAX], object[96];
     for (unsigned i = 0; i < count; i++) {
         char name[KEY_MAX];
