@@ -139,6 +139,18 @@ static void would(const struct raid_array *a, const struct raid_assemble *r,
 
 /* ---- the verb */
 
+/* It was about to take a slot when it ended: its own superblock does not say so yet. */
+static bool had_not_joined(const struct raid_choice *ch, unsigned number)
+{
+    for (unsigned i = 0; i < ch->spares; i++)
+        if (ch->spare[i]->sb.dev_number == number)
+            return true;
+    for (unsigned i = 0; i < ch->stales; i++)
+        if (ch->stale[i]->sb.dev_number == number)
+            return true;
+    return false;
+}
+
 /* Slots that somebody had when the freshest superblock was written, and nobody has now. */
 static unsigned lost_members(const struct raid_choice *ch)
 {
@@ -146,7 +158,7 @@ static unsigned lost_members(const struct raid_choice *ch)
     uint64_t told = 0;
     unsigned n = 0;
     for (unsigned i = 0; i < top->max_dev; i++)
-        if (top->role[i] < top->raid_disks)
+        if (top->role[i] < top->raid_disks && !had_not_joined(ch, i))
             told |= 1ull << top->role[i];
     for (unsigned i = 0; i < top->raid_disks; i++)
         n += told >> i & 1 && !ch->slot[i];
