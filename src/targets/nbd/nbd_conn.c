@@ -334,6 +334,15 @@ static size_t take_request(struct nbd_conn *c, const uint8_t *p, size_t len, str
         nbd_conn_close(c, "sent something that is not a request");
         return len;
     }
+    /* "SHOULD initiate hard disconnect if a client sets the NBD_CMD_FLAG_PAYLOAD_LEN flag and uses
+     * a length larger than [the] maximum payload length": 64 bits of it would never end. */
+    if (c->limits.mode == NBD_MODE_EXTENDED && q.flags & NBD_CMD_FLAG_PAYLOAD_LEN &&
+        q.length > c->limits.max_payload) {
+        log_every(1, LOG_LEVEL_WARN, "nbd", "a payload of %llu bytes is too long session=%llu",
+                  (unsigned long long)q.length, (unsigned long long)c->id);
+        nbd_conn_leave(c);
+        return len;
+    }
     if (q.type == NBD_CMD_DISC) {
         nbd_conn_leave(c);
         return len;

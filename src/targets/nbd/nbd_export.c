@@ -130,6 +130,15 @@ static bool visible(const struct nbd_export *x, const struct nbd_client *client)
     return x->open_access || (!x->rule_count && client->local);
 }
 
+/* "SELECTIVETLS mode": this client gets it, if at all, through TLS. */
+static bool is_tls_only(const struct nbd_export *x, const struct nbd_client *client)
+{
+    bool any = false;
+    for (unsigned i = 0; i < x->rule_count; i++)
+        any |= x->rules[i].kind == NBD_RULE_TLS;
+    return any && client->offered_tls;
+}
+
 static const struct nbd_export *default_export(void)
 {
     const struct nbd_export *x;
@@ -204,6 +213,10 @@ uint32_t nbd_export_choose(const char *name, size_t len, const struct nbd_client
     if (&x->link == &exports) {
         snprintf(why, 160, len ? "no export has this name" : "there is no default export");
         return NBD_REP_ERR_UNKNOWN;
+    }
+    if (!visible(x, client) && is_tls_only(x, client)) {
+        snprintf(why, 160, "this export is served through TLS only");
+        return NBD_REP_ERR_TLS_REQD;
     }
     if (!visible(x, client)) {
         snprintf(why, 160,

@@ -49,6 +49,13 @@ void nbd_handshake_begin(struct nbd_handshake *h, const struct nbd_handshake_ops
     wr_be16(&w, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 }
 
+bool nbd_handshake_offers_tls(const struct nbd_handshake *h)
+{
+    /* "The server MUST operate in NOTLS mode unless ... the client replied with
+     * NBD_FLAG_C_FIXED_NEWSTYLE" */
+    return h->tls_mode != NBD_TLS_OFF && !h->tls && h->fixed;
+}
+
 void nbd_handshake_encrypted(struct nbd_handshake *h)
 {
     h->tls = true;
@@ -66,11 +73,11 @@ static uint32_t find(struct nbd_handshake *h, const char *name, size_t len, char
     l->mode = (uint8_t)h->mode;
     if (h->mode >= NBD_MODE_STRUCTURED)
         l->flags |= NBD_FLAG_SEND_DF;
-    if (h->mode >= NBD_MODE_EXTENDED)
-        l->flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     /* Contexts hold for the export they were set for, under the name it had there. */
     l->allocation =
         h->meta_set && h->meta_name_len == len && (!len || !memcmp(h->meta_name, name, len));
+    if (h->mode >= NBD_MODE_EXTENDED && l->allocation)
+        l->flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     return 0;
 }
 
@@ -184,9 +191,11 @@ static enum nbd_verdict do_starttls(struct nbd_handshake *h, struct rd *data, ui
 {
     if (refuse_data(data, option, out))
         return NBD_HANDSHAKE_TAKEN;
-    if (h->tls || h->tls_mode == NBD_TLS_OFF) {
+    if (h->tls || !nbd_handshake_offers_tls(h)) {
         reply_text(out, option, h->tls ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY,
-                   h->tls ? "TLS is spoken already" : "TLS is off here");
+                   h->tls                       ? "TLS is spoken already"
+                   : h->tls_mode == NBD_TLS_OFF ? "TLS is off here"
+                                                : "TLS needs fixed newstyle");
         return NBD_HANDSHAKE_TAKEN;
     }
     reply(out, option, NBD_REP_ACK, 0);
@@ -265,6 +274,8 @@ static enum nbd_verdict do_meta(struct nbd_handshake *h, struct rd *data, uint32
     }
     char why[160] = "";
     uint32_t error = find(h, q.name, q.name_len, why);
+    if (error == NBD_REP_ERR_TLS_REQD)
+        error = NBD_REP_ERR_POLICY; /* "SELECTIVETLS mode": for INFO and GO only */
     if (error || q.name_len > sizeof h->meta_name) {
         reply_text(out, option, error ? error : NBD_REP_ERR_UNKNOWN, why);
         return NBD_HANDSHAKE_TAKEN;
@@ -301,15 +312,23 @@ static bool needs_tls(const struct nbd_handshake *h, uint32_t option)
            option != NBD_OPT_ABORT;
 }
 
+static bool refuse_clear(const struct nbd_handshake *h, uint32_t option, struct nbd_out *out)
+{
+    if (!needs_tls(h, option))
+        return false;
+    /* Who has not said that it knows fixed newstyle must not be asked for TLS. */
+    reply_text(out, option, h->fixed ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_POLICY,
+               "TLS is required here");
+    return true;
+}
+
 static enum nbd_verdict run_option(struct nbd_handshake *h, struct rd *data, uint32_t option,
                                    struct nbd_out *out)
 {
-    if (needs_tls(h, option)) {
-        if (option == NBD_OPT_EXPORT_NAME)
-            return NBD_HANDSHAKE_CLOSE;
-        reply_text(out, option, NBD_REP_ERR_TLS_REQD, "TLS is required here");
+    if (option == NBD_OPT_EXPORT_NAME && needs_tls(h, option))
+        return NBD_HANDSHAKE_CLOSE;
+    if (refuse_clear(h, option, out))
         return NBD_HANDSHAKE_TAKEN;
-    }
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (options[i].option == option)
             return options[i].run(h, data, option, out);
@@ -324,10 +343,30 @@ static enum nbd_verdict take_flags(struct nbd_handshake *h, struct rd *in)
         return NBD_HANDSHAKE_NEED;
     uint32_t flags = rd_be32(in);
     h->flags_seen = true;
+    h->fixed = flags & NBD_FLAG_FIXED_NEWSTYLE;
     h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
     /* "the server MUST drop the TCP connection if the client sets an unknown flag" */
     return flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) ? NBD_HANDSHAKE_CLOSE
                                                                              : NBD_HANDSHAKE_TAKEN;
+}
+
+/* The end of an option whose data was too long to keep. */
+static enum nbd_verdict too_long(struct nbd_handshake *h, struct nbd_out *out)
+{
+    bool known = false;
+    if (h->option == NBD_OPT_ABORT)
+        return do_abort(h, NULL, h->option, out);
+    if (h->option == NBD_OPT_SET_META_CONTEXT)
+        h->meta_set = false; /* "including when this command fails" */
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        known |= options[i].option == h->option;
+    if (refuse_clear(h, h->option, out))
+        return NBD_HANDSHAKE_TAKEN;
+    if (known)
+        reply_text(out, h->option, NBD_REP_ERR_TOO_BIG, "the data of this option is too long");
+    else
+        reply(out, h->option, NBD_REP_ERR_UNSUP, 0);
+    return NBD_HANDSHAKE_TAKEN;
 }
 
 static enum nbd_verdict skip_data(struct nbd_handshake *h, struct rd *in, struct nbd_out *out)
@@ -337,9 +376,7 @@ static enum nbd_verdict skip_data(struct nbd_handshake *h, struct rd *in, struct
         return NBD_HANDSHAKE_NEED;
     rd_skip(in, n);
     h->skip -= n;
-    if (!h->skip)
-        reply_text(out, h->option, NBD_REP_ERR_TOO_BIG, "the data of this option is too long");
-    return NBD_HANDSHAKE_TAKEN;
+    return h->skip ? NBD_HANDSHAKE_TAKEN : too_long(h, out);
 }
 
 enum nbd_verdict nbd_handshake_step(struct nbd_handshake *h, struct rd *in, struct nbd_out *out)

@@ -49,7 +49,7 @@ struct nbd_handshake {
     void *arg;
     enum nbd_tls_mode tls_mode;
     bool tls; /* it speaks TLS already */
-    bool flags_seen, no_zeroes;
+    bool flags_seen, fixed, no_zeroes;
     enum nbd_mode mode;
     bool meta_set; /* base:allocation is set for the export named: */
     uint32_t meta_name_len;
@@ -71,6 +71,8 @@ enum nbd_verdict {
 /* Writes the server's greeting. */
 void nbd_handshake_begin(struct nbd_handshake *h, const struct nbd_handshake_ops *ops, void *arg,
                          enum nbd_tls_mode tls_mode, struct nbd_out *out);
+/* TLS is not spoken yet, and the client may begin it. */
+bool nbd_handshake_offers_tls(const struct nbd_handshake *h);
 /* From here on all goes through TLS; what was negotiated before is forgotten. */
 void nbd_handshake_encrypted(struct nbd_handshake *h);
 /* Takes at most one message from `in` (its position moves past what was taken). */

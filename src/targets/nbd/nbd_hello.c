@@ -199,8 +199,10 @@ static void on_socket(void *arg, unsigned events)
 
 static struct nbd_client client_of(const struct hello *h)
 {
-    return (struct nbd_client){
-        .local = h->local, .peer = h->addr, .identity = h->tls ? tls_identity(h->tls) : ""};
+    return (struct nbd_client){.local = h->local,
+                               .peer = h->addr,
+                               .identity = h->tls ? tls_identity(h->tls) : "",
+                               .offered_tls = nbd_handshake_offers_tls(&h->hs)};
 }
 
 static uint32_t find(void *arg, const char *name, size_t len, struct nbd_view *view_r,

@@ -57,6 +57,7 @@ struct nbd_client {
     bool local; /* came in on a loopback or unix address */
     struct net_addr peer;
     const char *identity; /* proven by TLS, or "" */
+    bool offered_tls;     /* it does not speak TLS yet, and may */
 };
 
 enum nbd_rule_kind { NBD_RULE_UNIX, NBD_RULE_NETWORK, NBD_RULE_TLS };

@@ -158,7 +158,10 @@ enum nbd_error nbd_check_request(const struct nbd_limits *limits, const struct n
     enum nbd_error error = nbd_check_range(limits, request);
     if (error || !rule->data || request->length <= limits->max_payload)
         return error;
-    return request->type == NBD_CMD_READ ? NBD_EOVERFLOW : NBD_EINVAL;
+    /* "SHOULD NOT return NBD_EOVERFLOW except as documented ... when NBD_CMD_FLAG_DF is supported"
+     */
+    return request->type == NBD_CMD_READ && limits->mode >= NBD_MODE_STRUCTURED ? NBD_EOVERFLOW
+                                                                                : NBD_EINVAL;
 }
 
 enum nbd_error nbd_error_of(int error, const struct nbd_request *request)

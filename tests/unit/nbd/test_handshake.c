@@ -329,6 +329,43 @@ static void too_long_data_is_skipped_and_told(void **state)
     nbd_out_free(&t.out);
 }
 
+static void say_long(struct talk *t, uint32_t option)
+{
+    uint8_t head[NBD_OPTION_HEADER_SIZE], junk[NBD_OPTION_DATA_MAX + 1] = {0};
+    struct wr w = wr_make(head, sizeof head);
+    wr_be64(&w, NBD_OPTION_MAGIC);
+    wr_be32(&w, option);
+    wr_be32(&w, sizeof junk);
+    say(t, head, sizeof head);
+    if (t->verdict == NBD_HANDSHAKE_CLOSE)
+        return;
+    say(t, junk, sizeof junk / 2);
+    say(t, junk, sizeof junk - sizeof junk / 2);
+}
+
+static void options_keep_their_meaning_when_their_data_is_too_long(void **state)
+{
+    (void)state;
+    struct talk t;
+    begin(&t, 3);
+    say_long(&t, 77);
+    hear(&t, 77, NBD_REP_ERR_UNSUP);
+    say_long(&t, NBD_OPT_ABORT); /* "a server SHOULD ignore any data sent" */
+    hear(&t, NBD_OPT_ABORT, NBD_REP_ACK);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+    nbd_out_free(&t.out);
+    begin(&t, 3);
+    say_long(&t, NBD_OPT_EXPORT_NAME);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+    nbd_out_free(&t.out);
+    begin_tls(&t, 3, NBD_TLS_REQUIRED);
+    say_long(&t, NBD_OPT_GO);
+    hear(&t, NBD_OPT_GO, NBD_REP_ERR_TLS_REQD);
+    say_long(&t, 77);
+    hear(&t, 77, NBD_REP_ERR_TLS_REQD);
+    nbd_out_free(&t.out);
+}
+
 static void bytes_may_come_one_at_a_time(void **state)
 {
     (void)state;
@@ -364,7 +401,7 @@ static void structured_replies_and_extended_headers_are_entered_once(void **stat
     say_info(&t, NBD_OPT_GO, "disk", NULL, 0);
     struct rd r = hear(&t, NBD_OPT_GO, NBD_REP_INFO);
     rd_skip(&r, 10);
-    assert_int_equal(rd_be16(&r), 0x10d | NBD_FLAG_SEND_DF | NBD_FLAG_BLOCK_STATUS_PAYLOAD);
+    assert_int_equal(rd_be16(&r), 0x10d | NBD_FLAG_SEND_DF); /* no context: no payload for it */
     assert_int_equal(t.verdict, NBD_HANDSHAKE_GO);
     assert_int_equal(t.h.chosen.limits.mode, NBD_MODE_EXTENDED);
     assert_false(t.h.chosen.limits.allocation);
@@ -441,6 +478,30 @@ static bool allocation_after(const char *name, const char *query, const char *to
     return t.h.chosen.limits.allocation;
 }
 
+static void a_failed_set_forgets_the_contexts_however_it_fails(void **state)
+{
+    (void)state;
+    for (int is_long = 0; is_long < 2; is_long++) {
+        struct talk t;
+        begin(&t, 3);
+        say_option(&t, NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+        hear(&t, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK);
+        say_meta(&t, NBD_OPT_SET_META_CONTEXT, "disk", "base:allocation");
+        hear_context(&t, NBD_OPT_SET_META_CONTEXT, NBD_CONTEXT_ALLOCATION_ID);
+        hear(&t, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK);
+        if (is_long) {
+            say_long(&t, NBD_OPT_SET_META_CONTEXT);
+            hear(&t, NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_TOO_BIG);
+        }
+        say_info(&t, NBD_OPT_GO, "disk", NULL, 0);
+        struct rd r = hear(&t, NBD_OPT_GO, NBD_REP_INFO);
+        rd_skip(&r, 10);
+        assert_int_equal(!!(rd_be16(&r) & NBD_FLAG_BLOCK_STATUS_PAYLOAD), !is_long);
+        assert_int_equal(t.h.chosen.limits.allocation, !is_long);
+        nbd_out_free(&t.out);
+    }
+}
+
 static void contexts_hold_for_the_export_they_were_set_for_last(void **state)
 {
     (void)state;
@@ -482,6 +543,29 @@ static void where_tls_is_required_nothing_else_is_answered(void **state)
     nbd_out_free(&t.out);
 }
 
+static void who_does_not_know_fixed_newstyle_is_not_asked_for_tls(void **state)
+{
+    (void)state;
+    struct talk t;
+    for (uint32_t flags = 0; flags < 4; flags += 2) {
+        begin_tls(&t, flags, NBD_TLS_ALLOWED);
+        say_option(&t, NBD_OPT_STARTTLS, NULL, 0);
+        hear(&t, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY);
+        assert_false(nbd_handshake_offers_tls(&t.h));
+        say_option(&t, NBD_OPT_EXPORT_NAME, "disk", 4);
+        assert_int_equal(t.verdict, NBD_HANDSHAKE_GO);
+        nbd_out_free(&t.out);
+        begin_tls(&t, flags, NBD_TLS_REQUIRED);
+        say_option(&t, NBD_OPT_STARTTLS, NULL, 0);
+        hear(&t, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY);
+        say_option(&t, NBD_OPT_LIST, NULL, 0);
+        hear(&t, NBD_OPT_LIST, NBD_REP_ERR_POLICY);
+        say_option(&t, NBD_OPT_EXPORT_NAME, "disk", 4);
+        assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+        nbd_out_free(&t.out);
+    }
+}
+
 static void starttls_is_acknowledged_once_and_forgets_what_was_negotiated(void **state)
 {
     (void)state;
@@ -519,12 +603,15 @@ int main(void)
         cmocka_unit_test(abort_is_acknowledged_then_closed),
         cmocka_unit_test(a_wrong_magic_closes),
         cmocka_unit_test(too_long_data_is_skipped_and_told),
+        cmocka_unit_test(options_keep_their_meaning_when_their_data_is_too_long),
         cmocka_unit_test(bytes_may_come_one_at_a_time),
         cmocka_unit_test(structured_replies_and_extended_headers_are_entered_once),
         cmocka_unit_test(contexts_are_listed_by_name_by_wildcard_and_without_a_query),
+        cmocka_unit_test(a_failed_set_forgets_the_contexts_however_it_fails),
         cmocka_unit_test(contexts_hold_for_the_export_they_were_set_for_last),
         cmocka_unit_test(without_tls_starttls_is_refused),
         cmocka_unit_test(where_tls_is_required_nothing_else_is_answered),
+        cmocka_unit_test(who_does_not_know_fixed_newstyle_is_not_asked_for_tls),
         cmocka_unit_test(starttls_is_acknowledged_once_and_forgets_what_was_negotiated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

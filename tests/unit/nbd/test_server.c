@@ -145,7 +145,7 @@ static void mistakes(void *arg)
     check_int(do_write(fd, 1 << 9, 0, b, 4096), NBD_EINVAL);
     check_int(do_read(fd, 1, b, 513), NBD_OK);
     check_int(do_write(fd, 0, 0, b, (32 << 20) + 512), NBD_EINVAL);
-    check_int(do_read(fd, 0, b, (32 << 20) + 512), NBD_EOVERFLOW);
+    check_int(do_read(fd, 0, b, (32 << 20) + 512), NBD_EINVAL);
     check_int(do_simple(fd, 7, 0, 0, 4096), NBD_EINVAL);
     check_int(do_simple(fd, 99, 0, 0, 0), NBD_EINVAL);
     check_int(do_simple(fd, NBD_CMD_FLUSH, 0, 0, 512), NBD_EINVAL);
@@ -362,6 +362,30 @@ HARNESS_TEST(without_open_access_only_local_clients_are_served)
     mem_server_end();
 }
 
+HARNESS_TEST(an_export_for_tls_names_only_asks_for_tls_where_it_is_offered)
+{
+    struct nbd_view v;
+    char why[160];
+    struct err e;
+    mem_server();
+    static const char *const rules[] = {"10.0.0.0/8", "tls:alice"}, *const others[] = {
+                                                                        "10.0.0.0/8"};
+    struct nbd_export_args args = {.name = "x", .device = "m", .allow = rules, .allow_count = 2};
+    check(!nbd_export_add(&args, &e));
+    args = (struct nbd_export_args){.name = "y", .device = "m", .allow = others, .allow_count = 1};
+    check(!nbd_export_add(&args, &e));
+    struct nbd_client clear = {.identity = ""}, may = {.identity = "", .offered_tls = true},
+                      alice = {.identity = "alice"}, bob = {.identity = "bob"};
+    check(nbd_export_choose("x", 1, &clear, &v, why) == NBD_REP_ERR_POLICY);
+    check(nbd_export_choose("x", 1, &may, &v, why) == NBD_REP_ERR_TLS_REQD);
+    check(nbd_export_choose("y", 1, &may, &v, why) == NBD_REP_ERR_POLICY); /* it would not help */
+    check(nbd_export_choose("x", 1, &bob, &v, why) == NBD_REP_ERR_POLICY);
+    check_int(nbd_export_choose("x", 1, &alice, &v, why), 0);
+    check(!net_addr_parse("10.1.2.3", 1, "addr", &may.peer, &e));
+    check_int(nbd_export_choose("x", 1, &may, &v, why), 0);
+    mem_server_end();
+}
+
 static bool allows(const char *text, const char *addr, const char *identity)
 {
     struct nbd_rule rule;
@@ -518,6 +542,7 @@ int main(void)
         cmocka_unit_test(an_export_without_its_device_waits_for_it),
         cmocka_unit_test(wrong_exports_are_refused_with_the_field),
         cmocka_unit_test(without_open_access_only_local_clients_are_served),
+        cmocka_unit_test(an_export_for_tls_names_only_asks_for_tls_where_it_is_offered),
         cmocka_unit_test(a_rule_allows_a_network_a_name_or_unix_sockets),
         cmocka_unit_test(a_session_is_listed_with_its_counters_and_can_be_killed),
         cmocka_unit_test(an_export_in_use_is_removed_only_with_disconnect),

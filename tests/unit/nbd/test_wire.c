@@ -80,12 +80,17 @@ static void lengths_are_checked_and_any_byte_may_be_the_first(void **state)
         {REQ(NBD_CMD_READ, 0, 0, 0), NBD_EINVAL},
         {REQ(NBD_CMD_WRITE, 0, 0, 0), NBD_EINVAL},
         {REQ(NBD_CMD_TRIM, 0, 0, 0), NBD_EINVAL},
-        {REQ(NBD_CMD_READ, 0, 0, (64 << 10) + 1), NBD_EOVERFLOW},
+        {REQ(NBD_CMD_READ, 0, 0, (64 << 10) + 1), NBD_EINVAL},
         {REQ(NBD_CMD_WRITE, 0, 0, (64 << 10) + 512), NBD_EINVAL},
         {REQ(NBD_CMD_FLUSH, 0, 512, 0), NBD_EINVAL},
         {REQ(NBD_CMD_FLUSH, 0, 0, 512), NBD_EINVAL},
     };
     CHECK_ROWS(&limits, rows);
+    struct nbd_limits structured = limits;
+    structured.mode = NBD_MODE_STRUCTURED;
+    static const struct row long_read[] = {
+        {REQ(NBD_CMD_READ, 0, 0, (64 << 10) + 1), NBD_EOVERFLOW}};
+    CHECK_ROWS(&structured, long_read);
 }
 
 static void unknown_commands_and_flags_are_invalid(void **state)
