@@ -63,7 +63,7 @@ void fault_record_start(struct bdev *bdev); /* forgets an earlier record */
 /* Events are counted by *clock, atomically, which records of several devices share: a number then
  * names one moment of all of them. The clock outlives the record. */
 void fault_record_start_by(struct bdev *bdev, uint64_t *clock);
-void fault_record_stop(struct bdev *bdev);  /* what was recorded stays readable */
+void fault_record_stop(struct bdev *bdev); /* what was recorded stays readable */
 unsigned fault_record_count(struct bdev *bdev);
 /* Entry `index`, valid until the next fault_record_start or the device's end. */
 const struct fault_entry *fault_record_get(struct bdev *bdev, unsigned index);

@@ -46,7 +46,7 @@ uint64_t fault_random(uint64_t *state); /* deterministic; *state is not 0 */
 struct record {
     bool on;
     uint64_t events;
-    uint64_t *clock; /* counts them instead, atomic; or NULL */
+    uint64_t *clock;        /* counts them instead, atomic; or NULL */
     struct fault_entry **v; /* each entry has its data behind it */
     unsigned n, room;
     unsigned generation; /* counts starts: an entry of an older record is not touched any more */
