@@ -148,6 +148,8 @@ static struct json_object *live_config(const struct raid_info *info)
     json_object_object_add(o, "members", slots_json(info));
     if (info->chunk)
         put_u64(o, "chunk", info->chunk);
+    if (!strcmp(info->level, "raid10"))
+        put_str(o, "layout", info->layout);
     if (!info->member_size)
         return o;
     json_object_object_add(o, "spares", spares_json(info));
@@ -232,8 +234,9 @@ void array_note(const char *name)
 const char *array_level_plain(const char *level)
 {
     static const char *const same[][3] = {
-        {"0", "stripe", "raid0"}, {"1", "mirror", "raid1"}, {"4", "", "raid4"},
-        {"5", "", "raid5"},       {"6", "", "raid6"},       {"10", "", "raid10"},
+        {"-1", "jbod", "linear"}, {"0", "stripe", "raid0"}, {"1", "mirror", "raid1"},
+        {"4", "", "raid4"},       {"5", "", "raid5"},       {"6", "", "raid6"},
+        {"10", "", "raid10"},
     };
     for (unsigned i = 0; i < sizeof same / sizeof *same; i++)
         if (!strcmp(level, same[i][0]) || !strcmp(level, same[i][1]))
@@ -254,6 +257,8 @@ static int compare(const struct opts *o, const struct raid_info *info, struct er
     for (unsigned i = 0; i < n; i++)
         if (strcmp(members[i], member_in(info, (int)i)))
             return differs(e, "array", info->name, "members", member_in(info, (int)i), members[i]);
+    if (opts_is_set(o, "layout") && strcmp(opts_str(o, "layout"), info->layout) != 0)
+        return differs(e, "array", info->name, "layout", info->layout, opts_str(o, "layout"));
     uint64_t chunk = opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : info->chunk;
     if (info->chunk && chunk != info->chunk)
         return err_set(e, ERR_EXISTS, "chunk",
@@ -319,6 +324,7 @@ static struct json_object *create_facts(const struct opts *o, const char *name,
     array_policy_keep(facts, o);
     put_str(facts, "spare_group", opts_is_set(o, "spare_group") ? opts_str(o, "spare_group") : "");
     put_str(facts, "level", opts_str(o, "level"));
+    put_str(facts, "layout", opts_is_set(o, "layout") ? opts_str(o, "layout") : "");
     put_u64(facts, "chunk", opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : 0);
     put_bool(facts, "no_log", opts_bool(o, "no_log"));
     put_u64(facts, "bitmap_chunk",
@@ -340,6 +346,7 @@ int array_create_as(const char *name, struct json_object *facts, bool assume_cle
     autofree const char **spares = names_of(facts, "spares", &spare_count);
     struct uuid uuid;
     uuid_parse(get_str(facts, "uuid"), &uuid);
+    const char *layout = get_str(facts, "layout");
     struct raid_create c = {.name = name,
                             .level = get_str(facts, "level"),
                             .members = members,
@@ -348,6 +355,7 @@ int array_create_as(const char *name, struct json_object *facts, bool assume_cle
                             .spare_count = spare_count,
                             .bitmap = bitmap_choice(get_str(facts, "bitmap")),
                             .bitmap_chunk = get_u64(facts, "bitmap_chunk"),
+                            .layout = *layout ? layout : NULL,
                             .chunk = get_u64(facts, "chunk"),
                             .assume_clean = assume_clean,
                             .force = force,

@@ -14,8 +14,9 @@ static struct list arrays = LIST_INIT(arrays); /* main's */
 
 const struct raid_level *raid_level_find(int32_t level)
 {
-    static const struct raid_level *const built[] = {&raid0_level, &raid1_level, &raid4_level,
-                                                     &raid5_level, &raid6_level, &raid10_level};
+    static const struct raid_level *const built[] = {&linear_level, &raid0_level, &raid1_level,
+                                                     &raid4_level,  &raid5_level, &raid6_level,
+                                                     &raid10_level};
     for (unsigned i = 0; i < sizeof built / sizeof *built; i++)
         if (built[i]->level == level)
             return built[i];

@@ -317,8 +317,8 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
     a->bitmap->believed = true;
     all_pages(a->bitmap); /* copies may differ */
     list_for_each (m, &a->members, link)
-        m->by_bitmap = a->level->level != 10 && m->state == RAID_MEMBER_REBUILDING &&
-                       m->sb.features & MD_FEATURE_RECOVERY_BITMAP;
+        m->by_bitmap =
+            m->state == RAID_MEMBER_REBUILDING && m->sb.features & MD_FEATURE_RECOVERY_BITMAP;
     return 0;
 }
 

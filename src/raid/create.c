@@ -59,6 +59,7 @@ static int check_members(const struct raid_create *c, const struct raid_level *l
     autofree struct md_super *sb = xcalloc(1, sizeof *sb);
     sb->level = level->level;
     sb->raid_disks = c->member_count;
+    sb->layout = c->layout ? raid10_layout_parse(c->layout) : 0;
     if (!present || !level->can_run(sb, present_slots(c)))
         return err_set(e, ERR_INVALID, "members", "%s of %u members cannot do without %s",
                        level->name, c->member_count,
@@ -70,12 +71,30 @@ static int check_members(const struct raid_create *c, const struct raid_level *l
 
 static int check_chunk(const struct raid_create *c, const struct raid_level *level, struct err *e)
 {
-    if (level->level == 1 || !c->chunk)
+    if (level->level == 1 || level->level == -1 || !c->chunk)
         return 0;
     if (c->chunk < CHUNK_MIN || c->chunk > CHUNK_MAX || c->chunk & (c->chunk - 1))
         return err_set(
             e, ERR_INVALID, "chunk", "%llu bytes; expected a power of two from 4K to 64M%s",
             (unsigned long long)c->chunk, c->chunk < CHUNK_MIN ? " (64 is not 64K)" : "");
+    return 0;
+}
+
+static int check_layout(const struct raid_create *c, const struct raid_level *level, struct err *e)
+{
+    autofree struct md_super *sb = xcalloc(1, sizeof *sb);
+    struct raid10_geometry g;
+    if (!c->layout)
+        return 0;
+    if (level->level != 10)
+        return err_set(e, ERR_INVALID, "layout", "layouts are chosen for raid10 only");
+    sb->raid_disks = c->member_count;
+    sb->layout = raid10_layout_parse(c->layout);
+    if (!sb->layout || !raid10_geometry_init(&g, sb))
+        return err_set(e, ERR_INVALID, "layout",
+                       "layout is '%.20s'; expected n, f or o (near, far, offset) and the number "
+                       "of copies, 2 to %u",
+                       c->layout, c->member_count);
     return 0;
 }
 
@@ -93,17 +112,20 @@ static const struct raid_level *check(const struct raid_create *c, struct err *e
     }
     if (!md_level_parse(c->level, &number)) {
         err_set(e, ERR_INVALID, "level",
-                "'%s' is no level: expected raid0, raid1, raid4, raid5, raid6 or raid10", c->level);
+                "'%s' is no level: expected linear, raid0, raid1, raid4, raid5, raid6 or raid10",
+                c->level);
         return NULL;
     }
     const struct raid_level *level = raid_level_find(number);
     if (!level) {
         err_set(e, ERR_UNSUPPORTED, "level",
-                "%s is not in this version: expected raid0, raid1, raid4, raid5, raid6 or raid10",
+                "%s is not in this version: expected linear, raid0, raid1, raid4, raid5, raid6 or "
+                "raid10",
                 md_level_name(number));
         return NULL;
     }
-    return check_members(c, level, e) || check_chunk(c, level, e) ? NULL : level;
+    bool bad = check_layout(c, level, e) || check_members(c, level, e) || check_chunk(c, level, e);
+    return bad ? NULL : level;
 }
 
 /* ---- layout */
@@ -124,14 +146,14 @@ static void template(const struct raid_create *c, const struct raid_level *level
     sb->max_dev = MAX_DEV;
     for (unsigned i = 0; i < MAX_DEV; i++)
         sb->role[i] = MD_ROLE_SPARE;
-    if (level->level == 1)
+    if (level->level == 1 || level->level == -1)
         return;
     sb->chunk = (uint32_t)((c->chunk ? c->chunk : CHUNK_DEFAULT) / MD_SECTOR);
     if (level->level == 0) {
         sb->features = MD_FEATURE_RAID0_LAYOUT;
         sb->layout = MD_RAID0_ORIGINAL; /* mdadm's choice */
     } else if (level->level == 10) {
-        sb->layout = RAID10_NEAR_2;
+        sb->layout = raid10_layout_parse(c->layout ? c->layout : "n2");
     } else if (level->level != 4) {
         sb->layout = LAYOUT_LEFT_SYMMETRIC;
     }

@@ -5,6 +5,7 @@
 
 #include "raid/bitmap.h"
 #include "raid/parity.h"
+#include "raid/raid10.h"
 
 const char *raid_state_name(enum raid_state s)
 {
@@ -84,10 +85,13 @@ static void list_members(struct raid_array *a)
             add_member(a, m, -1);
 }
 
-static const char *layout_of(const struct raid_array *a)
+static void name_layout(const struct raid_array *a, char out[24])
 {
     const char *name = parity_layout_name(a->level->level, a->sb.layout);
-    return name ? name : "";
+    if (a->level->level == 10)
+        raid10_layout_name(a->sb.layout, out);
+    else
+        snprintf(out, 24, "%s", name ? name : "");
 }
 
 /* A spare is about to step in. Who waits for an idle array must not be told so meanwhile: between
@@ -133,7 +137,7 @@ void raid_publish(struct raid_array *a)
     info->member_size = a->level->redundant ? a->member_bytes : 0;
     info->block_size = a->bdev.block_size;
     info->events = a->sb.events;
-    snprintf(info->layout, sizeof info->layout, "%s", layout_of(a));
+    name_layout(a, info->layout);
     if (a->level->log)
         a->level->log(a, info->log, sizeof info->log);
     info->bitmap_chunk = a->bitmap ? a->bitmap->chunk : 0;

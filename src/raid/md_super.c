@@ -207,10 +207,11 @@ static int check_features(const struct md_super *sb, struct err *e)
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
         if (sb->features & refused[i].bit)
             return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
-    if (sb->level != 0 && sb->level != 1 && !(sb->level >= 4 && sb->level <= 6) && sb->level != 10)
+    if (sb->level != -1 && sb->level != 0 && sb->level != 1 &&
+        !(sb->level >= 4 && sb->level <= 6) && sb->level != 10)
         return err_set(e, ERR_UNSUPPORTED, "",
-                       "the array is %s; this version runs raid0, raid1, raid4, raid5, raid6 and "
-                       "raid10",
+                       "the array is %s; this version runs linear, raid0, raid1, raid4, raid5, "
+                       "raid6 and raid10",
                        md_level_name(sb->level));
     struct parity_geometry g;
     struct raid10_geometry ten;
@@ -251,6 +252,8 @@ static int check_geometry(const struct md_super *sb, uint64_t sectors, struct er
         return err_set(e, ERR_INVALID, "",
                        "the md superblock has a chunk of %u sectors, of %llu sectors of data",
                        sb->chunk, (unsigned long long)sb->size);
+    if (sb->level == -1 && !sb->chunk)
+        return 0;
     if (sb->level != 1 && (sb->chunk < 8 || sb->chunk % 8 || sb->chunk > 1u << 21))
         return err_set(e, ERR_INVALID, "", "the md superblock has a chunk of %u sectors",
                        sb->chunk);

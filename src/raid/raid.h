@@ -65,7 +65,7 @@ struct raid_info {
     uint64_t data_offset;           /* bytes, of the first member */
     uint64_t member_size;           /* bytes of data that each has to have; 0 for raid0 */
     uint32_t block_size;
-    char layout[24]; /* "left-symmetric"; "" where there is none */
+    char layout[24]; /* "left-symmetric", "f2"; "" where there is none */
     char log[80];    /* of the write hole: "on", or why there is none; "" on other levels */
     uint64_t events;
     uint64_t writes[RAID_WAYS];          /* work on stripes, parity levels */
@@ -88,7 +88,8 @@ struct raid_create {
     unsigned member_count;
     const char *const *spares;
     unsigned spare_count;
-    uint64_t chunk; /* bytes; 0 = 512 KiB */
+    const char *layout; /* of raid10: "n2", "f3", "o2", ...; NULL: n2 */
+    uint64_t chunk;     /* bytes; 0 = 512 KiB */
     bool assume_clean;
     bool force;  /* members may carry signatures */
     bool no_log; /* parity levels: do without the log that closes the write hole */

@@ -140,7 +140,7 @@ static void raid0_io(struct raid_array *a, struct bio *bio)
     bio_submit(c);
 }
 
-static void raid0_flush(struct raid_array *a, struct bio *bio)
+void raid_flush_each(struct raid_array *a, struct bio *bio)
 {
     struct raid_member *all[RAID_MEMBERS_MAX];
     for (unsigned i = 0; i < a->slots; i++) {
@@ -155,7 +155,7 @@ static void raid0_flush(struct raid_array *a, struct bio *bio)
         bio_submit(bio_child(bio, all[i]->desc));
 }
 
-static bool raid0_can_run(const struct md_super *sb, uint64_t in_sync)
+bool raid_needs_all(const struct md_super *sb, uint64_t in_sync)
 {
     return (unsigned)__builtin_popcountll(in_sync) == sb->raid_disks;
 }
@@ -164,10 +164,10 @@ const struct raid_level raid0_level = {
     .level = 0,
     .name = "raid0",
     .min_slots = 1,
-    .can_run = raid0_can_run,
+    .can_run = raid_needs_all,
     .setup = raid0_setup,
     .teardown = raid0_teardown,
     .read = raid0_io,
     .write = raid0_io,
-    .flush = raid0_flush,
+    .flush = raid_flush_each,
 };

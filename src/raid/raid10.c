@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "raid/bitmap.h"
 #include "raid/copies.h"
 
 enum { WRITE_MAX = 1 << 20 };
@@ -186,6 +187,18 @@ static uint64_t within_chunk(const struct raid_array *a, uint64_t at, uint64_t e
     return end - at < left ? end - at : left;
 }
 
+static uint64_t raid10_next_marked(const struct raid_array *a, const struct raid_member *m,
+                                   uint64_t offset, uint64_t end, uint64_t *length_r)
+{
+    for (uint64_t at = offset; at < end; at += *length_r) {
+        uint64_t from = raid10_virtual(geometry(a), (unsigned)m->slot, at);
+        *length_r = within_chunk(a, at, end);
+        if (from < a->bdev.size && raid_bitmap_next(a, from, from + *length_r) < from + *length_r)
+            return at;
+    }
+    return end;
+}
+
 /* `to` NULL: by the array's bytes, else by the member's. */
 static int raid10_sync_window(struct raid_array *a, struct raid_member *to, uint64_t offset,
                               uint64_t length)
@@ -253,6 +266,7 @@ const struct raid_level raid10_level = {
     .read = raid10_read,
     .write = raid10_write,
     .flush = raid_flush_all,
+    .next_marked = raid10_next_marked,
     .sync_window = raid10_sync_window,
     .check_window = raid10_check_window,
     .repair = raid10_repair,

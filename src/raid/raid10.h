@@ -30,6 +30,9 @@ struct raid10_copy {
 
 /* False: a layout that md does not have, or far sets, or too many copies. Layout 0 counts as n2. */
 bool raid10_geometry_init(struct raid10_geometry *g, const struct md_super *sb);
+/* "n2", "f2", "o3": mdadm's way to say it. 0: none of them. */
+uint32_t raid10_layout_parse(const char *text);
+void raid10_layout_name(uint32_t layout, char out[24]); /* both counts: "n2f2" */
 /* All copies of the byte at `offset` of the array, g->copies of them. */
 void raid10_copies(const struct raid10_geometry *g, uint64_t offset, struct raid10_copy *copy);
 /* What stands at `offset` of a member's data; may lie beyond the array's size. */

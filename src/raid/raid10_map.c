@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "raid/md_super.h"
 #include "raid/raid10.h"
 #include "raid/raid_private.h"
@@ -22,6 +26,34 @@ bool raid10_geometry_init(struct raid10_geometry *g, const struct md_super *sb)
     g->stride = g->offset ? g->chunk : used / g->far * g->chunk;
     g->size = used / g->far * g->slots / g->near * g->chunk;
     return true;
+}
+
+uint32_t raid10_layout_parse(const char *text)
+{
+    char *end;
+    unsigned long n = text[0] && isdigit((unsigned char)text[1]) ? strtoul(text + 1, &end, 10) : 0;
+    if (n < 2 || n > RAID10_COPIES_MAX || *end)
+        return 0;
+    switch (text[0]) {
+    case 'n': return (uint32_t)n | 1 << 8;
+    case 'f': return 1 | (uint32_t)n << 8;
+    case 'o': return 1 | (uint32_t)n << 8 | 1 << 16;
+    default: return 0;
+    }
+}
+
+void raid10_layout_name(uint32_t layout, char out[24])
+{
+    unsigned near_copies = layout & 0xff, far_copies = layout >> 8 & 0xff;
+    char kind = layout >> 16 & 1 ? 'o' : 'f';
+    if (!layout)
+        snprintf(out, 24, "n2");
+    else if (far_copies < 2)
+        snprintf(out, 24, "n%u", near_copies);
+    else if (near_copies < 2)
+        snprintf(out, 24, "%c%u", kind, far_copies);
+    else
+        snprintf(out, 24, "n%u%c%u", near_copies, kind, far_copies);
 }
 
 uint64_t raid_sync_sectors(const struct md_super *sb)

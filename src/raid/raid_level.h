@@ -57,6 +57,11 @@ struct raid_level {
     /* Optional. "on", or why there is no log that closes the write hole. */
     void (*log)(const struct raid_array *a, char *out, size_t size);
 
+    /* Optional, where the bitmap does not count members' bytes: the first byte of `m` from `offset`
+     * on whose chunk is marked, or `end`; *length_r: so much may be filled at once. */
+    uint64_t (*next_marked)(const struct raid_array *a, const struct raid_member *m,
+                            uint64_t offset, uint64_t end, uint64_t *length_r);
+
     /* Redundant levels, in a task on the array's home. */
     /* Makes members agree on [offset, offset + length) of their data, or fills that part of `to`
      * when it is not NULL. 0; -EIO: what could be done was done, a part had no readable copy; any
@@ -72,6 +77,11 @@ struct raid_level {
     void (*repair)(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length);
 };
 
+/* raid0.c: of levels that cannot do without a member. */
+bool raid_needs_all(const struct md_super *sb, uint64_t in_sync);
+void raid_flush_each(struct raid_array *a, struct bio *bio);
+
+extern const struct raid_level linear_level;
 extern const struct raid_level raid0_level;
 extern const struct raid_level raid1_level;
 extern const struct raid_level raid4_level;

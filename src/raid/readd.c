@@ -64,8 +64,6 @@ static int check_past(struct raid_array *a, const struct raid_member *m, struct 
             why = "its number has been given to another member";
     if (!a->bitmap)
         why = "the array has no bitmap, so that nobody knows what it lacks";
-    else if (a->level->level == 10)
-        why = "the bitmap of a raid10 counts the array's bytes, not the member's";
     else if (raid_load(&a->slot[slot]))
         why = "its slot is taken";
     else if (sb->size != a->sb.size || sb->level != a->sb.level || sb->ctime != a->sb.ctime ||

@@ -37,6 +37,17 @@ static uint64_t window(const struct raid_array *a, uint64_t pos, uint64_t all, b
     return (by_bitmap ? raid_bitmap_marked(a, pos, end) : end) - pos;
 }
 
+/* Where a rebuild by the bitmap goes on, and how far at once. */
+static uint64_t next_marked(const struct raid_array *a, const struct raid_member *m, uint64_t pos,
+                            uint64_t *length_r)
+{
+    if (a->level->next_marked)
+        return a->level->next_marked(a, m, pos, a->member_bytes, length_r);
+    uint64_t at = raid_bitmap_next(a, pos, a->member_bytes);
+    *length_r = at < a->member_bytes ? window(a, at, a->member_bytes, true) : 0;
+    return at;
+}
+
 /* ---- checkpoints: what a restart need not do again */
 
 struct mark {
@@ -161,7 +172,9 @@ static bool has_failed(const struct raid_member *m)
 static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
 {
     enum { NO_MEMORY_US = 100 * 1000 };
-    uint64_t len = window(a, pos, a->member_bytes, m->by_bitmap);
+    uint64_t len = window(a, pos, a->member_bytes, false);
+    if (m->by_bitmap)
+        next_marked(a, m, pos, &len);
     int rc = a->level->sync_window(a, m, pos, len);
     if (!rc) {
         raid_store(&m->rebuilt, pos + len);
@@ -187,13 +200,13 @@ static int rebuild_job(struct job *job, void *arg, struct err *e)
     struct raid_array *a = arg;
     struct raid_member *m = rebuilding(a);
     struct raid_pace pace;
-    uint64_t skip;
+    uint64_t skip, len;
     raid_pace_begin(a, &pace);
     if (!m)
         return 0;
     struct mark mark = {m->rebuilt, clock_ns()};
     for (uint64_t pos = m->rebuilt; pos < a->member_bytes; pos = m->rebuilt) {
-        if (m->by_bitmap && (skip = raid_bitmap_next(a, pos, a->member_bytes)) > pos) {
+        if (m->by_bitmap && (skip = next_marked(a, m, pos, &len)) > pos) {
             raid_store(&m->rebuilt, skip);
             continue;
         }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# labels: uml
 """A member that is replaced while it serves, handed over half-way: ours to the kernel (in
 user-mode-linux), the kernel's to us."""
 import os

@@ -8,7 +8,7 @@
  * Commands run one after another; the first that fails ends it
  * with its message and status 1. Arrays that run at the end are stopped.
  *
- *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE] [bitmap=CHUNK]      scan
+ *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE] [bitmap=CHUNK] [layout=L]      scan
  *   assemble NAME [degraded] [readonly] [dry]                   info NAME
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
  *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
@@ -99,6 +99,8 @@ static int do_create(char **w, struct err *e)
     for (unsigned i = 4; i < WORDS && w[i]; i++)
         if (!strncmp(w[i], "chunk=", 6))
             assert(size_parse(w[i] + 6, &c.chunk));
+        else if (!strncmp(w[i], "layout=", 7))
+            c.layout = w[i] + 7;
         else if (!strncmp(w[i], "bitmap=", 7))
             assert(size_parse(w[i] + 7, &c.bitmap_chunk));
     if (c.bitmap_chunk)

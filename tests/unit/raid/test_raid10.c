@@ -122,6 +122,107 @@ HARNESS_TEST(four_and_three_members_hold_what_was_written_and_what_is_read_after
     }
 }
 
+static void make_layout(unsigned n, const char *layout, uint64_t bitmap_chunk)
+{
+    const char *members[RAID_MEMBERS_MAX];
+    make_members(n, "4M");
+    for (unsigned i = 0; i < n; i++)
+        members[i] = name_of("d", i);
+    struct raid_create c = {.name = "a",
+                            .level = "raid10",
+                            .members = members,
+                            .member_count = n,
+                            .layout = layout,
+                            .chunk = 64 << 10,
+                            .assume_clean = true,
+                            .bitmap = bitmap_chunk ? RAID_BITMAP_INTERNAL : RAID_BITMAP_NONE,
+                            .bitmap_chunk = bitmap_chunk};
+    must(raid_create(&c, &e), &e);
+    check(!strcmp(info_of("a").layout, layout));
+}
+
+HARNESS_TEST(every_layout_can_be_made_and_lives)
+{
+    static const struct {
+        const char *layout;
+        unsigned slots;
+    } rows[] = {{"n2", 5}, {"n3", 4}, {"f2", 2}, {"f2", 3},
+                {"f2", 5}, {"f3", 4}, {"o2", 3}, {"o2", 4}};
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        unsigned n = rows[i].slots;
+        make_layout(n, rows[i].layout, 0);
+        fill(i);
+        must(raid_fail_member("a", "d1", false, &e), &e);
+        check(filled(i));
+        fill(i + 100);
+        make_member(n, "4M");
+        must(raid_add_member("a", name_of("d", n), false, &e), &e);
+        wait_idle();
+        must(raid_scrub("a", false, NULL, &e), &e);
+        wait_idle();
+        check_int(info_of("a").mismatch, 0);
+        stop();
+        must(assemble(false, &e), &e);
+        check(filled(i + 100));
+        stop();
+        remove_members(n + 1);
+    }
+}
+
+HARNESS_TEST(layouts_that_cannot_be_are_not_made)
+{
+    static const char *const bad[] = {"n1", "f4", "x2", "n", "2", "f2x", ""};
+    make_members(3, "4M");
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *members[] = {"d0", "d1", "d2"};
+        struct raid_create c = {.name = "a",
+                                .level = "raid10",
+                                .members = members,
+                                .member_count = 3,
+                                .layout = bad[i]};
+        check_int(raid_create(&c, &e), -1);
+        check(!strcmp(e.field, "layout"));
+        c.level = "raid5";
+        c.layout = "n2";
+        check_int(raid_create(&c, &e), -1);
+    }
+    remove_members(3);
+}
+
+/* d1 lacks a write; and rots elsewhere, so that a test can tell what has been copied. */
+HARNESS_TEST(who_comes_back_gets_what_the_bitmap_says)
+{
+    static const char *const layouts[] = {"n2", "f2", "o2"};
+    static uint8_t rotten[4096];
+    memset(rotten, 0xaa, sizeof rotten);
+    for (unsigned i = 0; i < 3; i++) {
+        make_layout(3, layouts[i], 64 << 10);
+        fill(1);
+        stop(); /* no bits */
+        must(assemble(false, &e), &e);
+        must(raid_remove_member("a", "d1", false, &e), &e);
+        struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+        for (unsigned k = 0; k < 6; k++) { /* on each member */
+            fill_pattern(in, sizeof in, 500 + k);
+            check_int(bdev_write(d, k * sizeof in, in, sizeof in, 0), 0);
+        }
+        bdev_close(&d);
+        d = open_device("d1", CLAIM_EXCLUSIVE);
+        check_int(bdev_write(d, DATA + 20 * sizeof in, rotten, sizeof rotten, 0), 0);
+        bdev_close(&d);
+        must(raid_readd_member("a", "d1", &e), &e);
+        wait_idle();
+        check_int(info_of("a").missing, 0);
+        must(raid_scrub("a", false, NULL, &e), &e);
+        wait_idle();
+        check_int(info_of("a").mismatch, sizeof rotten); /* what was not marked, and no more */
+        stop();
+        member_data(1, 20 * sizeof in, out, sizeof rotten);
+        check(!memcmp(out, rotten, sizeof rotten));
+        remove_members(3);
+    }
+}
+
 HARNESS_TEST(half_of_the_members_may_go_if_they_are_no_pair)
 {
     make_members(4, "4M");
@@ -224,6 +325,9 @@ int main(void)
         cmocka_unit_test(layouts_that_cannot_be_are_refused),
         cmocka_unit_test(
             four_and_three_members_hold_what_was_written_and_what_is_read_after_a_loss),
+        cmocka_unit_test(every_layout_can_be_made_and_lives),
+        cmocka_unit_test(layouts_that_cannot_be_are_not_made),
+        cmocka_unit_test(who_comes_back_gets_what_the_bitmap_says),
         cmocka_unit_test(half_of_the_members_may_go_if_they_are_no_pair),
         cmocka_unit_test(a_dirty_array_is_made_to_agree),
         cmocka_unit_test(scrub_finds_and_repair_mends),
