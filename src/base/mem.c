@@ -21,6 +21,20 @@ void *xcalloc(size_t n, size_t size)
     return must(calloc(n ? n : 1, size ? size : 1));
 }
 
+void *calloc_lines(size_t size)
+{
+    size = (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    void *p = aligned_alloc(CACHE_LINE, size);
+    if (p)
+        memset(p, 0, size);
+    return p;
+}
+
+void *xcalloc_lines(size_t size)
+{
+    return must(calloc_lines(size));
+}
+
 void *xrealloc(void *p, size_t size)
 {
     return must(realloc(p, size ? size : 1));

@@ -13,6 +13,12 @@ void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s); /* NULL gives NULL */
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Zeroes on cache lines that nothing else is on, for what one thread writes and another must not
+ * be slowed by. NULL when memory is out; free() as usual. */
+enum { CACHE_LINE = 64 };
+void *calloc_lines(size_t size);
+void *xcalloc_lines(size_t size);
+
 /* `autofree char *s = ...;` frees at the end of the scope. */
 static inline void autofree_cleanup(void *p)
 {

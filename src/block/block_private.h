@@ -2,6 +2,7 @@
 #ifndef ORION_BLOCK_PRIVATE_H
 #define ORION_BLOCK_PRIVATE_H
 
+#include "base/mem.h"
 #include "block/bdev_driver.h"
 #include "block/gate.h"
 #include "block/range.h"
@@ -77,6 +78,8 @@ struct bdev_desc {
         uint64_t pad[6];
     } per[REACTOR_MAX];
 };
+
+_Static_assert(sizeof(((struct bdev_desc *)0)->per[0]) == CACHE_LINE, "two reactors, one line");
 
 /* bio.c */
 void bio_dispatch(struct bio *bio);

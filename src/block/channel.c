@@ -16,9 +16,9 @@ struct bdev_channel *bdev_channel_get(struct bdev *bdev)
     struct bdev_channel **slot = &bdev->core->channel[reactor_self_index()];
     if (*slot)
         return *slot;
-    struct bdev_channel *ch = xcalloc(1, sizeof *ch);
+    struct bdev_channel *ch = xcalloc_lines(sizeof *ch);
     ch->bdev = bdev;
-    ch->core = xcalloc(1, sizeof *ch->core);
+    ch->core = xcalloc_lines(sizeof *ch->core);
     list_init(&ch->core->inflight);
     list_init(&ch->core->held);
     list_init(&ch->core->waiting);

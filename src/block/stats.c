@@ -34,7 +34,7 @@ void stats_count(struct bio *bio)
     relaxed_add(&c->total_ns, ns);
     uint64_t *bucket = c->bucket;
     if (!bucket) {
-        bucket = calloc(HIST_BUCKETS, sizeof *bucket);
+        bucket = calloc_lines(HIST_BUCKETS * sizeof *bucket);
         __atomic_store_n(&c->bucket, bucket, __ATOMIC_RELEASE);
     }
     if (bucket)

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "reactor/reactor_private.h"
 
 /* A pool keeps at most so many bytes; beyond it, buffers go back to the system. */
@@ -47,7 +48,7 @@ static struct iobuf *fresh(size_t size, unsigned order)
 {
     size_t bytes =
         order <= IOBUF_MAX_ORDER ? (size_t)1 << order : (size + ALIGN - 1) / ALIGN * ALIGN;
-    struct iobuf *b = malloc(sizeof *b);
+    struct iobuf *b = calloc_lines(sizeof *b); /* its count is written by each user */
     if (!b)
         return NULL;
     b->data = aligned_alloc(ALIGN, bytes);

@@ -377,7 +377,7 @@ static void *io_thread(void *arg)
 
 static struct reactor *reactor_alloc(unsigned index, const struct reactor_opts *opts)
 {
-    struct reactor *r = xcalloc(1, sizeof *r);
+    struct reactor *r = xcalloc_lines(sizeof *r);
     r->index = index;
     r->spin_ns = (uint64_t)opts->spin_us * 1000;
     r->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 
 static struct list books = LIST_INIT(books); /* main's */
 static uint64_t slow_ns;                     /* atomic */
@@ -89,7 +90,7 @@ static struct stage_counters *here(struct stage_book *b)
 {
     struct stage_counters **c = &b->per[reactor_self_index()];
     if (!*c)
-        __atomic_store_n(c, calloc(1, sizeof **c), __ATOMIC_RELEASE);
+        __atomic_store_n(c, calloc_lines(sizeof **c), __ATOMIC_RELEASE);
     return *c;
 }
 

@@ -12,12 +12,12 @@ enum { POOL_KEEP = 512 }; /* free commands a reactor keeps */
  * large, so that everyone gets on. */
 enum { SESSION_BYTES = 32 << 20, REACTOR_BYTES = 256 << 20 };
 
-static struct {
+static struct pool {
     struct command *free;
     unsigned kept;
     uint64_t bytes;      /* of admitted commands of all sessions here */
     struct list starved; /* sessions with commands that wait for other sessions' memory */
-} pools[REACTOR_MAX];    /* each is its reactor's */
+} __attribute__((aligned(CACHE_LINE))) pools[REACTOR_MAX]; /* each is its reactor's */
 
 struct command *command_get(struct iscsi_session *s)
 {
