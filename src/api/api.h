@@ -2,6 +2,8 @@
 #ifndef ORION_API_API_H
 #define ORION_API_API_H
 
+#include <stddef.h>
+
 #include "base/err.h"
 
 /*
@@ -10,12 +12,23 @@
  * parses; every request runs as a task and ends in control. No logic here.
  */
 enum { API_ADDRS_MAX = 8 };
-enum { API_BODY_MAX = 1 << 20, API_JSON_DEPTH = 16, API_CONNECTIONS_MAX = 512 };
+enum { API_JSON_DEPTH = 16 };
+
+/* What clients may ask for; settings of the daemon, docs/api.md tells of them. */
+struct api_limits {
+    size_t body; /* bytes of a request's body */
+    unsigned
+        connections; /* of each of the two servers; when they are all there the longest idle goes */
+    unsigned streams; /* of events */
+    unsigned idle_s;  /* a connection without traffic is closed */
+};
+extern struct api_limits api_limits; /* main's; fixed from api_start on */
 
 struct api_opts {
     const char *addr[API_ADDRS_MAX]; /* "unix:PATH", or HOST:PORT with TLS */
     unsigned addr_count;
     const char *metrics; /* HOST:PORT on loopback, or NULL */
+    struct api_limits limits;
     /* TLS for the API on TCP; without a certificate and its key there is no TCP. */
     const char *tls_cert, *tls_key, *tls_ca;
     /* Who has which role (enum control_role): "user:NAME", "group:NAME", "cert:NAME". */

@@ -37,6 +37,7 @@ struct server {
     bool full;
 };
 static struct server rest, scrape;
+struct api_limits api_limits = {1 << 20, 512, 32, 60};
 /* Room for those that are dropped and not closed yet. */
 enum { API_CONNECTIONS_SPARE = 64 };
 
@@ -151,7 +152,8 @@ static enum MHD_Result answer_stream(struct exchange *x)
     struct MHD_Response *m = stream_new(x->connection, header(x->connection, "Last-Event-ID"));
     if (!m) {
         struct err e;
-        err_set(&e, ERR_NOT_READY, "", "%d streams are open; no more are served", STREAMS_MAX);
+        err_set(&e, ERR_NOT_READY, "", "%u streams are open; no more are served",
+                api_limits.streams);
         http_reply_problem(&x->r, 503, &e, NULL);
         return answer(x);
     }
@@ -190,15 +192,25 @@ static enum MHD_Result answer(struct exchange *x)
 
 static void take_body(struct http_request *r, const char *data, size_t size)
 {
-    if (r->body_len + size > API_BODY_MAX)
+    if (r->body_len + size > api_limits.body)
         r->body_too_large = true;
-    if (r->body_too_large)
-        return; /* read and dropped: the answer says why */
+    if (r->body_too_large) {
+        r->body_len += size; /* read and dropped: the answer says why */
+        return;
+    }
     r->body = xrealloc(r->body, r->body_len + size + 1);
     memcpy(r->body + r->body_len, data, size);
     r->body_len += size;
     r->body[r->body_len] = 0;
 }
+
+static bool says_too_much(const struct exchange *x)
+{
+    const char *text = header(x->connection, "Content-Length");
+    return text && strtoull(text, NULL, 10) > api_limits.body;
+}
+
+enum { PATIENCE = 4 }; /* bodies that are read although they are too large */
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
                                   const char *method, const char *version, const char *data,
@@ -208,12 +220,16 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
     (void)arg, (void)url, (void)version;
     if (!x->seen) {
         x->seen = true;
-        return MHD_YES;
+        x->r.body_too_large = says_too_much(x);
+        /* Then none of the body is read: libmicrohttpd closes when the answer is sent. */
+        if (!x->r.body_too_large)
+            return MHD_YES;
     }
     if (*size) {
         take_body(&x->r, data, *size);
         *size = 0;
-        return MHD_YES;
+        /* Without a length, and without an end: nobody waits for the answer. */
+        return x->r.body_len > PATIENCE * api_limits.body ? MHD_NO : MHD_YES;
     }
     assert(c == x->connection);
     if (x->done)
@@ -260,7 +276,7 @@ static void on_accept(int fd, const struct net_addr *peer, struct net_listener *
 {
     struct server *s = arg;
     (void)l;
-    if (s->crowd.count >= API_CONNECTIONS_MAX && crowd_drop_one(&s->crowd))
+    if (s->crowd.count >= api_limits.connections && crowd_drop_one(&s->crowd))
         turn(s); /* libmicrohttpd sees its end, and lets go */
     /* It owns the fd now, and closes it when it fails. */
     MHD_add_connection(s->daemon, fd, (const struct sockaddr *)&peer->ss, peer->len);
@@ -275,9 +291,9 @@ static int server_open(struct server *s, bool full, struct err *e)
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_request, s, MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_NOTIFY_COMPLETED, on_end,
         s, MHD_OPTION_NOTIFY_CONNECTION, crowd_notify, &s->crowd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)API_CONNECTIONS_MAX + API_CONNECTIONS_SPARE, MHD_OPTION_CONNECTION_TIMEOUT, 60u,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        api_limits.connections + API_CONNECTIONS_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
+        api_limits.idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, ERR_INTERNAL, "", "cannot start the HTTP server");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -391,6 +407,7 @@ void api_set_roles(const struct api_opts *opts)
 
 int api_start(const struct api_opts *opts, struct err *e)
 {
+    api_limits = opts->limits;
     auth_setup(opts);
     streams_open(kick_rest);
     tls_files = (struct tls_config){opts->tls_cert, opts->tls_key, opts->tls_ca, NULL};

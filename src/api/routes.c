@@ -146,7 +146,7 @@ static int take_fields(struct control_call *call, struct err *e)
     struct http_request *r = v->r;
     if (r->body_too_large) {
         v->status = 413;
-        return err_set(e, ERR_INVALID, "", "the body is larger than %d bytes", API_BODY_MAX);
+        return err_set(e, ERR_INVALID, "", "the body is larger than %zu bytes", api_limits.body);
     }
     if (!strcmp(r->method, "GET") || !strcmp(r->method, "DELETE"))
         return query_fields(call, r, e);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "api/stream.h"
 
+#include "api/api.h"
+
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <microhttpd.h>
@@ -169,7 +171,7 @@ static void begin(struct stream *s, const char *last_id)
 
 struct MHD_Response *stream_new(struct MHD_Connection *c, const char *last_id)
 {
-    if (count >= STREAMS_MAX || ending)
+    if (count >= api_limits.streams || ending)
         return NULL;
     struct stream *s = xcalloc(1, sizeof *s);
     s->connection = c;

@@ -9,11 +9,11 @@ struct MHD_Response;
  * /v1/events as server-sent events (WHATWG HTML, "Server-sent events"): each event of control as
  * `id: BOOT-N`, `event: KIND`, `data: JSON`. Main's.
  */
-enum { STREAMS_MAX = 32, STREAM_BEAT_S = 10 };
+enum { STREAM_BEAT_S = 10 };
 
 /* `kick` is called when connections were resumed and libmicrohttpd must run. */
 void streams_open(void (*kick)(void));
-/* The body of an answer. last_id: of the header Last-Event-ID, or NULL. NULL: STREAMS_MAX are open.
+/* The body of an answer. last_id: of the header Last-Event-ID, or NULL. NULL: too many are open.
  */
 struct MHD_Response *stream_new(struct MHD_Connection *c, const char *last_id);
 /* Ends all of them with the next run of libmicrohttpd. */

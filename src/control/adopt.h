@@ -28,6 +28,8 @@ const char *array_level_plain(const char *level); /* "raid1" for "mirror" and "1
 /* pool.c */
 int pool_create_as(const char *name, struct json_object *facts, bool force, struct err *e);
 struct json_object *pool_record(const char *name); /* of a running pool */
+/* As a configuration has it, but for the volumes; of one that is not here as it was last. */
+struct json_object *pool_config(const char *name, struct json_object *record);
 
 /* A copy of what is about to be overwritten goes to STATE_DIR/backup (raid_assemble's and
  * pool_import's `backup`). */

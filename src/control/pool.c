@@ -3,13 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
 #include "control/adopt.h"
 #include "control/shows.h"
 #include "volumes/volumes.h"
 
-/* Pools: the saved record is {"uuid"}; name, sizes and volumes stand in the VG's text. */
+/* Pools: the saved record is {"uuid", "last"}; name, sizes and volumes stand in the VG's text.
+ * "last" is what it was made of when it was last whole, for `config show` while it is not. */
 
 static struct json_object *devices_json(const struct pool_info *info)
 {
@@ -67,13 +69,44 @@ LIST(pool)
     return 0;
 }
 
+/* NULL: a device of it is absent. */
+static struct json_object *live_config(const struct pool_info *info)
+{
+    struct json_object *devices = json_object_new_array();
+    bool whole = true;
+    for (unsigned i = 0; i < info->device_count; i++) {
+        whole &= *info->device[i].device != 0;
+        json_object_array_add(devices, json_object_new_string(info->device[i].device));
+    }
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "devices", devices);
+    put_u64(o, "extent_size", info->extent_size);
+    if (whole)
+        return o;
+    json_object_put(o);
+    return NULL;
+}
+
+struct json_object *pool_config(const char *name, struct json_object *record)
+{
+    autofree struct pool_info *info = xcalloc(1, sizeof *info);
+    struct json_object *o = pool_get(name, info) ? live_config(info) : NULL, *last = NULL;
+    if (!o && json_object_object_get_ex(record, "last", &last))
+        json_object_deep_copy(last, &o, NULL);
+    return o ? o : json_object_new_object();
+}
+
 struct json_object *pool_record(const char *name)
 {
     autofree struct pool_info *info = xcalloc(1, sizeof *info);
     struct json_object *record = json_object_new_object();
     char uuid[UUID_TEXT];
-    if (pool_get(name, info))
-        put_str(record, "uuid", uuid_format(&info->uuid, uuid));
+    if (!pool_get(name, info))
+        return record;
+    put_str(record, "uuid", uuid_format(&info->uuid, uuid));
+    struct json_object *last = live_config(info);
+    if (last)
+        json_object_object_add(record, "last", last);
     return record;
 }
 
@@ -209,7 +242,15 @@ static int pool_extend_verb(struct verb_run *v, struct err *e)
     char *const *devices = opts_list(v->opts, "devices", &n);
     if (is_active(name, e) || check_devices(v->opts, e))
         return -1;
-    return pool_extend(name, (const char *const *)devices, n, verb_flag(v, "force"), e);
+    if (pool_extend(name, (const char *const *)devices, n, verb_flag(v, "force"), e))
+        return -1;
+    struct json_object *record = pool_record(name);
+    struct err unsaved;
+    /* It is done all the same: what is saved only stands in while the pool is not there. */
+    if (state_put("pool", name, record, &unsaved))
+        log_warn("control", "pool %s: %s", name, unsaved.msg);
+    json_object_put(record);
+    return 0;
 }
 
 /* ---- the end of a pool */

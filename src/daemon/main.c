@@ -233,6 +233,11 @@ static int open_all(struct err *e)
                            .tls_key = options_str(&options, "tls_key"),
                            .tls_ca = options_str(&options, "tls_ca")};
     fill_roles(&api);
+    api.limits =
+        (struct api_limits){.body = options_u64(&options, "api_body_max"),
+                            .connections = (unsigned)options_u64(&options, "api_connections_max"),
+                            .streams = (unsigned)options_u64(&options, "api_streams_max"),
+                            .idle_s = (unsigned)options_u64(&options, "api_idle_s")};
     char *const *addr = options_list(&options, "api", &api.addr_count);
     for (unsigned i = 0; i < api.addr_count; i++)
         api.addr[i] = addr[i];
