@@ -43,12 +43,23 @@ bool gate_nexus_name(uint64_t nexus, char *out, size_t size)
 
 /* ---- the check */
 
-static bool registered(const struct gate_state *g, uint64_t nexus)
+bool gate_is_registered(const struct gate_state *s, uint64_t nexus)
 {
-    for (unsigned i = 0; i < g->count; i++)
-        if (g->reg[i].nexus == nexus)
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->reg[i].nexus == nexus)
             return true;
     return false;
+}
+
+bool gate_every_registrant_holds(const struct gate_state *s)
+{
+    return s->type == GATE_WRITE_EXCLUSIVE_ALL || s->type == GATE_EXCLUSIVE_ACCESS_ALL;
+}
+
+bool gate_is_held_by(const struct gate_state *s, uint64_t nexus)
+{
+    return s->type != GATE_NONE &&
+           (s->holder == nexus || (gate_every_registrant_holds(s) && gate_is_registered(s, nexus)));
 }
 
 static bool reservation_allows(const struct gate_state *g, uint64_t nexus, bool is_write)
@@ -60,9 +71,9 @@ static bool reservation_allows(const struct gate_state *g, uint64_t nexus, bool 
     case GATE_RESERVE6:
     case GATE_EXCLUSIVE_ACCESS: return false;
     case GATE_WRITE_EXCLUSIVE_REGISTRANTS:
-    case GATE_WRITE_EXCLUSIVE_ALL: return !is_write || registered(g, nexus);
+    case GATE_WRITE_EXCLUSIVE_ALL: return !is_write || gate_is_registered(g, nexus);
     case GATE_EXCLUSIVE_ACCESS_REGISTRANTS:
-    case GATE_EXCLUSIVE_ACCESS_ALL: return registered(g, nexus);
+    case GATE_EXCLUSIVE_ACCESS_ALL: return gate_is_registered(g, nexus);
     default: return true;
     }
 }

@@ -46,6 +46,11 @@ struct gate_state {
     struct gate_registrant *reg; /* sorted by nexus */
 };
 
+/* Questions to a state. A reservation is held by one nexus, or by every registrant. */
+bool gate_is_registered(const struct gate_state *s, uint64_t nexus);
+bool gate_every_registrant_holds(const struct gate_state *s);
+bool gate_is_held_by(const struct gate_state *s, uint64_t nexus);
+
 uint64_t gate_nexus(const char *name); /* any reactor; never 0 */
 bool gate_nexus_name(uint64_t nexus, char *out, size_t size);
 

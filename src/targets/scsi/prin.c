@@ -8,11 +8,6 @@
 enum { READ_KEYS, READ_RESERVATION, REPORT_CAPABILITIES, READ_FULL_STATUS };
 enum { HEADER = 8, STATUS_LEN = 24, TRANSPORT_ID_MAX = 4 + 256 + 4 };
 
-static bool every_registrant_holds(const struct gate_state *s)
-{
-    return s->type == GATE_WRITE_EXCLUSIVE_ALL || s->type == GATE_EXCLUSIVE_ACCESS_ALL;
-}
-
 static void put_keys(const struct gate_state *s, struct wr *w)
 {
     for (unsigned i = 0; i < s->count; i++)
@@ -26,7 +21,7 @@ static void put_reservation(const struct gate_state *s, struct wr *w)
     if (s->type == GATE_NONE)
         return;
     for (unsigned i = 0; i < s->count; i++)
-        if (s->reg[i].nexus == s->holder && !every_registrant_holds(s))
+        if (s->reg[i].nexus == s->holder && !gate_every_registrant_holds(s))
             key = s->reg[i].key;
     wr_be64(w, key);
     wr_be32(w, 0);
@@ -70,7 +65,7 @@ static void put_full_status(const struct gate_state *s, struct wr *w)
         if (!gate_nexus_name(reg->nexus, name, sizeof name) ||
             !scsi_nexus_name_split(name, &target, &port, &initiator))
             continue;
-        bool holds = s->type != GATE_NONE && (s->holder == reg->nexus || every_registrant_holds(s));
+        bool holds = gate_is_held_by(s, reg->nexus);
         wr_be64(w, reg->key);
         wr_be32(w, 0);
         wr_u8(w, (reg->all_tg_pt ? 0x02 : 0) | (holds ? 0x01 : 0));

@@ -84,17 +84,6 @@ static void drop(struct gate_state *s, uint64_t nexus)
     memmove(r, r + 1, (s->count - at) * sizeof *r);
 }
 
-static bool every_registrant_holds(const struct gate_state *s)
-{
-    return s->type == GATE_WRITE_EXCLUSIVE_ALL || s->type == GATE_EXCLUSIVE_ACCESS_ALL;
-}
-
-static bool holds(const struct gate_state *s, uint64_t nexus)
-{
-    return s->type != GATE_NONE &&
-           (s->holder == nexus || (every_registrant_holds(s) && find(s, nexus)));
-}
-
 static void end_reservation(struct gate_state *s)
 {
     s->type = GATE_NONE;
@@ -134,12 +123,12 @@ static bool is_shared(enum gate_type type)
 
 static void unregister(struct pr *p, struct gate_state *s, uint64_t nexus)
 {
-    bool held = holds(s, nexus);
+    bool held = gate_is_held_by(s, nexus);
     enum gate_type type = s->type;
     drop(s, nexus);
     if (!held)
         return;
-    if (every_registrant_holds(s) && s->count) { /* the others hold it still */
+    if (gate_every_registrant_holds(s) && s->count) { /* the others hold it still */
         s->holder = s->reg[0].nexus;
         return;
     }
@@ -180,7 +169,7 @@ static int do_register(struct pr *p, struct gate_state *s)
 static int do_reserve(struct pr *p, struct gate_state *s)
 {
     if (s->type != GATE_NONE)
-        return holds(s, p->self) && s->type == p->type ? -EALREADY : -EBADE;
+        return gate_is_held_by(s, p->self) && s->type == p->type ? -EALREADY : -EBADE;
     s->type = p->type;
     s->holder = p->self;
     return 0;
@@ -188,7 +177,7 @@ static int do_reserve(struct pr *p, struct gate_state *s)
 
 static int do_release(struct pr *p, struct gate_state *s)
 {
-    if (!holds(s, p->self))
+    if (!gate_is_held_by(s, p->self))
         return -EALREADY;
     if (s->type != p->type) {
         p->code = SENSE_INVALID_RELEASE;
@@ -241,7 +230,7 @@ static void take_over(struct pr *p, struct gate_state *s)
 static int do_preempt(struct pr *p, struct gate_state *s)
 {
     const struct gate_registrant *holder = find(s, s->holder);
-    bool all_hold = every_registrant_holds(s);
+    bool all_hold = gate_every_registrant_holds(s);
     if (!p->sa_key && !all_hold)
         return invalid(p, 8);
     if (s->type != GATE_NONE && all_hold && !p->sa_key) {
@@ -264,7 +253,7 @@ static int do_preempt(struct pr *p, struct gate_state *s)
 
 static int do_move(struct pr *p, struct gate_state *s)
 {
-    if (s->type == GATE_NONE || every_registrant_holds(s) || s->holder != p->self)
+    if (s->type == GATE_NONE || gate_every_registrant_holds(s) || s->holder != p->self)
         return -EBADE;
     if (!p->sa_key)
         return invalid(p, 8);

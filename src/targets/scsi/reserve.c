@@ -94,19 +94,23 @@ void scsi_notify(struct bdev *bdev, const struct scsi_notice *list, unsigned cou
         task_call_all(notify_here, &y);
 }
 
-/* ---- RESERVE(6), RELEASE(6). A registrant's are answered and do nothing (SPC-4, CRH). */
+/* ---- RESERVE(6), RELEASE(6). Who has a part in a persistent reservation is answered, and nothing
+ * is done (SPC-4, CRH). */
 
 struct reserve6 {
     struct scsi_cmd *cmd;
     uint64_t nexus;
 };
 
-static bool is_registered(const struct gate_state *s, uint64_t nexus)
+/* Where anybody is registered: GOOD and no change for who holds the persistent reservation, or has
+ * a part in it; a conflict for the others, registered or not (SPC-4, "exceptions to SPC-2 RESERVE
+ * and RELEASE behavior"; SPC-2). */
+static int beside_registrations(const struct gate_state *s, uint64_t nexus)
 {
-    for (unsigned i = 0; i < s->count; i++)
-        if (s->reg[i].nexus == nexus)
-            return true;
-    return false;
+    bool shared =
+        s->type == GATE_WRITE_EXCLUSIVE_REGISTRANTS || s->type == GATE_EXCLUSIVE_ACCESS_REGISTRANTS;
+    bool part = gate_is_held_by(s, nexus) || (shared && gate_is_registered(s, nexus));
+    return part ? -EALREADY : -EBADE;
 }
 
 /* -EALREADY: well, and there is nothing to change. */
@@ -114,7 +118,7 @@ static int take6(struct gate_state *s, void *arg)
 {
     const struct reserve6 *r = arg;
     if (s->count)
-        return is_registered(s, r->nexus) ? -EALREADY : -EBADE;
+        return beside_registrations(s, r->nexus);
     if (s->type == GATE_RESERVE6)
         return s->holder == r->nexus ? -EALREADY : -EBADE;
     s->type = GATE_RESERVE6;
@@ -125,8 +129,8 @@ static int take6(struct gate_state *s, void *arg)
 static int drop6(struct gate_state *s, void *arg)
 {
     const struct reserve6 *r = arg;
-    if (s->count && r->nexus && !is_registered(s, r->nexus))
-        return -EBADE;
+    if (s->count && r->nexus)
+        return beside_registrations(s, r->nexus);
     if (s->type != GATE_RESERVE6 || (r->nexus && s->holder != r->nexus))
         return -EALREADY;
     s->type = GATE_NONE;

@@ -333,15 +333,33 @@ HARNESS_TEST(a_reset_ends_a_reserve_6)
     pair_end(&p);
 }
 
-HARNESS_TEST(a_registrants_reserve_6_does_nothing)
+/* SPC-4, CRH: GOOD and nothing done for the holder, and for registrants of the types they share;
+ * all others conflict as soon as anybody is registered. */
+HARNESS_TEST(reserve_6_beside_registrations_does_nothing)
 {
+    static const struct {
+        unsigned type;
+        bool registrant;
+    } rows[] = {{WE, false},   {EA, false},   {WE_RO, true},
+                {EA_RO, true}, {WE_AR, true}, {EA_AR, true}};
+    static const uint8_t cdbs[2][6] = {{0x16}, {0x17}};
     struct pair p = pair_new();
-    static const uint8_t reserve[6] = {0x16}, release[6] = {0x17};
-    expect_good(out(&p, 'a', REGISTER, 0, 0, 0xa, 0));
-    expect_good(lab_cmd(p.lab, reserve, 6));
-    check_int(write_status(&p, 'b'), SCSI_GOOD);
-    expect_status(as_b(&p, reserve, 6, NULL, 0), SCSI_RESERVATION_CONFLICT);
-    expect_good(lab_cmd(p.lab, release, 6));
+    for (unsigned k = 0; k < 2; k++) {
+        const uint8_t *cdb = cdbs[k];
+        for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            both_register(&p);
+            expect_status(lab_cmd(p.lab, cdb, 6), SCSI_RESERVATION_CONFLICT); /* none is there */
+            expect_good(out(&p, 'a', RESERVE, rows[i].type, 0xa, 0, 0));
+            expect_good(lab_cmd(p.lab, cdb, 6));
+            expect_status(as_b(&p, cdb, 6, NULL, 0),
+                          rows[i].registrant ? SCSI_GOOD : SCSI_RESERVATION_CONFLICT);
+            expect_good(out(&p, 'b', REGISTER, 0, 0xb, 0, 0));
+            expect_status(as_b(&p, cdb, 6, NULL, 0), SCSI_RESERVATION_CONFLICT);
+            expect_good(out(&p, 'a', RELEASE, rows[i].type, 0xa, 0, 0));
+            expect_good(out(&p, 'a', CLEAR, 0, 0xa, 0, 0));
+            check_int(write_status(&p, 'b'), SCSI_GOOD);
+        }
+    }
     pair_end(&p);
 }
 
@@ -503,7 +521,7 @@ int main(void)
         cmocka_unit_test(all_target_ports_are_registered_together),
         cmocka_unit_test(reserve_6_is_for_one_nexus_until_it_goes),
         cmocka_unit_test(a_reset_ends_a_reserve_6),
-        cmocka_unit_test(a_registrants_reserve_6_does_nothing),
+        cmocka_unit_test(reserve_6_beside_registrations_does_nothing),
         cmocka_unit_test(a_list_of_gigabytes_is_refused_before_there_is_room_for_it),
         cmocka_unit_test(what_shall_outlive_power_does),
         cmocka_unit_test(a_saved_reservation_holds_before_anybody_can_open_the_device),
