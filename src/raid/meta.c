@@ -201,6 +201,7 @@ static void catch_up(struct raid_array *a, bool *lost_r)
 static void settle_survivors(struct raid_array *a, bool *lost_r)
 {
     struct raid_member *m;
+    a->level->settle(a);
     list_for_each (m, &a->members, link) {
         int error = raid_takes_writes(m) ? bdev_flush(m->desc) : 0;
         if (error && raid_kick(a, m, error, false))

@@ -29,7 +29,8 @@ struct part {
     uint64_t used[PARITY_SLOTS_MAX]; /* bytes of the ring on that slot */
     unsigned live;                   /* records whose rows are not yet on the members */
     bool flushing;
-    bool held; /* until a failure is on record */
+    unsigned writing; /* atomic; records whose rows are on their way */
+    bool held;        /* until a failure is on record */
     struct rtimer timer;
     unsigned pending;
     struct list waiting; /* ops without room, by log_link */
@@ -382,7 +383,8 @@ static bool log_it(struct part *p, struct stripe_op *op)
     __atomic_store_n(&p->used[slot], p->used[slot] + size, __ATOMIC_RELAXED);
     p->sequence++;
     p->live++;
-    op->logged = true;
+    op->logged = op->writing = true;
+    __atomic_fetch_add(&p->writing, 1, __ATOMIC_SEQ_CST);
     op->named = rec.whole;
     op->log_member = m;
     bio_init(&op->log_bio, m->desc, BIO_WRITE, at, PLOG_BLOCK + rec.payload, logged, op);
@@ -460,9 +462,31 @@ void plog_write(struct stripe_op *op)
     }
 }
 
+void plog_written(struct stripe_op *op)
+{
+    if (op->writing)
+        __atomic_fetch_sub(&part_of(op)->writing, 1, __ATOMIC_SEQ_CST);
+    op->writing = false;
+}
+
+void plog_settle(struct raid_array *a)
+{
+    enum { STEP_US = 200, MOST_US = 1000 * 1000 }; /* who hangs holds nobody up for longer */
+    const struct raid456 *r = a->level_data;
+    for (unsigned us = 0; r && r->log && us < MOST_US; us += STEP_US) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < r->log->rings; i++)
+            n += __atomic_load_n(&r->log->part[i].writing, __ATOMIC_SEQ_CST);
+        if (!n)
+            return;
+        task_sleep_us(STEP_US);
+    }
+}
+
 void plog_op_end(struct stripe_op *op)
 {
     struct part *p = part_of(op);
+    plog_written(op);
     op->logged = false;
     p->live--;
     make_room(p);

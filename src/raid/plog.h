@@ -75,7 +75,11 @@ void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t be
 uint32_t plog_rows(const struct raid_array *a);
 /* A write whose rows are all known: logged, then stripe_op_logged(op). */
 void plog_write(struct stripe_op *op);
-void plog_op_end(struct stripe_op *op); /* its rows are on the members */
+void plog_written(struct stripe_op *op); /* the writes of its rows have ended, well or not */
+void plog_op_end(struct stripe_op *op);  /* its rows are on the members */
+/* Home, in a task, a failure is not on record yet, so that nothing new is logged: until what was is
+ * written. The records may go with the member. */
+void plog_settle(struct raid_array *a);
 
 /*
  * Main, in a task, before the array runs: 0 when the log made parity fit before byte *synced_r of

@@ -401,6 +401,7 @@ static void raid456_counters(const struct raid_array *a, struct raid_info *info)
         .write = raid456_write,                      \
         .flush = raid_flush_all,                     \
         .before_super = plog_before_super,           \
+        .settle = plog_settle,                       \
         .replay = plog_replay,                       \
         .log = raid456_log,                          \
         .accepts = raid456_accepts,                  \

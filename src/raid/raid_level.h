@@ -44,6 +44,9 @@ struct raid_level {
 
     /* Optional. Home, in a task, before superblocks are written; these stand on disk now. */
     void (*before_super)(struct raid_array *a, uint64_t events, uint64_t utime);
+    /* Optional. Home, in a task: a member has failed, and superblocks are about to say so. Waits
+     * for writes under way that only this member's log, or parity that fits, would mend. */
+    void (*settle)(struct raid_array *a);
     /* Optional. Main, in a task, members open, not started: a dirty array's log is worked off.
      * `lost` members were there when it went down. 0: what is on the members fits before byte
      * *synced_r, UINT64_MAX: everywhere; -1 with *why_r: no log. */

@@ -99,6 +99,7 @@ struct stripe_op {
     struct raid_io *io;   /* its legs are the writes */
     bool logged;          /* a record of the log stands for it */
     bool named;           /* one that only names its stripe */
+    bool writing;         /* and its rows are on their way; the log's */
     struct list log_link; /* waits for room in the log */
     struct bio log_bio;
     struct iobuf *log_buf;

@@ -571,6 +571,7 @@ static void writes_done(struct stripe_op *op)
         maintenance_done(op);
         return;
     }
+    plog_written(op);
     for (unsigned i = 0; i < op->io->legs && !failed; i++)
         failed = op->io->leg[i].error != 0;
     if (failed)
