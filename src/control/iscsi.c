@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/iscsi_acl.h"
+#include "control/listen.h"
 #include "control/shows.h"
 #include "control/start.h"
 #include "targets/iscsi/iscsi.h"
@@ -19,18 +20,6 @@
 
 /* ---- portals */
 
-struct bound {
-    const char *addr;
-    char text[160];
-};
-
-static void note_bound(const char *addr, const char *bound, void *arg)
-{
-    struct bound *b = arg;
-    if (!strcmp(addr, b->addr))
-        snprintf(b->text, sizeof b->text, "%s", bound);
-}
-
 /* Records of before there were groups have none. */
 unsigned portal_group(struct json_object *record)
 {
@@ -38,15 +27,18 @@ unsigned portal_group(struct json_object *record)
     return group ? (unsigned)group : 1;
 }
 
+static int portal_start(const char *addr, struct json_object *record, struct err *e)
+{
+    return iscsi_portal_add(addr, portal_group(record), e);
+}
+
+const struct listening iscsi_listening = {"portal", iscsi_portal_for_each, portal_start,
+                                          iscsi_portal_remove};
+
 static struct json_object *show_portal(const char *addr)
 {
-    struct json_object *o = json_object_new_object();
-    struct bound b = {.addr = addr};
-    iscsi_portal_for_each(note_bound, &b);
-    put_str(o, "addr", addr);
-    put_str(o, "bound", b.text);
+    struct json_object *o = listening_show(&iscsi_listening, addr);
     put_u64(o, "group", portal_group(state_get("portal", addr)));
-    put_str(o, "reason", *b.text ? "" : reason_get("portal", addr));
     return o;
 }
 
@@ -73,33 +65,22 @@ static int portal_add(struct verb_run *v, struct err *e)
 {
     const char *addr = verb_param(v, "addr");
     unsigned group = (unsigned)opts_u64(v->opts, "group");
-    v->changed = !v->existing;
     if (v->existing && portal_group(v->existing) != group) {
         char have[8], want[8];
         snprintf(have, sizeof have, "%u", portal_group(v->existing));
         snprintf(want, sizeof want, "%u", group);
         return differs(e, "portal", addr, "group", have, want);
     }
-    if (v->existing && *get_str(v->existing, "bound"))
-        return 0;
-    if (iscsi_portal_add(addr, group, e))
-        return -1;
-    reason_set("portal", addr, NULL);
     struct json_object *record = json_object_new_object();
     put_u64(record, "group", group);
-    int rc = v->existing ? 0 : state_put("portal", addr, record, e);
+    int rc = listening_add(v, &iscsi_listening, record, e);
     json_object_put(record);
-    if (rc)
-        iscsi_portal_remove(addr, NULL);
     return rc;
 }
 
 static int portal_remove(struct verb_run *v, struct err *e)
 {
-    const char *addr = verb_param(v, "addr");
-    if (*get_str(v->existing, "bound") && iscsi_portal_remove(addr, e))
-        return -1;
-    return state_del("portal", addr, e);
+    return listening_remove(v, &iscsi_listening, e);
 }
 
 /* ---- logical units */

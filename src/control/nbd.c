@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/listen.h"
 #include "control/shows.h"
 #include "control/start.h"
 #include "targets/nbd/nbd.h"
@@ -17,30 +18,13 @@ static int compare_both(const char *what, const char *name, struct json_object *
 
 /* ---- listeners */
 
-struct bound {
-    const char *addr;
-    char text[160];
-};
-
-static void note_bound(const char *addr, const char *bound, void *arg)
-{
-    struct bound *b = arg;
-    if (!strcmp(addr, b->addr))
-        snprintf(b->text, sizeof b->text, "%s", bound);
-}
-
 /* The files of TLS are not secrets; what is in them is. */
 static const char *const tls_files[] = {"tls_cert", "tls_key", "tls_ca", "tls_psk_file"};
 
 static struct json_object *show_listener(const char *addr)
 {
-    struct json_object *record = state_get("listener", addr);
-    struct json_object *o = json_object_new_object();
-    struct bound b = {.addr = addr};
-    nbd_listener_for_each(note_bound, &b);
-    put_str(o, "addr", addr);
-    put_str(o, "bound", b.text);
-    put_str(o, "reason", *b.text ? "" : reason_get("listener", addr));
+    struct json_object *record = state_get("listener", addr),
+                       *o = listening_show(&nbd_listening, addr);
     put_str(o, "tls", *get_str(record, "tls") ? get_str(record, "tls") : "off");
     for (size_t i = 0; i < sizeof tls_files / sizeof *tls_files; i++)
         put_str(o, tls_files[i], get_str(record, tls_files[i]));
@@ -72,7 +56,7 @@ static const char *given(struct json_object *record, const char *field)
     return *text ? text : NULL;
 }
 
-int listener_start(const char *addr, struct json_object *record, struct err *e)
+static int listener_start(const char *addr, struct json_object *record, struct err *e)
 {
     struct nbd_listen_args args = {.addr = addr,
                                    .tls = given(record, "tls"),
@@ -82,6 +66,9 @@ int listener_start(const char *addr, struct json_object *record, struct err *e)
                                    .tls_psk_file = given(record, "tls_psk_file")};
     return nbd_listen(&args, e);
 }
+
+const struct listening nbd_listening = {"listener", nbd_listener_for_each, listener_start,
+                                        nbd_unlisten};
 
 static struct json_object *listener_record(const struct opts *o)
 {
@@ -94,38 +81,20 @@ static struct json_object *listener_record(const struct opts *o)
     return record;
 }
 
-static int open_listener(struct verb_run *v, const char *addr, struct json_object *record,
-                         struct err *e)
-{
-    if (v->existing && compare_both("listener", addr, state_get("listener", addr), record, e))
-        return -1;
-    /* One that could not be opened at start-up may be asked for again. */
-    if (v->existing && *get_str(v->existing, "bound"))
-        return 0;
-    if (listener_start(addr, record, e))
-        return -1;
-    reason_set("listener", addr, NULL);
-    if (v->existing || !state_put("listener", addr, record, e))
-        return 0;
-    nbd_unlisten(addr, NULL);
-    return -1;
-}
-
 static int listen_verb(struct verb_run *v, struct err *e)
 {
-    v->changed = !v->existing;
-    struct json_object *record = listener_record(v->opts);
-    int rc = open_listener(v, verb_param(v, "addr"), record, e);
+    const char *addr = verb_param(v, "addr");
+    struct json_object *record = listener_record(v->opts), *have = state_get("listener", addr);
+    int rc = v->existing ? compare_both("listener", addr, have, record, e) : 0;
+    if (!rc)
+        rc = listening_add(v, &nbd_listening, record, e);
     json_object_put(record);
     return rc;
 }
 
 static int unlisten_verb(struct verb_run *v, struct err *e)
 {
-    const char *addr = verb_param(v, "addr");
-    if (*get_str(v->existing, "bound") && nbd_unlisten(addr, e))
-        return -1;
-    return state_del("listener", addr, e);
+    return listening_remove(v, &nbd_listening, e);
 }
 
 /* ---- exports */

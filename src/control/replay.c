@@ -7,9 +7,8 @@
 #include "base/mem.h"
 #include "control/adopt.h"
 #include "control/iscsi_acl.h"
+#include "control/listen.h"
 #include "control/start.h"
-#include "targets/iscsi/iscsi.h"
-#include "targets/nbd/nbd.h"
 
 /*
  * Start-up: what is saved comes back, by identity and UUID. Nothing is created, nothing formatted.
@@ -207,20 +206,22 @@ void replay_targets(void)
     start_exports();
 }
 
+static void start_listening(const struct listening *l)
+{
+    char prefix[KEY_MAX];
+    snprintf(prefix, sizeof prefix, "%s/", l->kind);
+    struct json_object *records = saved(prefix);
+    json_object_object_foreach(records, addr, record)
+    {
+        struct err e = {0};
+        if (l->start(addr, record, &e))
+            failed(l->kind, addr, &e);
+    }
+    json_object_put(records);
+}
+
 void replay_listeners(void)
 {
-    struct json_object *listeners = saved("listener/"), *portals = saved("portal/");
-    struct err e;
-    json_object_object_foreach(listeners, nbd_addr, a)
-    {
-        if (listener_start(nbd_addr, a, &e))
-            failed("listener", nbd_addr, &e);
-    }
-    json_object_object_foreach(portals, iscsi_addr, b)
-    {
-        if (iscsi_portal_add(iscsi_addr, portal_group(b), &e))
-            failed("portal", iscsi_addr, &e);
-    }
-    json_object_put(listeners);
-    json_object_put(portals);
+    start_listening(&nbd_listening);
+    start_listening(&iscsi_listening);
 }

@@ -5,7 +5,6 @@
 #include "control/private.h"
 
 /* Targets from their saved records: the same road for a verb and for start-up. T. */
-int listener_start(const char *addr, struct json_object *record, struct err *e);
 int export_start(const char *name, struct json_object *record, struct err *e);
 unsigned portal_group(struct json_object *record);
 int target_start(const char *iqn, struct json_object *record, struct err *e);
