@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A target of a thousand LUNs: one more is added at the price of the first, and disturbs nobody."""
+import os
+import tempfile
 import time
 
 from iscsiwire import Initiator
 from orion import Orion, run
 
 IQN = 'iqn.2026-11.test:many'
+if os.access('/dev/shm', os.W_OK):
+    tempfile.tempdir = '/dev/shm'  # what counts is what we take, not the disk's fsync
 COUNT = 1000
 
 
@@ -26,7 +30,7 @@ def login_and_list(addr):
     begin = time.monotonic()
     i = Initiator(addr, IQN, isid=b'\x40\0\x37\0\0\7')
     logged_in = time.monotonic()
-    size = 8 + 8 * (COUNT + 8)
+    size = 8 + 8 * (COUNT + 32)
     cdb = bytes([0xa0]) + bytes(5) + size.to_bytes(4, 'big') + bytes(2)
     r = i.do(cdb, read=size)
     end = time.monotonic()
@@ -39,27 +43,27 @@ def login_and_list(addr):
 
 def test_a_thousand_luns():
     with Orion() as o:
-        for n in range(COUNT + 5):
+        for n in range(COUNT + 21):
             assert o.http('PUT', '/v1/devices/d%d' % n, {'type': 'mem', 'size': '1M'}).status == 201
         addr = o.iscsi(IQN)
         first = [add(o, n) for n in range(COUNT)]
         i = Initiator(addr, IQN).ready()
         i.write(0, b'k' * 512)
-        last = [add(o, COUNT + n) for n in range(5)]
+        last = [add(o, COUNT + n) for n in range(21)]
         r = i.read(0, 1)  # told once of the new LUNs, and nothing else changed
         assert r.key == (6, 0x3f, 0x0e) or r.data == b'k' * 512, r.key
         assert i.read(0, 1).data == b'k' * 512
         login, report, luns = login_and_list(addr)
-        assert sorted(luns) == sorted(lun(n) for n in range(COUNT + 5)), len(luns)
-        print('        adding a LUN: the first ten %.1f ms, after a thousand %.1f ms (fsync included); '
-              'login %.1f ms, REPORT LUNS %.1f ms' % (sorted(first[:10])[5], sorted(last)[2], login, report),
+        assert sorted(luns) == sorted(lun(n) for n in range(COUNT + 21)), len(luns)
+        print('        adding a LUN: the first ten %.1f ms, after a thousand %.1f ms; '
+              'login %.1f ms, REPORT LUNS %.1f ms' % (sorted(first[:10])[5], sorted(last)[10], login, report),
               flush=True)
         i.logout()
         begin = time.monotonic()
         o.stop()
         o.start()
         _, _, luns = login_and_list(addr)
-        assert len(luns) == COUNT + 5, len(luns)
+        assert len(luns) == COUNT + 21, len(luns)
         print('        stop and start again: %.1f s' % (time.monotonic() - begin), flush=True)
         o.fds_mark()
 

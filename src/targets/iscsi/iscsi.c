@@ -305,15 +305,9 @@ int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err 
     return scsi_lun_remove(t->scsi, lun, e);
 }
 
-struct lun_walk {
-    void (*fn)(const struct iscsi_lun_info *info, void *arg);
-    void *arg;
-};
-
-static void lun_one(const struct scsi_lun_info *s, void *arg)
+static void translate(const struct scsi_lun_info *s, struct iscsi_lun_info *i)
 {
-    const struct lun_walk *w = arg;
-    struct iscsi_lun_info i = {
+    *i = (struct iscsi_lun_info){
         .lun = s->lun,
         .thin = s->thin,
         .read_only = s->read_only,
@@ -322,13 +316,25 @@ static void lun_one(const struct scsi_lun_info *s, void *arg)
         .block_size = s->block_size,
         .identity = s->identity,
     };
-    _Static_assert(sizeof i.device == sizeof s->device && sizeof i.why == sizeof s->why &&
-                       sizeof i.naa == sizeof s->naa && sizeof i.serial == sizeof s->serial,
+    _Static_assert(sizeof i->device == sizeof s->device && sizeof i->why == sizeof s->why &&
+                       sizeof i->naa == sizeof s->naa && sizeof i->serial == sizeof s->serial,
                    "both structs hold the same texts");
-    memcpy(i.device, s->device, sizeof i.device);
-    memcpy(i.why, s->why, sizeof i.why);
-    memcpy(i.naa, s->naa, sizeof i.naa);
-    memcpy(i.serial, s->serial, sizeof i.serial);
+    memcpy(i->device, s->device, sizeof i->device);
+    memcpy(i->why, s->why, sizeof i->why);
+    memcpy(i->naa, s->naa, sizeof i->naa);
+    memcpy(i->serial, s->serial, sizeof i->serial);
+}
+
+struct lun_walk {
+    void (*fn)(const struct iscsi_lun_info *info, void *arg);
+    void *arg;
+};
+
+static void lun_one(const struct scsi_lun_info *s, void *arg)
+{
+    const struct lun_walk *w = arg;
+    struct iscsi_lun_info i;
+    translate(s, &i);
     w->fn(&i, w->arg);
 }
 
@@ -341,26 +347,14 @@ void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info 
         scsi_lun_for_each(t->scsi, lun_one, &w);
 }
 
-struct lun_pick {
-    unsigned lun;
-    bool found;
-    struct iscsi_lun_info *info_r;
-};
-
-static void pick(const struct iscsi_lun_info *info, void *arg)
-{
-    struct lun_pick *p = arg;
-    if (info->lun != p->lun)
-        return;
-    p->found = true;
-    *p->info_r = *info;
-}
-
 bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r)
 {
-    struct lun_pick p = {.lun = lun, .info_r = info_r};
-    iscsi_lun_for_each(iqn, pick, &p);
-    return p.found;
+    struct iscsi_target *t = registry_find(iqn);
+    struct scsi_lun_info s;
+    if (!t || !scsi_lun_get(t->scsi, lun, &s))
+        return false;
+    translate(&s, info_r);
+    return true;
 }
 
 int iscsi_alua_set(const char *iqn, const struct scsi_group *group, struct err *e)

@@ -58,6 +58,7 @@ int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct
  * running ones, closes the device. */
 int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
 unsigned scsi_lun_count(const struct scsi_target *t);
+bool scsi_lun_get(struct scsi_target *t, unsigned lun, struct scsi_lun_info *info_r);
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
                        void *arg);
 

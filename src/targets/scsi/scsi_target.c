@@ -300,6 +300,15 @@ static void lun_info(const struct scsi_lun *lun, struct scsi_lun_info *i)
         at += snprintf(i->naa + at, sizeof i->naa - (size_t)at, "%02x", lun->naa[k]);
 }
 
+bool scsi_lun_get(struct scsi_target *t, unsigned number, struct scsi_lun_info *info_r)
+{
+    const struct scsi_lun *lun = find(t, number);
+    if (!lun || lun->removed)
+        return false;
+    lun_info(lun, info_r);
+    return true;
+}
+
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
                        void *arg)
 {
