@@ -371,6 +371,39 @@ def test_portals_of_several_groups():
         o.fds_mark()
 
 
+def test_sessions_of_one_initiator_and_the_end_of_their_portal():
+    """Several sessions, on different reactors, by two groups; a portal that goes leaves them alone."""
+    with start() as o:
+        two = '127.0.0.1:%d' % free_port()
+        o.ctl('iscsi', 'portal', 'add', two, '--group', '2')
+        all_of_them = [Initiator(a, IQN, isid=b'\x40\0\x37\0\0' + bytes([n])).ready()
+                       for a in (o.addr, two) for n in (1, 2)]
+        assert len({i.tsih for i in all_of_them}) == 4
+        assert {s['reactor'] for s in sessions(o)} == {0, 1}, sessions(o)
+        o.ctl('iscsi', 'portal', 'remove', two, json_out=False)
+        for n, i in enumerate(all_of_them):
+            assert i.write(8 * n, bytes([n]) * 4096).status == 0
+        for n in range(4):
+            assert all_of_them[3 - n].read(8 * n, 8).data == bytes([n]) * 4096
+        try:
+            Initiator(two, IQN)
+            raise AssertionError('the portal still answers')
+        except ConnectionRefusedError:
+            pass
+        d = Initiator(o.addr)
+        assert [v for k, v in d.send_targets() if k == 'TargetAddress'] == [o.addr + ',1']
+        d.logout()
+        rtpg = all_of_them[2].do(bytes([0xa3, 0x0a]) + bytes(6) + b'\xff\0' + bytes(2), read=255).data
+        assert len(rtpg) == 4 + 2 * 12, 'the group of living sessions'
+        o.ctl('iscsi', 'portal', 'add', two, '--group', '2')
+        again = Initiator(two, IQN, isid=b'\x40\0\x37\0\0\1').ready()
+        assert all_of_them[2].closed() and all_of_them[3].nop(b'here').data == b'here'
+        for i in all_of_them + [again, d]:
+            i.close()
+        o.ctl('iscsi', 'portal', 'remove', two, json_out=False)
+        o.fds_mark()
+
+
 def test_a_wrong_digest_ends_the_connection():
     with start() as o:
         for header in (True, False):
@@ -500,6 +533,7 @@ run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
     test_bad_pdus_are_answered_and_the_session_goes_on, test_too_much_or_unexpected_data_is_refused,
     test_task_management_takes_effect, test_a_wrong_digest_ends_the_connection,
     test_a_cold_reset_ends_every_session_of_the_target, test_portals_of_several_groups,
+    test_sessions_of_one_initiator_and_the_end_of_their_portal,
     test_the_segment_length_may_change_later, test_text_requests_may_span_pdus_too, test_ipv6_portals_serve,
     test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed,
     test_initiators_are_asked_to_log_out_before_a_target_goes)
