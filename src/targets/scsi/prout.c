@@ -422,11 +422,11 @@ static bool parse_move(struct pr *p, struct rd *r)
 static bool parse(struct pr *p)
 {
     struct scsi_cmd *cmd = p->cmd;
-    struct rd r = rd_make(cmd->buf->data, cmd->length);
-    if (cmd->length < LIST_LEN) {
+    if (cmd->length < LIST_LEN) { /* without any data there is no buffer either */
         scsi_fail(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
+    struct rd r = rd_make(cmd->buf->data, cmd->length);
     p->key = rd_be64(&r);
     p->sa_key = rd_be64(&r);
     if (p->action == REGISTER_AND_MOVE)
