@@ -1,176 +1,666 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Power cuts of a raid1: after each acknowledged step of a history, with one member failing
- * half-way, the disks are what a volatile cache may have left of them; the array is assembled from
- * that, and each sector must hold a version that is no older than what was flushed.
+ * Power cuts of every level:
+ *
+ *   unit-raid-cuts [NAME]      one of the rows below; without, all of them
+ *
+ * 200 cuts a level, ORION_CUTS_TIMES so many, or ORION_CUTS a row (0: without end), ORION_SEED for
+ * others than those of the default suite. A history is: creation (with a resync, where members hold
+ * junk), writes, rest, a member that fails, writes without it, its return or a new one, writes
+ * during and after, a stop, a start, writes, a stop; cuts are anywhere in it, with a member lost
+ * too where redundancy stands for it. One in five is a double cut: clients write during the
+ * recovery, and the power goes again. What fails is printed with its seed, and shrunk to the writes
+ * that matter.
  */
-#include "arrays.h"
+#include "powercut.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 
-enum { STEPS = 48, BLOCKS = 8, SIZE = 4096, SECTORS = SIZE / 512, FAILS_AT = 30 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
 
-struct moment {
-    uint64_t at[2];
-    uint32_t flushed[BLOCKS], tried[BLOCKS];
+enum {
+    A_HISTORY = 200, /* cuts of one history */
+    CLIENTS = 3,
+    SPARES = 2,
+    CHANGES = 16,
 };
 
+struct row {
+    const char *name;
+    unsigned cuts; /* by default; 200 a level */
+    const char *level;
+    int32_t number;
+    unsigned members, redundancy; /* how many may go at any time */
+    bool bitmap, no_log;
+    const char *layout; /* of raid10 */
+};
+
+static const struct row rows[] = {
+    {"raid0", 200, "raid0", 0, 3, 0, false, false, NULL},
+    {"raid1", 70, "raid1", 1, 2, 1, false, false, NULL},
+    {"raid1-three", 70, "raid1", 1, 3, 2, false, false, NULL},
+    {"raid1-bitmap", 70, "raid1", 1, 2, 1, true, false, NULL},
+    {"raid10", 50, "raid10", 10, 4, 1, false, false, NULL},
+    {"raid10-odd-bitmap", 50, "raid10", 10, 3, 1, true, false, NULL},
+    {"raid10-far", 50, "raid10", 10, 4, 1, false, false, "f2"},
+    {"raid10-offset-bitmap", 50, "raid10", 10, 3, 1, true, false, "o2"},
+    {"raid4", 200, "raid4", 4, 4, 1, false, false, NULL},
+    {"raid5", 70, "raid5", 5, 4, 1, false, false, NULL},
+    {"raid5-bitmap", 70, "raid5", 5, 4, 1, true, false, NULL},
+    {"raid5-no-log", 70, "raid5", 5, 4, 1, false, true, NULL},
+    {"raid6", 100, "raid6", 6, 5, 2, false, false, NULL},
+    {"raid6-bitmap", 100, "raid6", 6, 5, 2, true, false, NULL},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+/* From `at` on so many more members may go. */
+struct change {
+    uint64_t at;
+    unsigned left;
+};
+
+static const struct row *row;
 static struct err e;
-static struct moment moments[4096];
-static unsigned moment_count;
+static uint64_t seed, chunk;
+static struct uuid uuid;
+static struct pc_life life, next;
+static struct change change[CHANGES];
+static unsigned changes;
+static uint64_t cuts_wanted, cuts_done, recoveries;
+static struct pc_cut first_cut, second_cut;
+static bool second;
+static uint64_t lost;
 
-/* By block, the version that has been acknowledged as durable, the one acknowledged, and the one
- * submitted. */
-static uint32_t flushed[BLOCKS], written[BLOCKS], tried[BLOCKS];
-static bool over;
+/* ---- clients */
 
-/* In this order: what is durable now is so at any later moment, which the disks may see one after
- * the other. */
-static void note(void)
+struct client {
+    struct pc_life *life;
+    struct bdev_desc *d;
+    uint64_t random;
+    unsigned index, requests;
+    int error;
+};
+
+static unsigned running; /* atomic */
+
+static void pick(struct client *c, uint64_t *lba_r, uint64_t *sectors_r)
 {
-    struct moment *m = &moments[moment_count];
-    if (++moment_count == sizeof moments / sizeof *moments)
-        moment_count--;
-    memcpy(m->flushed, flushed, sizeof flushed);
-    for (unsigned i = 0; i < 2; i++)
-        m->at[i] = fault_record_now(fault_dev(i));
-    memcpy(m->tried, tried, sizeof tried);
-}
-
-/* Moments between acknowledgements: superblocks half written, one leg ahead of the other. */
-static void sample(void *arg)
-{
-    (void)arg;
-    while (!over) {
-        note();
-        task_sleep_us(1000);
+    uint64_t all = c->life->size / PC_SECTOR, sectors = chunk / PC_SECTOR;
+    unsigned data = row->members - (row->number >= 4 && row->number <= 6 ? row->redundancy : 0);
+    uint64_t stripe = sectors * (data ? data : 1), lba, n;
+    switch (pc_random(&c->random, 8)) {
+    case 0: /* a stripe or two */
+        n = stripe * (1 + pc_random(&c->random, 2));
+        lba = pc_random(&c->random, 6) * stripe;
+        break;
+    case 1:
+    case 2:
+        n = 1 + pc_random(&c->random, 2 * sectors);
+        lba = pc_random(&c->random, 6 * stripe);
+        break;
+    default: n = 1 + pc_random(&c->random, 12); lba = pc_random(&c->random, 6 * stripe);
     }
-    over = false;
+    if (!pc_random(&c->random, 9)) { /* at the end of the array, too */
+        n = n < stripe ? n : stripe;
+        lba = all - n - pc_random(&c->random, stripe);
+    }
+    n = n > 256 ? 256 : n;
+    if (!row->redundancy) /* no order there, and memory mixes within sectors: each has its place */
+        lba = c->index * 512 + lba % 256;
+    *lba_r = lba + n > all ? all - n : lba;
+    *sectors_r = n;
 }
 
-static void step(struct bdev_desc *d, uint32_t s)
+static void client(void *arg)
 {
-    uint32_t buf[SIZE / 4];
-    unsigned block = s % BLOCKS;
-    bool fua = s % 7 == 0;
-    for (unsigned i = 0; i < SIZE / 4; i++)
-        buf[i] = s;
-    tried[block] = s;
-    check_int(bdev_write(d, (uint64_t)block * SIZE, buf, SIZE, fua ? BIO_FUA : 0), 0);
-    written[block] = s;
-    if (fua)
-        flushed[block] = s;
-    note();
-    if (s % 3)
-        return;
-    check_int(bdev_flush(d), 0);
-    memcpy(flushed, written, sizeof flushed);
-    note();
+    struct client *c = arg;
+    for (unsigned i = 0; i < c->requests && !c->error; i++) {
+        uint64_t lba, n, what = pc_random(&c->random, 20);
+        pick(c, &lba, &n);
+        enum pc_kind kind = what < 2 ? PC_FLUSH : what == 2 ? PC_ZERO : PC_WRITE;
+        if (kind == PC_FLUSH)
+            lba = n = 0;
+        c->error = pc_request(c->life, c->d, kind, lba, n, what > 16);
+    }
+    __atomic_fetch_sub(&running, 1, __ATOMIC_SEQ_CST);
+}
+
+struct crowd {
+    struct client client[CLIENTS];
+    struct bdev_desc *d;
+};
+
+static void crowd_begin(struct crowd *w, struct pc_life *l, const char *array, unsigned requests)
+{
+    uint64_t salt = l->number * 97 + l->ops * 7;
+    w->d = open_device(array, CLAIM_SHARED_WRITE);
+    __atomic_fetch_add(&running, CLIENTS, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        w->client[i] = (struct client){
+            .life = l, .d = w->d, .random = pc_hash(seed, salt + i), .requests = requests};
+        task_start(reactor_get(i % (reactor_count() + 1)), "client", client, &w->client[i]);
+    }
+}
+
+static int crowd_end(struct crowd *w)
+{
+    int error = 0;
+    while (__atomic_load_n(&running, __ATOMIC_SEQ_CST))
+        task_sleep_us(300);
+    bdev_drain_close(&w->d);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        error = error ? error : w->client[i].error;
+    return error;
+}
+
+static void work(const char *array, unsigned requests)
+{
+    struct crowd w;
+    crowd_begin(&w, &life, array, requests);
+    check_int(crowd_end(&w), 0);
+}
+
+static bool settled(const char *name)
+{
+    unsigned idle = 0;
+    for (unsigned i = 0; i < 60000; i++) {
+        struct raid_info info = info_of(name);
+        idle = info.sync == RAID_SYNC_IDLE && !info.sync_job ? idle + 1 : 0;
+        if (idle == 3)
+            return true;
+        task_sleep_us(i < 200 ? 300 : 1000);
+    }
+    return pc_fail("the sync does not end");
+}
+
+/* ---- a history */
+
+static uint64_t now(void)
+{
+    return __atomic_load_n(&life.clock, __ATOMIC_SEQ_CST);
+}
+
+static void set_redundancy(unsigned left)
+{
+    check(changes < CHANGES);
+    change[changes++] = (struct change){now(), left};
+}
+
+static unsigned redundancy_at(uint64_t at)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < changes; i++)
+        if (at > change[i].at)
+            left = change[i].left;
+    for (unsigned i = 0; i < changes; i++) /* changes take their time */
+        if (at > change[i].at && i + 1 < changes && at > change[i + 1].at)
+            left = change[i + 1].left;
+    return left;
+}
+
+static bool toss(unsigned of, unsigned what)
+{
+    return pc_hash(seed, 1000 + what) % of == 0;
+}
+
+static void make_bases(bool junk)
+{
+    for (unsigned i = 0; i < life.members; i++) {
+        life.base[i].data = calloc(1, PC_SIZE);
+        check(life.base[i].data);
+        if (!junk)
+            continue;
+        for (uint64_t at = DATA; at < DATA + 8 * PC_BLOCK; at += 8) {
+            uint64_t word = pc_hash(seed, at << 8 | i);
+            memcpy(life.base[i].data + at, &word, sizeof word);
+        }
+        life.base[i].blocks = 0xffull << DATA / PC_BLOCK;
+    }
+}
+
+static void slow_down(bool on)
+{
+    char text[160];
+    for (unsigned i = 0; i < life.members; i++) {
+        snprintf(text, sizeof text,
+                 "write:delay=400us:probability=0.2:seed=%u;flush:delay=300us:probability=0.3",
+                 (unsigned)(pc_hash(seed, i) % 1000 + 1));
+        rules(i, on ? text : "");
+    }
+}
+
+static void take_baseline(struct pc_life *l, const char *array)
+{
+    struct bdev_desc *d = open_device(array, CLAIM_READ);
+    l->size = bdev_size(d);
+    l->baseline = malloc(l->size);
+    check(l->baseline);
+    check_int(bdev_read(d, 0, l->baseline, l->size), 0);
+    bdev_close(&d);
+}
+
+static void create_it(void)
+{
+    const char *members[PC_MEMBERS];
+    for (unsigned i = 0; i < row->members; i++)
+        members[i] = name_of("d", i);
+    uuid = uuid_random();
+    struct raid_create c = {.name = "a",
+                            .level = row->level,
+                            .members = members,
+                            .member_count = row->members,
+                            .chunk = chunk,
+                            .layout = row->layout,
+                            .no_log = row->no_log,
+                            .bitmap = row->bitmap ? RAID_BITMAP_INTERNAL : RAID_BITMAP_NONE,
+                            .bitmap_chunk = 256 << 10,
+                            .uuid = &uuid};
+    must(raid_create(&c, &e), &e);
+    life.created = now();
+}
+
+static void lose_members(void)
+{
+    unsigned victim = (unsigned)(pc_hash(seed, 5) % row->members);
+    struct crowd w;
+    set_redundancy(0);
+    if (toss(2, 1))
+        rules(victim, "write:error=EIO:offset=1M-4M");
+    crowd_begin(&w, &life, "a", 12);
+    task_sleep_us(2000);
+    must(raid_fail_member("a", name_of("d", victim), false, &e), &e);
+    check_int(crowd_end(&w), 0);
+    work("a", 12);
+    bool two = row->redundancy > 1 && toss(2, 2);
+    if (two) { /* and the one that comes has the slot of the first */
+        unsigned other = (victim + 1) % row->members;
+        must(raid_fail_member("a", name_of("d", other), false, &e), &e);
+        work("a", 12);
+        must(raid_remove_member("a", name_of("d", other), false, &e), &e);
+        must(raid_add_member("a", name_of("d", row->members + 1), true, &e), &e);
+    }
+    must(raid_remove_member("a", name_of("d", victim), false, &e), &e);
+    rules(victim, "");
+    crowd_begin(&w, &life, "a", 25);
+    if (row->bitmap && !two && toss(2, 3))
+        must(raid_readd_member("a", name_of("d", victim), &e), &e);
+    else /* the very disk again, or a new one */
+        must(raid_add_member("a", name_of("d", toss(2, 4) ? victim : row->members), true, &e), &e);
+    check_int(crowd_end(&w), 0);
+    work("a", 8);
+    check(settled("a"));
+    set_redundancy(row->redundancy);
 }
 
 static void history(void)
 {
-    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
-    task_start(reactor_main(), "sample", sample, NULL);
-    rules(0, "write:delay=1500us:probability=0.5:seed=3");
-    rules(1, "write:delay=1500us:probability=0.5:seed=4");
-    for (uint32_t s = 1; s <= STEPS; s++) {
-        if (s == FAILS_AT) { /* the one that would be believed, and the other is slow to know */
-            rules(0, "write:error=EIO:offset=1M-4M");
-            rules(1, "write:delay=5ms:offset=4K-8191");
-        }
-        step(d, s);
-        if (s % 16 == 0)
-            wait_state(s < FAILS_AT ? RAID_CLEAN : RAID_DEGRADED);
-    }
-    for (over = true; over;)
-        task_sleep_us(1000);
-    bdev_close(&d);
-}
-
-static void cut(const struct moment *m, enum fault_cut how, uint64_t seed)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        device(&mem_driver, name_of("c", i), "size=4M");
-        struct bdev_desc *to = open_device(name_of("c", i), CLAIM_EXCLUSIVE);
-        check_int(fault_replay(fault_dev(i), m->at[i], how, seed + i, to), 0);
-        bdev_close(&to);
-    }
-}
-
-static void check_block(struct bdev_desc *d, const struct moment *m, unsigned block)
-{
-    uint32_t got[SIZE / 4];
-    check_int(bdev_read(d, (uint64_t)block * SIZE, got, SIZE), 0);
-    for (unsigned k = 0; k < SECTORS; k++) {
-        uint32_t v = got[k * 128];
-        for (unsigned i = 0; i < 128; i++)
-            check_int(got[k * 128 + i], v);
-        check(v >= m->flushed[block] && v <= m->tried[block]);
-        check(!v || v % BLOCKS == block);
-    }
-}
-
-static void check_copies(void)
-{
-    static uint8_t data[2][BLOCKS * SIZE];
-    for (unsigned i = 0; i < 2; i++) {
-        struct bdev_desc *d = open_device(name_of("c", i), CLAIM_READ);
-        check_int(bdev_read(d, DATA, data[i], sizeof data[i]), 0);
-        bdev_close(&d);
-    }
-    check(!memcmp(data[0], data[1], sizeof data[0]));
-}
-
-static void restart(const struct moment *m)
-{
-    struct raid_assemble r = {.name = "b", .uuid = only_uuid(), .degraded_ok = true};
-    must(raid_assemble(&r, &e), &e);
-    bool whole = !info_of("b").missing;
-    struct bdev_desc *d = open_device("b", CLAIM_READ);
-    for (unsigned i = 0; i < BLOCKS; i++)
-        check_block(d, m, i);
-    while (info_of("b").sync != RAID_SYNC_IDLE || info_of("b").sync_job)
-        task_sleep_us(500);
-    for (unsigned i = 0; i < BLOCKS; i++)
-        check_block(d, m, i);
-    bdev_close(&d);
-    must(raid_stop("b", &e), &e);
-    if (whole)
-        check_copies();
-    remove_device("c0");
-    remove_device("c1");
-}
-
-HARNESS_TEST(what_was_flushed_is_there_after_any_cut)
-{
-    make_members(2, "4M");
-    fault_record_start(fault_dev(0));
-    fault_record_start(fault_dev(1));
-    must(create("raid1", 2, true, &e), &e);
-    history();
+    bool junk = row->redundancy && toss(3, 0);
+    static const uint64_t chunks[] = {4 << 10, 16 << 10, 64 << 10};
+    pc_life_begin(&life, "d", row->members + SPARES);
+    changes = 0;
+    chunk = chunks[pc_hash(seed, 7) % 3];
+    raid_set_checkpoint_ms(toss(2, 6) ? 1 : 1000);
+    make_bases(junk);
+    pc_power_on(&life);
+    slow_down(true);
+    set_redundancy(0);
+    create_it();
+    take_baseline(&life, "a");
+    if (!junk)
+        set_redundancy(row->redundancy);
+    work("a", 20);
+    if (row->redundancy)
+        check(settled("a"));
+    set_redundancy(row->redundancy);
+    task_sleep_us(toss(2, 9) ? 300 * 1000 : 0); /* marked clean */
+    work("a", 15);
+    if (row->redundancy)
+        lose_members();
+    work("a", 20);
     must(raid_stop("a", &e), &e);
-    /* Held, so that a scan finds only what the cuts left. */
-    struct bdev_desc *hold[2] = {open_device("d0", CLAIM_READ), open_device("d1", CLAIM_READ)};
-    uint64_t seeds = getenv("ORION_FULL") ? 25 : 2;
-    log_set_level(LOG_LEVEL_WARN);
-    for (unsigned i = 0; i < moment_count; i++) {
-        cut(&moments[i], FAULT_CUT_NONE, 0);
-        restart(&moments[i]);
-        for (uint64_t seed = 1; seed <= seeds; seed++) {
-            cut(&moments[i], FAULT_CUT_CHANCE, 1000 * seed + i);
-            restart(&moments[i]);
-        }
-    }
-    log_set_level(LOG_LEVEL_INFO);
-    printf("%u moments, %u cuts\n", moment_count, moment_count * (unsigned)(seeds + 1));
-    bdev_close(&hold[0]);
-    bdev_close(&hold[1]);
-    remove_members(2);
+    struct raid_assemble r = {.name = "a", .uuid = uuid, .no_log = row->no_log};
+    must(raid_assemble(&r, &e), &e);
+    work("a", 12);
+    must(raid_stop("a", &e), &e);
+    slow_down(false);
+    pc_hold(&life);
 }
 
-int main(void)
+/* ---- after a cut */
+
+static struct pc_shape shape_of(uint64_t missing)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_flushed_is_there_after_any_cut)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    bool parity = row->number >= 4 && row->number <= 6;
+    return (struct pc_shape){.level = row->number,
+                             .slots = row->members,
+                             .data = row->members - (parity ? row->redundancy : 0),
+                             .chunk = chunk,
+                             .lost = lost ? missing : 0, /* nobody else was missing */
+                             .missing = missing,
+                             .no_log = row->no_log};
+}
+
+/* 1: runs; 0: it need not. */
+static int start_it(const struct pc_life *before, const struct pc_cut *c, bool *forced_r)
+{
+    struct raid_assemble r = {
+        .name = "b", .uuid = uuid, .degraded_ok = true, .no_log = row->no_log};
+    *forced_r = false;
+    if (!raid_assemble(&r, &e))
+        return 1;
+    if (c->at < before->created)
+        return 0;
+    if (row->no_log && e.code == ERR_NEEDS_FORCE) { /* as documented: dirty and degraded */
+        r.force = true;
+        *forced_r = true;
+        if (!raid_assemble(&r, &e))
+            return 1;
+    }
+    pc_fail("it is not assembled: %s", e.msg);
+    return -1;
+}
+
+static uint64_t missing_slots(const char *array)
+{
+    struct raid_info info = info_of(array);
+    uint64_t there = 0;
+    for (unsigned i = 0; i < info.member_count; i++)
+        if (info.member[i].slot >= 0 && info.member[i].state == RAID_MEMBER_IN_SYNC)
+            there |= 1ull << info.member[i].slot;
+    return ((1ull << row->members) - 1) & ~there;
+}
+
+static bool read_all(struct pc_life *l, uint8_t **out)
+{
+    struct bdev_desc *d = open_device("b", CLAIM_READ);
+    bool fits = bdev_size(d) == l->size;
+    int error = fits ? bdev_read(d, 0, *out, l->size) : 0;
+    bdev_close(&d);
+    if (!fits)
+        return pc_fail("its size is another one");
+    return error ? pc_fail("the array cannot be read: %s", strerror(-error)) : true;
+}
+
+/* It runs: what does it hold, now, while it recovers, and then? */
+static bool look(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c,
+                 unsigned requests)
+{
+    struct pc_shape shape = shape_of(missing_slots("b"));
+    autofree uint8_t *again = malloc(before->size);
+    l->size = before->size;
+    l->baseline = malloc(l->size);
+    check(again && l->baseline);
+    if (!read_all(l, &l->baseline) || !pc_check_content(before, l->baseline, c->at, &shape))
+        return false;
+    if (requests) {
+        struct crowd w;
+        crowd_begin(&w, l, "b", requests);
+        int error = crowd_end(&w);
+        if (error)
+            return pc_fail("a client's request failed: %s", strerror(-error));
+    }
+    if (row->redundancy && !settled("b"))
+        return false;
+    if (!read_all(l, &again))
+        return false;
+    if (!pc_check_content(l, again, UINT64_MAX, NULL)) {
+        char why[sizeof pc_why];
+        snprintf(why, sizeof why, "%s", pc_why);
+        return pc_fail("after the recovery: %.400s", why);
+    }
+    struct raid_info info = info_of("b");
+    if (info.state == RAID_FAILED)
+        return pc_fail("the array has failed");
+    if (!lost && redundancy_at(c->at) == row->redundancy && info.missing && before == &life)
+        return pc_fail("%u members were left out", info.missing);
+    return true;
+}
+
+/* From images in l->base: true when all is as promised. The devices stay, for a second cut. */
+static bool restart(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c,
+                    unsigned requests)
+{
+    bool forced, good;
+    pc_power_on(l);
+    if (row->redundancy && requests)
+        for (unsigned i = 0; i < l->members; i++)
+            if (l->base[i].data)
+                check_int(fault_set_rules(bdev_find(name_of(l->kind, i)),
+                                          "write:delay=200us:probability=0.2", &e),
+                          0);
+    int runs = start_it(before, c, &forced);
+    if (runs <= 0)
+        return runs == 0;
+    good = look(l, before, c, requests);
+    if (raid_stop("b", &e))
+        return good && pc_fail("it cannot be stopped: %s", e.msg);
+    return good && (!row->redundancy || forced || pc_check_members(l->kind, l->members, lost));
+}
+
+static void take_away(struct pc_image *image)
+{
+    for (unsigned i = 0; i < PC_MEMBERS; i++)
+        if (lost >> i & 1) {
+            free(image[i].data);
+            image[i] = (struct pc_image){0};
+        }
+}
+
+static bool try_cut(const struct pc_life *before, const struct pc_cut *c, const char *kind)
+{
+    struct pc_life l;
+    pc_life_begin(&l, kind, before->members);
+    pc_build(before, c, l.base);
+    take_away(l.base);
+    bool good = restart(&l, before, c, 0);
+    pc_life_end(&l);
+    recoveries++;
+    return good;
+}
+
+/* ---- which cuts */
+
+/* What makes something durable ends here, on some member. */
+static uint64_t boundary(const struct pc_life *l, uint64_t *random)
+{
+    for (unsigned tries = 0; tries < 60; tries++) {
+        struct bdev *dev = bdev_find(name_of(l->kind, (unsigned)pc_random(random, l->members)));
+        unsigned n = dev ? fault_record_count(dev) : 0;
+        const struct fault_entry *x =
+            n ? fault_record_get(dev, (unsigned)pc_random(random, n)) : NULL;
+        if (x && x->completed && (x->op == BIO_FLUSH || x->flags & BIO_FUA))
+            return x->completed - pc_random(random, 2);
+    }
+    return pc_random(random, l->clock + 1);
+}
+
+static struct pc_cut choose(const struct pc_life *l, uint64_t *random)
+{
+    struct pc_cut c = {.seed = pc_random(random, 1ull << 40)};
+    c.at = pc_random(random, 2) ? boundary(l, random) : pc_random(random, l->clock + 1);
+    switch (pc_random(random, 6)) {
+    case 0: break; /* all of the cache is lost */
+    case 1: c.keep = 100; break;
+    default: c.keep = 5 + (unsigned)pc_random(random, 90); c.torn = (unsigned)pc_random(random, 70);
+    }
+    return c;
+}
+
+static void choose_lost(const struct pc_cut *c, uint64_t *random)
+{
+    lost = 0;
+    if (row->redundancy && !row->no_log && redundancy_at(c->at) == row->redundancy &&
+        pc_random(random, 4) == 0)
+        lost = 1ull << pc_random(random, row->members);
+}
+
+/* ---- what fails is made small */
+
+static bool fails(const struct pc_life *l, const struct pc_cut *c)
+{
+    return !try_cut(l, c, "s");
+}
+
+static void shrink(const struct pc_life *l, struct pc_cut *c)
+{
+    unsigned tried = 0;
+    for (unsigned m = 0; m < l->members; m++) {
+        struct bdev *dev = bdev_find(name_of(l->kind, m));
+        unsigned n = dev ? fault_record_count(dev) : 0;
+        c->whole[m] = calloc(n + 1, 1);
+        for (unsigned step = n; step; step /= 2) {
+            for (unsigned from = 0; from < n && tried < 2000; from += step) {
+                unsigned len = n - from < step ? n - from : step;
+                autofree uint8_t *was = malloc(len);
+                memcpy(was, c->whole[m] + from, len);
+                if (!memchr(was, 0, len))
+                    continue;
+                memset(c->whole[m] + from, 1, len);
+                tried++;
+                if (!fails(l, c))
+                    memcpy(c->whole[m] + from, was, len);
+            }
+        }
+    }
+    fprintf(stderr, "shrunk in %u tries; still: %s\n", tried, fails(l, c) ? pc_why : "not always");
+}
+
+static void print_cut(const char *what, const struct pc_cut *c)
+{
+    fprintf(stderr, "%s cut: at %llu, keep %u%%, torn %u%%, seed %llu\n", what,
+            (unsigned long long)c->at, c->keep, c->torn, (unsigned long long)c->seed);
+}
+
+static void print_case(void)
+{
+    fprintf(stderr,
+            "%s, ORION_SEED=%llu, cut %llu: created at %llu, chunk %llu, lost members %llx\n",
+            row->name, (unsigned long long)seed, (unsigned long long)cuts_done,
+            (unsigned long long)life.created, (unsigned long long)chunk, (unsigned long long)lost);
+    for (unsigned i = 0; i < changes; i++)
+        fprintf(stderr, "  from %llu on %u more may go\n", (unsigned long long)change[i].at,
+                change[i].left);
+    print_cut("first", &first_cut);
+    if (second)
+        print_cut("second", &second_cut);
+}
+
+static void found(struct pc_life *l, struct pc_cut *c)
+{
+    fprintf(stderr, "FAILED: %s\n", pc_why);
+    print_case();
+    shrink(l, c);
+    pc_print_cut(l, c);
+    abort();
+}
+
+static void on_abort(int sig)
+{
+    signal(sig, SIG_DFL);
+    print_case();
+    abort();
+}
+
+/* ---- the loop */
+
+/* Clients write while it recovers from the first cut, then the power goes again. */
+static void double_cut(uint64_t *random)
+{
+    enum { SECONDS = 4 };
+    pc_life_begin(&next, "c", life.members);
+    pc_build(&life, &first_cut, next.base);
+    take_away(next.base);
+    if (!restart(&next, &life, &first_cut, (unsigned)pc_random(random, 2) * 8))
+        found(&life, &first_cut);
+    pc_hold(&next);
+    recoveries++;
+    for (unsigned i = 0; i < SECONDS && next.baseline; i++, cuts_done++) {
+        second = true;
+        second_cut = choose(&next, random);
+        if (!try_cut(&next, &second_cut, "e"))
+            found(&next, &second_cut);
+        second = false;
+    }
+    pc_life_end(&next);
+}
+
+static void cut_history(uint64_t cuts)
+{
+    uint64_t random = pc_hash(seed, 77), end = cuts_done + cuts;
+    history();
+    log_set_level(LOG_LEVEL_ERROR);
+    while (cuts_done < end) {
+        first_cut = choose(&life, &random);
+        choose_lost(&first_cut, &random);
+        cuts_done++;
+        if (!try_cut(&life, &first_cut, "e"))
+            found(&life, &first_cut);
+        if (pc_random(&random, 20) == 0)
+            double_cut(&random);
+    }
+    log_set_level(LOG_LEVEL_WARN);
+    lost = 0;
+    pc_life_end(&life);
+}
+
+static uint64_t number_of(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void cuts(void)
+{
+    uint64_t base = number_of("ORION_SEED", 1), times = number_of("ORION_CUTS_TIMES", 1);
+    cuts_wanted = number_of("ORION_CUTS", row->cuts * times / (SANITIZED ? 5 : 1));
+    cuts_done = recoveries = 0;
+    log_set_level(LOG_LEVEL_WARN);
+    signal(SIGABRT, on_abort);
+    for (seed = base; !cuts_wanted || cuts_done < cuts_wanted; seed++) {
+        uint64_t left = cuts_wanted ? cuts_wanted - cuts_done : A_HISTORY;
+        cut_history(left < A_HISTORY ? left : A_HISTORY);
+    }
+    signal(SIGABRT, SIG_DFL);
+    log_set_level(LOG_LEVEL_INFO);
+    printf("%s: %llu cuts, %llu recoveries, seeds %llu to %llu\n", row->name,
+           (unsigned long long)cuts_done, (unsigned long long)recoveries, (unsigned long long)base,
+           (unsigned long long)seed - 1);
+}
+
+static void test_row(void **state)
+{
+    row = *state;
+    harness_run(cuts);
+}
+
+int main(int argc, char **argv)
+{
+    struct CMUnitTest tests[ROWS];
+    unsigned n = 0;
+    mallopt(M_MMAP_THRESHOLD, 64 << 20); /* what is large comes and goes all the time */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    for (unsigned i = 0; i < ROWS; i++)
+        if (argc < 2 || !strcmp(rows[i].name, argv[1]))
+            tests[n++] = (struct CMUnitTest){.name = rows[i].name,
+                                             .test_func = test_row,
+                                             .initial_state = (void *)(uintptr_t)&rows[i]};
+    if (!n) {
+        fprintf(stderr, "no row %s\n", argv[1]);
+        return 2;
+    }
+    return _cmocka_run_group_tests("cuts", tests, n, NULL, NULL);
 }
