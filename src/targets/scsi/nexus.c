@@ -222,7 +222,6 @@ void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun)
 static const enum sense_code ua_codes[] = {
     SENSE_POWER_ON,
     SENSE_LUN_RESET,
-    SENSE_COMMANDS_CLEARED,
     SENSE_READY_CHANGE,
     SENSE_CAPACITY_CHANGED,
     SENSE_MODE_CHANGED,

@@ -135,16 +135,15 @@ struct scsi_target {
 enum scsi_ua {
     UA_POWER_ON = 1 << 0,
     UA_LUN_RESET = 1 << 1,
-    UA_COMMANDS_CLEARED = 1 << 2,
-    UA_READY_CHANGE = 1 << 3,
-    UA_CAPACITY_CHANGED = 1 << 4,
-    UA_MODE_CHANGED = 1 << 5,
-    UA_RESERVATIONS_PREEMPTED = 1 << 6,
-    UA_RESERVATIONS_RELEASED = 1 << 7,
-    UA_REGISTRATIONS_PREEMPTED = 1 << 8,
-    UA_ALUA_CHANGED = 1 << 9,
-    UA_LOG_CHANGED = 1 << 10,
-    UA_LUNS_CHANGED = 1 << 11,
+    UA_READY_CHANGE = 1 << 2,
+    UA_CAPACITY_CHANGED = 1 << 3,
+    UA_MODE_CHANGED = 1 << 4,
+    UA_RESERVATIONS_PREEMPTED = 1 << 5,
+    UA_RESERVATIONS_RELEASED = 1 << 6,
+    UA_REGISTRATIONS_PREEMPTED = 1 << 7,
+    UA_ALUA_CHANGED = 1 << 8,
+    UA_LOG_CHANGED = 1 << 9,
+    UA_LUNS_CHANGED = 1 << 10,
 };
 
 /* A nexus's relation to one LUN; made when the nexus first addresses it. */
