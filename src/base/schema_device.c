@@ -123,10 +123,13 @@ const struct schema_noun schema_device = {
 
 static const struct opt array_create_opts[] = {
     {"level", OPT_ENUM, OPT_REQUIRED,
-     .choices = "linear|-1|jbod|raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6|raid10|10",
+     .choices = "linear|-1|jbod|raid0|0|stripe|raid1|1|mirror|raid4|4|raid5|5|raid6|6|raid10|10|"
+                "raid50|50|raid60|60",
      .help = "RAID level"},
     {"members", OPT_LIST, OPT_REQUIRED, .min = 1, .max = 64,
      .help = "devices in order of their slots; 'missing' for one that is absent"},
+    {"groups", OPT_UINT, .min = 2, .max = 16,
+     .help = "of raid50 and raid60: so many raid5 or raid6 arrays, called NAME-0, ... (default 2)"},
     {"chunk", OPT_SIZE, .min = 4096, .max = 1 << 30,
      .help = "stripe chunk, a power of two (default 512K; unused on raid1)"},
     {"layout", OPT_NAME,

@@ -17,6 +17,14 @@ struct json_object *array_facts_record(struct json_object *facts); /* of an inte
  * was when it last started. */
 struct json_object *array_config(const char *name, struct json_object *record);
 void array_note(const char *name); /* saves that, when it has changed */
+/* Creates it, or finds it as wanted; `part_of` (may be NULL) is kept. */
+int array_make(const char *name, const struct opts *o, const char *part_of, bool *made_r,
+               struct err *e);
+int array_end(const char *name, bool wipe, struct err *e); /* stops or deletes it */
+/* array_nested.c: "raid5" for "raid50", NULL for what is not nested. */
+const char *array_nested_level(const char *level);
+int array_nested_create(struct verb_run *v, struct err *e);
+int array_end_parts(const char *name, bool wipe, struct err *e);
 /* spares.c */
 int array_set(struct verb_run *v, struct err *e);
 void spares_start(void); /* after start-up: from here on spares move between arrays of a group */

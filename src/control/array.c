@@ -184,6 +184,8 @@ static void keep_choices(struct json_object *record, struct json_object *from)
         put_bool(record, "no_log", true);
     if (*get_str(from, "spare_group"))
         put_str(record, "spare_group", get_str(from, "spare_group"));
+    if (*get_str(from, "part_of"))
+        put_str(record, "part_of", get_str(from, "part_of"));
     array_policy_copy(record, from);
 }
 
@@ -385,7 +387,8 @@ static int check_spares(const struct opts *o, struct err *e)
     return 0;
 }
 
-static int array_create_new(const struct opts *o, const char *name, struct err *e)
+static int array_create_new(const struct opts *o, const char *name, const char *part_of,
+                            struct err *e)
 {
     unsigned n;
     char *const *members = opts_list(o, "members", &n);
@@ -396,6 +399,7 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
         return -1;
     struct uuid uuid = uuid_random();
     struct json_object *facts = create_facts(o, name, &uuid);
+    put_str(facts, "part_of", part_of);
     uint64_t intent = intent_open("array-create", name, json_object_get(facts), e);
     int rc = intent ? array_create_as(name, facts, opts_bool(o, "assume_clean"),
                                       opts_bool(o, "force"), e)
@@ -417,19 +421,16 @@ static int array_create_new(const struct opts *o, const char *name, struct err *
     return rc;
 }
 
-static int array_create(struct verb_run *v, struct err *e)
+int array_make(const char *name, const struct opts *o, const char *part_of, bool *made_r,
+               struct err *e)
 {
-    const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
-    if (opts_is_set(v->opts, "chunk") &&
-        !strcmp(array_level_plain(opts_str(v->opts, "level")), "raid1"))
-        v->note = "a raid1 has no stripes: chunk is not used";
+    *made_r = false;
     if (state_get("array", name)) {
-        v->changed = false;
         if (!raid_get(name, info))
             return err_set(e, ERR_EXISTS, "name", "array %s exists and is inactive: %s", name,
                            reason_get("array", name));
-        return compare(v->opts, info, e);
+        return compare(o, info, e);
     }
     if (!bdev_name_valid(name))
         return err_set(e, ERR_INVALID, "name",
@@ -438,7 +439,20 @@ static int array_create(struct verb_run *v, struct err *e)
                        name);
     if (name_is_taken(name))
         return err_set(e, ERR_EXISTS, "name", "the name %s is taken", name);
-    return array_create_new(v->opts, name, e);
+    *made_r = true;
+    return array_create_new(o, name, part_of, e);
+}
+
+static int array_create(struct verb_run *v, struct err *e)
+{
+    const char *level = opts_str(v->opts, "level");
+    if (array_nested_level(level))
+        return array_nested_create(v, e);
+    if (opts_is_set(v->opts, "groups"))
+        return err_set(e, ERR_INVALID, "groups", "only raid50 and raid60 have groups");
+    if (opts_is_set(v->opts, "chunk") && !strcmp(array_level_plain(level), "raid1"))
+        v->note = "a raid1 has no stripes: chunk is not used";
+    return array_make(verb_param(v, "name"), v->opts, NULL, &v->changed, e);
 }
 
 /* ---- the end of an array */
@@ -451,16 +465,19 @@ static int refuse_used(const char *name, struct err *e)
     return 0;
 }
 
-static int array_stop(struct verb_run *v, struct err *e)
+static int forget(const char *name, struct err *e)
 {
-    const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
-    if (refuse_used(name, e))
-        return -1;
     if (raid_get(name, info) && raid_stop(name, e))
         return -1;
     reason_set("array", name, "it was stopped, and that could not be saved");
     return state_del("array", name, e);
+}
+
+static int array_stop(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    return array_end(name, false, e) || array_end_parts(name, false, e) ? -1 : 0;
 }
 
 static struct json_object *array_facts(const char *name, struct uuid *uuid_r)
@@ -472,13 +489,10 @@ static struct json_object *array_facts(const char *name, struct uuid *uuid_r)
     return facts;
 }
 
-static int array_delete(struct verb_run *v, struct err *e)
+static int erase(const char *name, struct err *e)
 {
-    const char *name = verb_param(v, "name");
     autofree struct raid_info *info = xcalloc(1, sizeof *info);
     struct uuid uuid = {0};
-    if (refuse_used(name, e) || need_yes(v, "the array's superblocks are erased", e))
-        return -1;
     struct json_object *facts = array_facts(name, &uuid);
     uint64_t intent = intent_open("array-delete", name, facts, e);
     if (!intent)
@@ -489,6 +503,21 @@ static int array_delete(struct verb_run *v, struct err *e)
         return -1;
     }
     return state_end_intent(intent, "array", name, NULL, e);
+}
+
+int array_end(const char *name, bool wipe, struct err *e)
+{
+    if (refuse_used(name, e))
+        return -1;
+    return wipe ? erase(name, e) : forget(name, e);
+}
+
+static int array_delete(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    if (refuse_used(name, e) || need_yes(v, "the array's superblocks are erased", e))
+        return -1;
+    return array_end(name, true, e) || array_end_parts(name, true, e) ? -1 : 0;
 }
 
 /* ---- members */

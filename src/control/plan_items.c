@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/adopt.h"
 #include "control/iscsi_acl.h"
 
 /* From a document to items: each object of the configuration with its path and its fields. */
@@ -110,6 +111,10 @@ static void parse_fields(struct collect *c, struct item *i)
         plan_error(c->plan, field, get_str(one, "detail"));
     }
     i->opts = call.opts;
+    const char *level = i->kind == ITEM_ARRAY && i->opts ? opts_str(i->opts, "level") : NULL;
+    if (level && array_nested_level(level))
+        plan_error(c->plan, place,
+                   "a document names nested arrays one by one, as config show does");
     json_object_put(call.errors);
 }
 

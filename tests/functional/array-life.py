@@ -117,6 +117,36 @@ def test_an_array_that_cannot_start_stays_in_the_configuration():
         assert plan(o, shown) == EMPTY, plan(o, shown)
 
 
+def test_raid50_and_raid60_are_made_and_go_as_one():
+    with Orion() as o:
+        files(o, 9)
+        options = ('--groups', '2', '--chunk', '64K', '--spares', 'd8')
+        create(o, 'n', 'raid60', 'd0,d1,d2,d3,d4,d5,d6,d7', *options)
+        assert {x['name']: x['level'] for x in o.ctl('array', 'list')['items']} == {
+            'n': 'raid0', 'n-0': 'raid6', 'n-1': 'raid6'}
+        assert array(o, 'n')['chunk'] == 131072 and array(o, 'n-1')['spare_group'] == 'n'
+        create(o, 'n', 'raid60', 'd0,d1,d2,d3,d4,d5,d6,d7', *options)  # the same again is no change
+        shown = o.ctl('config', 'show')
+        assert plan(o, shown) == EMPTY, plan(o, shown)
+        # The spare of the one part serves the other.
+        o.ctl('array', 'fail', 'n-1', 'd5')
+        assert 'd8' in devices(whole(o, 'n-1'), 'in-sync')
+        o.restart(kill=True)
+        assert array(o, 'n')['state'] == 'clean' and array(o, 'n-0')['missing'] == 0
+        assert o.run('array', 'delete', 'n-0', '--yes').returncode != 0
+        o.ctl('array', 'delete', 'n', '--yes')
+        assert o.ctl('array', 'list')['items'] == []
+        # What cannot be made leaves nothing behind.
+        said = o.run('array', 'create', 'n', '--level', '50', '--members', 'd0,d1,d2,d3,d4,nope')
+        assert said.returncode != 0 and 'nope' in said.stderr, said
+        assert o.ctl('array', 'list')['items'] == []
+        said = o.run('array', 'create', 'n', '--level', '50', '--members', 'd0,d1,d2,d3,d4')
+        assert said.returncode != 0 and 'groups' in said.stderr, said
+        create(o, 'n', 'raid50', 'd0,d1,d2,d3,d4,d5', '--force')
+        o.ctl('array', 'stop', 'n')
+        assert o.ctl('array', 'list')['items'] == []
+
+
 def test_a_member_is_replaced_while_it_serves():
     with Orion() as o:
         files(o, 5)
@@ -132,7 +162,7 @@ def test_a_member_is_replaced_while_it_serves():
         assert array(o, 'a')['missing'] == 1
 
 
-run(test_a_spare_serves_all_arrays_of_its_group,
+run(test_raid50_and_raid60_are_made_and_go_as_one, test_a_spare_serves_all_arrays_of_its_group,
     test_a_spare_of_another_group_or_too_small_stays,
     test_the_configuration_has_all_that_makes_an_array,
     test_an_array_that_cannot_start_stays_in_the_configuration,
