@@ -4,7 +4,9 @@
  * whole stripes, small random writes, reads with a member missing, rebuild. Figures are of CPU
  * time of the whole process, medians of five, so that a busy neighbour does not show.
  *
- * With a folder as argument: over files there, by O_DIRECT, what the log costs in throughput.
+ * With a folder as argument: over files there, by O_DIRECT, what the log costs in throughput. With
+ * --reactors N: a request's CPU when N reactors share one array and its load; to be compared with
+ * --reactors 1 of the same minutes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,8 @@ enum { CHUNK = 64 << 10, DATA = 4, STRIPE = CHUNK * DATA, DEPTH = 8, REPEAT = 5 
 
 static const uint64_t member_size = 128 << 20;
 static const char *folder; /* NULL: memory */
+static unsigned reactors = 1;
+static bool several; /* what they share is asked for */
 
 struct slot {
     struct bio bio;
@@ -86,9 +90,12 @@ static void next(struct slot *s)
     bio_submit(&s->bio);
 }
 
+/* Each reactor its own; not main. */
 static void measure(void *arg)
 {
-    struct run *r = arg;
+    struct run *all = arg, *r = &all[reactor_self_index()];
+    if (reactor_self_index() >= reactors)
+        return;
     r->task = task_self();
     r->out = DEPTH;
     for (unsigned i = 0; i < DEPTH; i++) {
@@ -115,23 +122,29 @@ static double load(enum bio_op op, uint64_t length, uint64_t count, bool random)
     struct bdev_user user = {.label = "bench"};
     struct err e;
     double took[REPEAT];
-    struct run *r = xcalloc(1, sizeof *r);
-    r->desc = bdev_open("a", CLAIM_SHARED_WRITE, &user, &e);
-    if (!r->desc)
+    struct run *all = xcalloc(reactors, sizeof *all);
+    struct bdev_desc *desc = bdev_open("a", CLAIM_SHARED_WRITE, &user, &e);
+    if (!desc)
         die(&e);
-    r->op = op;
-    r->length = length;
-    r->random = random;
-    r->span = (bdev_size(r->desc) / length) * length;
     for (unsigned i = 0; i < REPEAT; i++) {
         double before = cpu_s();
-        r->left = count;
-        task_call(reactor_get(0), measure, r);
+        for (unsigned k = 0; k < reactors; k++) {
+            struct run *r = &all[k];
+            r->desc = desc;
+            r->op = op;
+            r->length = length;
+            r->random = random;
+            r->seed += k;
+            r->span = (bdev_size(desc) / length) * length;
+            r->at = r->at ? r->at : r->span / reactors / length * k * length;
+            r->left = count / reactors;
+        }
+        task_call_all(measure, all);
         took[i] = cpu_s() - before;
     }
     qsort(took, REPEAT, sizeof *took, by_size);
-    bdev_drain_close(&r->desc);
-    free(r);
+    bdev_drain_close(&desc);
+    free(all);
     return took[REPEAT / 2];
 }
 
@@ -251,10 +264,33 @@ static void on_disk(void)
     }
 }
 
+static double small_reads(void)
+{
+    enum { COUNT = 200000 };
+    return load(BIO_READ, 4096, COUNT, true) / COUNT * 1e6;
+}
+
+static void shared(const char *level, unsigned n)
+{
+    make(level, n, false);
+    double small = small_writes(), whole = 1e3 / (whole_stripes() * 1e9 / STRIPE) * 1e3;
+    printf(
+        "%s, %u reactors: 4K random writes %.2f us, reads %.2f us, whole stripes %.1f us of CPU\n",
+        level, reactors, small, small_reads(), whole);
+    unmake(n);
+}
+
 static void bench(void *arg)
 {
     (void)arg;
     log_set_level(LOG_LEVEL_ERROR);
+    if (several) {
+        shared("raid5", DATA + 1);
+        shared("raid6", DATA + 2);
+        shared("raid1", 2);
+        reactors_quit();
+        return;
+    }
     if (folder) {
         on_disk();
         reactors_quit();
@@ -273,8 +309,11 @@ static void bench(void *arg)
 int main(int argc, char **argv)
 {
     struct err e;
-    folder = argc > 1 ? argv[1] : NULL;
-    struct reactor_opts opts = {.count = 1};
+    several = argc > 2 && !strcmp(argv[1], "--reactors");
+    if (several)
+        reactors = (unsigned)strtoul(argv[2], NULL, 10);
+    folder = argc > 1 && !several ? argv[1] : NULL;
+    struct reactor_opts opts = {.count = reactors};
     if (reactors_start(&opts, &e))
         die(&e);
     task_start(reactor_main(), "bench", bench, NULL);
