@@ -2,6 +2,7 @@
 #include "powercut.h"
 
 #include <stdarg.h>
+#include <unistd.h>
 
 #include "raid/parity.h"
 #include "raid/raid10.h"
@@ -479,6 +480,51 @@ bool pc_check_content(const struct pc_life *l, const uint8_t *content, uint64_t 
     free(x.soft);
     free(x.open);
     return good;
+}
+
+/* ---- for other eyes */
+
+static void dump_image(const struct pc_image *image, const char *path)
+{
+    FILE *f = fopen(path, "w");
+    check(f && !ftruncate(fileno(f), PC_SIZE));
+    for (unsigned b = 0; b < PC_BLOCKS; b++)
+        check(!(image->blocks >> b & 1) ||
+              (!fseek(f, (long)b * PC_BLOCK, SEEK_SET) &&
+               fwrite(image->data + (size_t)b * PC_BLOCK, PC_BLOCK, 1, f) == 1));
+    check(!fclose(f));
+}
+
+void pc_dump(const struct pc_life *l, uint64_t at, const struct pc_image image[PC_MEMBERS],
+             const char *dir, uint64_t number)
+{
+    struct expect x;
+    char path[512];
+    for (unsigned i = 0; i < l->members; i++) {
+        snprintf(path, sizeof path, "%s/%llu-%u", dir, (unsigned long long)number, i);
+        if (image[i].data)
+            dump_image(&image[i], path);
+    }
+    snprintf(path, sizeof path, "%s/%llu-must", dir, (unsigned long long)number);
+    FILE *f = fopen(path, "w");
+    check(f);
+    expect_at(l, at, &x);
+    for (uint64_t s = 0; s < l->size / PC_SECTOR; s++) {
+        unsigned only = 0, n = 0;
+        for (unsigned i = 0; i < l->ops && x.floor[s]; i++)
+            if (covers(&l->op[i], s) && op_allowed(&l->op[i], at, x.floor[s])) {
+                only = i;
+                n++;
+            }
+        if (n == 1 && l->op[only].kind == PC_WRITE)
+            fprintf(f, "%llu %llu\n", (unsigned long long)s,
+                    (unsigned long long)first_word(l, only, s));
+    }
+    check(!fclose(f));
+    free(x.floor);
+    free(x.zero);
+    free(x.soft);
+    free(x.open);
 }
 
 /* ---- do members fit? */

@@ -13,11 +13,15 @@
  *   - each write that was acknowledged and flushed, or had FUA;
  *   - elsewhere, by sector, what was there before or what a client was writing, nothing else.
  */
+#ifndef PC_MEMBER_BLOCKS
+#define PC_MEMBER_BLOCKS 36 /* room for three windows of a rebuild */
+#endif
+
 enum {
     PC_MEMBERS = 8,
     PC_SECTOR = 512,
     PC_BLOCK = 64 << 10,
-    PC_BLOCKS = 36,                 /* at most 64: a word of bits says which ones are not zero */
+    PC_BLOCKS = PC_MEMBER_BLOCKS,   /* at most 64: a word of bits says which ones are not zero */
     PC_SIZE = PC_BLOCKS * PC_BLOCK, /* of a member */
     PC_OPS = 4000,
 };
@@ -97,6 +101,10 @@ void pc_free_images(struct pc_image image[PC_MEMBERS]);
  * each completed write is there. */
 bool pc_check_content(const struct pc_life *l, const uint8_t *content, uint64_t at,
                       const struct pc_shape *shape);
+/* For other eyes: the members as files DIR/NUMBER-MEMBER, and DIR/NUMBER-must, a line of sector and
+ * its first word for each sector that can only hold one version. */
+void pc_dump(const struct pc_life *l, uint64_t at, const struct pc_image image[PC_MEMBERS],
+             const char *dir, uint64_t number);
 /* Prints the writes that a cut has damaged, and what clients were doing. */
 void pc_print_cut(const struct pc_life *l, const struct pc_cut *c);
 

@@ -5,10 +5,11 @@
  *   unit-raid-cuts [NAME]      one of the rows below; without, all of them
  *
  * 200 cuts a level, ORION_CUTS_TIMES so many, or ORION_CUTS a row (0: without end), ORION_SEED for
- * others than those of the default suite. A history is: creation (with a resync, where members hold
+ * others than those of the default suite. ORION_CUTS_IMAGES: a folder for the members as the cuts
+ * left them, while nobody was missing. A history is: creation (with a resync, where members hold
  * junk), writes, rest, a member that fails, writes without it, its return or a new one, writes
  * during and after, a stop, a start, writes, a stop; cuts are anywhere in it, with a member lost
- * too where redundancy stands for it. One in five is a double cut: clients write during the
+ * too where redundancy stands for it. Some are double cuts: clients write during the
  * recovery, and the power goes again. What fails is printed with its seed, and shrunk to the writes
  * that matter.
  */
@@ -466,6 +467,10 @@ static bool try_cut(const struct pc_life *before, const struct pc_cut *c, const 
     pc_life_begin(&l, kind, before->members);
     pc_build(before, c, l.base);
     take_away(l.base);
+    const char *images = getenv("ORION_CUTS_IMAGES");
+    if (images && before == &life && !lost && c->at > life.created &&
+        redundancy_at(c->at) == row->redundancy)
+        pc_dump(&life, c->at, l.base, images, cuts_done);
     bool good = restart(&l, before, c, 0);
     pc_life_end(&l);
     recoveries++;
