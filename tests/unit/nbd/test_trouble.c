@@ -32,7 +32,7 @@ static void fault_server_end(void)
 
 static void wait_held(struct bdev *f, unsigned n)
 {
-    for (unsigned i = 0; i < 3000 && fault_held(f) != n; i++)
+    for (unsigned i = 0; i < 60000 && fault_held(f) != n; i++)
         task_sleep_us(1000);
     check_int(fault_held(f), n);
 }
@@ -332,14 +332,14 @@ static void shutdown_task(void *arg)
 
 static void wait_over(const struct done *d)
 {
-    for (unsigned i = 0; i < 5000 && !d->over; i++)
+    for (unsigned i = 0; i < 60000 && !d->over; i++)
         task_sleep_us(1000);
     check(d->over);
 }
 
 static void wait_inflight(struct bdev *f, unsigned n)
 {
-    for (unsigned i = 0; i < 3000 && bdev_inflight(f) != n; i++)
+    for (unsigned i = 0; i < 60000 && bdev_inflight(f) != n; i++)
         task_sleep_us(1000);
     check_int(bdev_inflight(f), n);
 }
