@@ -176,7 +176,8 @@ HARNESS_TEST(what_cannot_change_is_refused_and_pointed_at)
 HARNESS_TEST(block_descriptors_must_tell_what_is)
 {
     struct lab *lab = lab_new();
-    uint8_t l[8 + 8 + 12] = {0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x0a, 10, 0x22, 0x10, 0, 0x40};
+    uint8_t l[8 + 8 + 12] = {0, 0, 0, 0, 0, 0,    0,  8,    0,    0, 0,
+                             0, 0, 0, 2, 0, 0x0a, 10, 0x22, 0x10, 0, 0x40};
     uint8_t cdb[10] = {0x55, 0x10, 0, 0, 0, 0, 0, 0, sizeof l, 0};
     expect_good(lab_out(lab, cdb, 10, l, sizeof l));
     l[14] = 16;
