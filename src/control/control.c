@@ -505,6 +505,7 @@ void control_start(void)
     replay_listeners();
     jobs_started();
     control.phase = CONTROL_READY;
+    kill_points_arm();
     spares_start();
 }
 

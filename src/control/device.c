@@ -148,6 +148,9 @@ static void add_attr(const char *key, const char *value, void *arg)
     put_str(arg, key, value);
 }
 
+static const char shrunk_reason[] =
+    "its file has become shorter; remove it, or make the file whole and restart";
+
 static void show_live(struct json_object *o, struct bdev *b)
 {
     struct bdev_info info;
@@ -162,6 +165,10 @@ static void show_live(struct json_object *o, struct bdev *b)
     struct json_object *attributes = json_object_new_object();
     bdev_attrs(b, add_attr, attributes);
     json_object_object_add(o, "attributes", attributes);
+    if (!*get_str(attributes, "shrunk"))
+        return;
+    put_str(o, "state", "failed");
+    put_str(o, "reason", shrunk_reason);
 }
 
 static struct json_object *show_record(const char *name, struct json_object *record)

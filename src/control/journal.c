@@ -178,6 +178,7 @@ int journal_apply(struct journal *j, const struct journal_change *c, unsigned n,
         write_loop(j);
     while (!w.done)
         task_park();
+    j->error = w.error;
     if (w.error)
         return err_set(e, w.error == ENOSPC ? ERR_NO_SPACE : ERR_IO, "",
                        "cannot save the state in %s: %s", j->dir, strerror(w.error));
@@ -194,6 +195,11 @@ int journal_del(struct journal *j, const char *key, struct err *e)
 {
     struct journal_change c = {.key = key};
     return journal_apply(j, &c, 1, e);
+}
+
+int journal_error(const struct journal *j)
+{
+    return j->error;
 }
 
 int journal_fold(struct journal *j, struct err *e)

@@ -57,6 +57,9 @@ int journal_del(struct journal *j, const char *key, struct err *e);
 int journal_fold(struct journal *j, struct err *e);
 uint64_t journal_generation(const struct journal *j);
 
+/* errno of the last change when it could not be saved, else 0. */
+int journal_error(const struct journal *j);
+
 /* ---- for tests and the fuzzer: one file's bytes, applied to `map` as far as they are good */
 enum journal_kind { JOURNAL_SNAPSHOT, JOURNAL_LOG };
 struct journal_parse {

@@ -16,6 +16,7 @@ struct journal {
     struct json_object *map;    /* what is durable */
     bool writing;               /* a task is in write_loop */
     bool broken;                /* the last append failed: fold before the next */
+    int error;                  /* of the last change that was not saved; 0: the last one was */
     struct list waiters;
     char *queue; /* lines of the waiters, in order */
     size_t queue_len;

@@ -139,10 +139,20 @@ static void pool_problem(const struct pool_info *info, void *arg)
         problem(arg, "pool %s is partial: a device is absent", info->name);
 }
 
+static void look_for_shrunk(const char *key, const char *value, void *arg)
+{
+    (void)value;
+    *(bool *)arg |= !strcmp(key, "shrunk");
+}
+
 static void device_problem(struct bdev *b, void *arg)
 {
     struct bdev_info info;
     bdev_info_of(b, &info);
+    bool shrunk = false;
+    bdev_attrs(b, look_for_shrunk, &shrunk);
+    if (shrunk)
+        problem(arg, "%s has failed: its file has become shorter", info.name);
     if (info.write_error)
         problem(arg, "%s lost writes: a flush failed", info.name);
 }
@@ -162,6 +172,10 @@ void control_trouble(const char *what, const char *name, const char *why)
 bool control_problems(void (*fn)(const char *text, void *arg), void *arg)
 {
     struct problems p = {fn, arg, false};
+    int unsaved = journal_error(control.journal);
+    if (unsaved)
+        problem(&p, "the state cannot be saved in %s: %s", control.opts.state_dir,
+                strerror(unsaved));
     for (size_t i = 0; i < json_object_array_length(control.damage); i++)
         problem(&p, "%s", json_object_get_string(json_object_array_get_idx(control.damage, i)));
     json_object_object_foreach(control.reasons, key, why)

@@ -4,6 +4,7 @@
 
 #include <json-c/json.h>
 
+#include "base/killpoint.h"
 #include "block/bdev.h"
 #include "control/control.h"
 #include "control/journal.h"
@@ -93,10 +94,6 @@ int state_end_intent(uint64_t intent, const char *kind, const char *name, struct
                      struct err *e);
 void reason_set(const char *kind, const char *name, const char *why); /* NULL or "": none */
 const char *reason_get(const char *kind, const char *name);           /* "" when there is none */
-
-/* Steps of verbs, for the test of what is left when the daemon dies at one of them: with
- * ORION_TEST_KILL_AT=N in the environment the N-th step since start-up is a SIGKILL. */
-void kill_point(void);
 
 /* ---- intents, intent.c. `facts` is taken over. 0 on error. */
 uint64_t intent_open(const char *verb, const char *name, struct json_object *facts, struct err *e);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,19 +64,6 @@ struct json_object *state_get(const char *kind, const char *name)
     char key[KEY_MAX];
     state_key(key, kind, name, NULL);
     return journal_get(control.journal, key);
-}
-
-void kill_point(void)
-{
-    static long at = -1, step;
-    if (control.phase != CONTROL_READY)
-        return;
-    if (at < 0) {
-        const char *text = getenv("ORION_TEST_KILL_AT");
-        at = text ? strtol(text, NULL, 10) : 0;
-    }
-    if (at && ++step == at)
-        raise(SIGKILL);
 }
 
 int state_put(const char *kind, const char *name, struct json_object *value, struct err *e)

@@ -244,6 +244,20 @@ static int open_all(struct err *e)
     return control_open(&control, e) || api_start(&api, e) ? -1 : 0;
 }
 
+/* Whoever may write there may become anybody; whoever may read there knows secrets. */
+static void check_folder(void)
+{
+    struct stat st;
+    char why[80];
+    const char *dir = options_str(&options, "state_dir");
+    if (stat(dir, &st) || !(st.st_mode & 077))
+        return;
+    snprintf(why, sizeof why, "its mode is %04o; others may use it, expected 0700",
+             st.st_mode & 07777);
+    log_warn("daemon", "the state folder %s: %s", dir, why);
+    control_trouble("state folder", dir + 1, why);
+}
+
 static void start_task(void *arg)
 {
     struct err e = {0};
@@ -258,6 +272,7 @@ static void start_task(void *arg)
     if (uevent_start(&e)) /* a container may not let us; failing I/O tells then */
         log_warn("daemon", "%s", e.msg);
     control_start();
+    check_folder();
     set_hooks();
     net_inherit_close_rest();
     started = true;

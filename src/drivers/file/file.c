@@ -58,6 +58,8 @@ static void file_attrs(struct bdev *bdev, void (*fn)(const char *key, const char
         snprintf(number, sizeof number, "%u:%u", major(dev->node), minor(dev->node));
         fn("device_number", number, arg);
     }
+    if (__atomic_load_n(&dev->shrunk, __ATOMIC_RELAXED))
+        fn("shrunk", "true", arg);
     fn("node", dev->is_node ? "true" : "false", arg);
     fn("direct", dev->direct ? "true" : "false", arg);
     fn("io", dev->rw_way == WAY_INLINE ? "inline" : "ring", arg);

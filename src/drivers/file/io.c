@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/killpoint.h"
 #include "base/log.h"
 #include "block/event.h"
 #include "drivers/file/file_private.h"
@@ -439,6 +440,8 @@ void file_submit(struct bdev *bdev, struct bio *bio)
         bio_complete(bio, -ENODEV);
         return;
     }
+    if (bio->op != BIO_READ)
+        kill_point();
     switch (bio->op) {
     case BIO_READ:
     case BIO_WRITE:
