@@ -42,11 +42,11 @@ def value(rng, depth=0):
 
 
 def body(rng, op):
-    schema = op['requestBody']['content']['application/json']['schema']
+    schema = list(op['requestBody']['content'].values())[0]['schema']
     names = list(schema['properties']) + ['frob']
     out = {n: rng.choice(GOOD[n]) if n in GOOD and rng.random() < 0.8 else
            (rng.random() < 0.5 if rng.random() < 0.7 else value(rng))
-           for n in names if n in schema['required'] + ['type', 'size'] or rng.random() < 0.2}
+           for n in names if n in schema.get('required', []) + ['type', 'size'] or rng.random() < 0.2}
     if rng.random() < 0.7:
         out.pop('frob', None)
     text = json.dumps(out, ensure_ascii=rng.random() < 0.5).encode('utf-8', 'surrogatepass')
@@ -66,7 +66,7 @@ def request(rng, doc):
     ops = [(p, m, op) for p, methods in doc['paths'].items() for m, op in methods.items()]
     path, method, op = rng.choice(rng.choice(([o for o in ops if o[1] != 'get'], ops)))
     real = re.sub(r'\{(\w+)\}', lambda m: quote(rng, rng.choice(
-        GOOD[m[1]] if rng.random() < 0.8 else WORDS)), path)
+        GOOD.get(m[1], WORDS) if rng.random() < 0.8 else WORDS)), path)
     if 'requestBody' not in op and rng.random() < 0.5:
         real += '?' + '&'.join('%s=%s' % (quote(rng, rng.choice(['yes', 'force', 'limit', 'cursor'])),
                                           quote(rng, rng.choice(WORDS + ['true'] * 20)))
@@ -77,7 +77,7 @@ def request(rng, doc):
     data = None
     if 'requestBody' in op:
         data = body(rng, op)
-        headers['Content-Type'] = rng.choice(('application/json',) * 9 + ('text/plain',))
+        headers['Content-Type'] = rng.choice(list(op['requestBody']['content']) * 9 + ['text/plain'])
     if rng.random() < 0.02:
         method = rng.choice(('patch', 'options', 'trace', 'frob'))
     return method.upper(), real, data, headers
