@@ -84,7 +84,7 @@ def test_what_was_applied_is_what_clients_meet():
         assert [r[1][2:] for r in replies[1:3]] == [b'told', doc['nbd']['exports']['told']['description'].encode()]
         assert c.info(b'few')[-1][0] == 1 # by a unix socket
         c.s.close()
-        for n, want in ((1, POLICY), (2, POLICY), (3, TLS_REQD), (4, TLS_REQD)):
+        for n, want in ((1, POLICY), (2, TLS_REQD), (3, TLS_REQD), (4, TLS_REQD)):
             port = [int(a.split(':')[1]) for a in doc['nbd']['listeners'] if a.startswith('127.0.0.%d' % n)][0]
             c = Raw(('127.0.0.%d' % n, port), None)
             c.hello()
