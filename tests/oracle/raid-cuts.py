@@ -12,7 +12,7 @@ from lib import Lab, call, equal, need, need_uml, run
 need('mdadm')
 FULL = os.environ.get('ORION_FULL') == '1'
 PROGRAM = os.path.join(os.environ.get('ORION_BUILD', 'build'), 'tests/unit/raid/unit-raid-cuts')
-CUTS = 60 if FULL else 8
+CUTS = 60 if FULL else 30
 KERNEL = 6  # of these
 
 
