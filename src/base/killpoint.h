@@ -6,8 +6,8 @@
 
 /*
  * For tests of what is left when the daemon dies: with ORION_TEST_KILL_AT=N in the environment the
- * N-th point that is passed after kill_points_arm() is a SIGKILL. Any thread. Without the variable a
- * point is one look at a flag.
+ * N-th point that is passed after kill_points_arm() is a SIGKILL. Any thread. Without the variable
+ * a point is one look at a flag.
  */
 extern bool kill_points_armed;
 void kill_points_arm(void);
