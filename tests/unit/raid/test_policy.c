@@ -151,10 +151,11 @@ HARNESS_TEST(too_many_corrected_read_errors_cost_the_member)
         put(d, i * BLOCK, i);
         rules(0,
               "read:error=EIO:count=2:offset=1M-4M"); /* the read, and the look before the repair */
+        while (!fault_rule_hits(fault_dev(0), 0))     /* they are read in turn */
+            check_block(d, i * BLOCK, i);
         for (unsigned k = 0; corrected_of("d0") <= i; k++) {
             check(k < 12000);
-            check_block(d, i * BLOCK, i); /* they read in turn */
-            task_sleep_us(1000);
+            task_sleep_us(5000);
         }
         check_int(state_of("d0") == RAID_MEMBER_FAULTY && i < 2, false);
         check_int(corrected_of("d0"), i + 1);
