@@ -137,6 +137,31 @@ static int finish_pool_create(uint64_t id, const char *name, struct json_object 
     return rc;
 }
 
+/* The group's text has them all, or none: then labels of ours may stand on them. */
+static int finish_pool_extend(uint64_t id, const char *name, struct json_object *facts,
+                              struct err *e)
+{
+    struct json_object *list = NULL;
+    json_object_object_get_ex(facts, "devices", &list);
+    unsigned n = (unsigned)json_object_array_length(list), free_ones = 0;
+    autofree const char **devices = xcalloc(n + 1, sizeof *devices);
+    for (unsigned i = 0; i < n; i++) {
+        char users[80];
+        devices[i] = json_object_get_string(json_object_array_get_idx(list, i));
+        if (!bdev_find(devices[i]) || bdev_users(bdev_find(devices[i]), users, sizeof users))
+            continue;
+        if (pool_erase_device(devices[i], name, e))
+            return -1;
+        free_ones++;
+    }
+    if (free_ones && pool_extend(name, devices, n, false, e))
+        return -1;
+    struct json_object *record = pool_record(name);
+    int rc = state_end_intent(id, "pool", name, record, e);
+    json_object_put(record);
+    return rc;
+}
+
 static int finish_pool_delete(uint64_t id, const char *name, struct json_object *facts,
                               struct err *e)
 {
@@ -152,9 +177,8 @@ static const struct {
     const char *verb;
     int (*finish)(uint64_t id, const char *name, struct json_object *facts, struct err *e);
 } finishers[] = {
-    {"array-create", finish_array_create},
-    {"array-delete", finish_array_delete},
-    {"pool-create", finish_pool_create},
+    {"array-create", finish_array_create}, {"array-delete", finish_array_delete},
+    {"pool-create", finish_pool_create},   {"pool-extend", finish_pool_extend},
     {"pool-delete", finish_pool_delete},
 };
 

@@ -240,14 +240,24 @@ static int pool_extend_verb(struct verb_run *v, struct err *e)
     const char *name = verb_param(v, "name");
     unsigned n;
     char *const *devices = opts_list(v->opts, "devices", &n);
-    if (is_active(name, e) || check_devices(v->opts, e))
+    if (is_active(name, e) || check_devices(v->opts, e) ||
+        (!verb_flag(v, "force") && check_signatures((const char *const *)devices, n, "devices", e)))
         return -1;
-    if (pool_extend(name, (const char *const *)devices, n, verb_flag(v, "force"), e))
+    struct json_object *facts = json_object_new_object(), *list = json_object_new_array();
+    for (unsigned i = 0; i < n; i++)
+        json_object_array_add(list, json_object_new_string(devices[i]));
+    json_object_object_add(facts, "devices", list);
+    uint64_t intent = intent_open("pool-extend", name, facts, e);
+    if (!intent)
         return -1;
+    if (pool_extend(name, (const char *const *)devices, n, verb_flag(v, "force"), e)) {
+        intent_close(intent, NULL);
+        return -1;
+    }
     struct json_object *record = pool_record(name);
     struct err unsaved;
     /* It is done all the same: what is saved only stands in while the pool is not there. */
-    if (state_put("pool", name, record, &unsaved))
+    if (state_end_intent(intent, "pool", name, record, &unsaved))
         log_warn("control", "pool %s: %s", name, unsaved.msg);
     json_object_put(record);
     return 0;
