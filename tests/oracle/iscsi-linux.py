@@ -143,6 +143,53 @@ def test_a_file_system_survives_the_death_of_the_daemon():
         sh('e2fsck', '-fn', os.path.join(o.dir, 'd0.img'), env=dict(os.environ, PATH=os.environ['PATH'] + ':/sbin:/usr/sbin'))
 
 
+def test_copies_access_states_and_an_orderly_stop():
+    """fio verifies; sg_xcopy, sg_rtpg, sg_stpg, sg_opcodes, sg_vpd; LUN maps; a stop that asks for a logout under I/O."""
+    with Orion() as o:
+        port = target(o)
+        o.ctl('device', 'add', 'd1', '--path', o.file('d1.img', 32 << 20))
+        o.ctl('iscsi', 'lun', IQN, 1, '--device', 'd1')
+        programs = PROGRAMS + ['fio', 'sg_xcopy', 'sg_rtpg', 'sg_stpg', 'sg_opcodes', 'sg_vpd', 'sg_luns', 'sg_turs']
+        with Guest(MODULES, programs, PACKAGES, FILES, memory=768) as g:
+            h = Host(g, port)
+            h.chap('SHA256')
+            h.login('sdb')
+            g.sh('fio --name=v --filename=/dev/sda --rw=randwrite --bs=4k --size=16m --direct=1 --ioengine=psync '
+                 '--thread --verify=crc32c --do_verify=1 --verify_fatal=1', timeout=600)
+            print('        fio verified', flush=True)
+            g.sh('mkdir -p /dev/block; for d in sda sdb; do ln -s ../$d /dev/block/$(cat /sys/block/$d/dev); done; '
+                 'dd if=/dev/urandom of=/dev/sda bs=64k count=64 oflag=direct 2>/dev/null; '
+                 'sg_xcopy if=/dev/sda of=/dev/sdb bs=512 count=8192 && '
+                 'dd if=/dev/sda bs=64k count=64 iflag=direct 2>/dev/null | md5sum >/tmp/a; '
+                 'dd if=/dev/sdb bs=64k count=64 iflag=direct 2>/dev/null | md5sum >/tmp/b; cmp /tmp/a /tmp/b')
+            assert 'active/optimized' in g.sh('sg_rtpg -d /dev/sda')
+            o.ctl('iscsi', 'alua', IQN, 1, '--state', 'non-optimized')
+            assert 'active/non optimized' in g.sh('sg_turs /dev/sda; sg_rtpg -d /dev/sda')  # it hears first
+            g.sh('sg_stpg --tp=1 --state=0 /dev/sda')
+            group = o.ctl('iscsi', 'groups', IQN)['items'][0]
+            assert (group['state'], group['set_by']) == ('optimized', 'host'), group
+            assert 'Read(10)' in g.sh('sg_opcodes -R /dev/sda')
+            for page in ('sv', 'sn', 'di', 'ei', 'mpp', 'sp', 'bl', 'bdc', 'lbpv'):
+                g.sh('sg_vpd -p %s /dev/sda' % page)
+            print('        sg_xcopy, sg_rtpg, sg_stpg, sg_opcodes, sg_vpd', flush=True)
+            o.ctl('iscsi', 'acl-set', IQN, NAME, '--lun-map', '0=0,5=1')
+            luns = g.sh('sg_luns /dev/sda')
+            assert '0005000000000000' in luns and '0001000000000000' not in luns, luns
+            o.ctl('iscsi', 'acl-set', IQN, NAME, '--lun-map', '')
+            g.send('set -e; for i in $(seq 0 23); do dd if=/dev/urandom of=/tmp/f bs=64k count=16 2>/dev/null; '
+                   'dd if=/tmp/f of=/dev/sda bs=64k seek=$((i*16)) oflag=direct 2>/dev/null; '
+                   'md5sum </tmp/f >>/tmp/sums; done')
+            start = written(o)
+            wait_for(lambda: written(o) > start + (4 << 20), 120, 'the guest to write')
+            o.stop()
+            o.start()
+            g.end(timeout=300)
+            g.sh('for i in $(seq 0 23); do dd if=/dev/sda bs=64k skip=$((i*16)) count=16 iflag=direct 2>/dev/null | '
+                 'md5sum; done >/tmp/again; cmp /tmp/sums /tmp/again')
+            print('        stopped and started under I/O', flush=True)
+            h.logout()
+
+
 def test_two_paths_one_of_them_cut():
     """dm-multipath over two portal groups: writes go on by the other path, and every byte is there."""
     with Orion() as o:
@@ -173,4 +220,5 @@ def test_two_paths_one_of_them_cut():
 
 
 run(test_discovery_chap_and_digests, test_a_file_system_survives_the_death_of_the_daemon,
+    test_copies_access_states_and_an_orderly_stop,
     test_two_paths_one_of_them_cut)
