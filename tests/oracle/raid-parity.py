@@ -190,6 +190,7 @@ def test_the_kernel_runs_what_we_left_in_use_and_our_log_is_void_then():
                      'flush r', 'crash', rc=-9)
             out = lab.uml('set -e; mdadm --assemble --run /dev/md0 %s 2>&1\n'
                           'head -c %d /dev/md0 | sha256sum\nmdadm --wait /dev/md0 || true\n%s'
+                          'echo 0 > /sys/block/md0/md/safe_mode_delay\n'  # stays in use
                           'dd if=/mnt/theirs of=/dev/md0 bs=1M seek=2 conv=fsync,notrunc\n%s' %
                           (disks(range(3)), size, CHECK, ends), 'raid456')
             assert lab.sha('data') in out and 'mismatch 0' in out, out
