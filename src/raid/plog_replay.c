@@ -190,7 +190,8 @@ static void keep_live(struct replay *r)
         if (r->list[i].rec.sequence >= tail[r->list[i].ring] && payload_whole(&r->list[i]))
             r->list[kept++] = r->list[i];
     r->n = kept;
-    qsort(r->list, r->n, sizeof *r->list, in_order);
+    if (r->n)
+        qsort(r->list, r->n, sizeof *r->list, in_order);
 }
 
 /* ---- putting it there again */
