@@ -87,6 +87,23 @@ LIST(group)
 
 /* ---- keeping */
 
+static struct json_object *record_of(const struct scsi_group *g)
+{
+    if (g->by_default)
+        return NULL; /* deletes the key */
+    struct json_object *record = json_object_new_object();
+    put_str(record, "state", scsi_alua_name(g->state));
+    put_bool(record, "by_host", g->by_host);
+    return record;
+}
+
+static const char *why(const struct scsi_group *g)
+{
+    if (g->by_default)
+        return "its state was given up";
+    return g->by_host ? "a host set it" : "the administrator set it";
+}
+
 /* In a task on main, the target locked in the device server. */
 int alua_keep(const char *iqn, const struct scsi_group *groups, unsigned count, struct err *e)
 {
@@ -96,19 +113,15 @@ int alua_keep(const char *iqn, const struct scsi_group *groups, unsigned count, 
         char name[KEY_MAX];
         group_name(iqn, groups[i].group, name);
         state_key(key[i], "alua", name, NULL);
-        struct json_object *record = json_object_new_object();
-        put_str(record, "state", scsi_alua_name(groups[i].state));
-        put_bool(record, "by_host", groups[i].by_host);
-        c[i] = (struct journal_change){key[i], record};
+        c[i] = (struct journal_change){key[i], record_of(&groups[i])};
     }
     int rc = journal_apply(control.journal, c, count, e);
     snprintf(object, sizeof object, "target %.80s", iqn);
     for (unsigned i = 0; i < count; i++) {
         json_object_put(c[i].value);
         if (!rc)
-            event_raise(object, "access-state", "target port group %u of %s is %s: %s set it",
-                        groups[i].group, iqn, scsi_alua_name(groups[i].state),
-                        groups[i].by_host ? "a host" : "the administrator");
+            event_raise(object, "access-state", "target port group %u of %s is %s: %s",
+                        groups[i].group, iqn, scsi_alua_name(groups[i].state), why(&groups[i]));
     }
     return rc;
 }
@@ -164,7 +177,7 @@ int alua_verb(struct verb_run *v, struct err *e)
 int unalua_verb(struct verb_run *v, struct err *e)
 {
     char name[KEY_MAX];
-    struct scsi_group g = {.state = SCSI_ALUA_OPTIMIZED};
+    struct scsi_group g = {.state = SCSI_ALUA_OPTIMIZED, .by_default = true};
     if (need_group(v, &g.group, e))
         return -1;
     group_name(verb_param(v, "iqn"), g.group, name);
@@ -172,7 +185,5 @@ int unalua_verb(struct verb_run *v, struct err *e)
         v->changed = false;
         return 0;
     }
-    if (iscsi_alua_set(verb_param(v, "iqn"), &g, e))
-        return -1;
-    return state_del("alua", name, e);
+    return iscsi_alua_set(verb_param(v, "iqn"), &g, e);
 }

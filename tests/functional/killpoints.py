@@ -54,6 +54,7 @@ VERBS = [
     ('DELETE', '/v1/iscsi/targets/{iqn}/acls/{initiator}', t('/acls/' + HOST), None),
     ('POST', '/v1/iscsi/targets/{iqn}/acls/{initiator}/actions/set', t('/acls/%s/actions/set' % HOST), SECRET),
     ('PUT', '/v1/iscsi/targets/{iqn}/groups/{group}', t('/groups/1'), {'state': 'standby'}),
+    ('DELETE', '/v1/iscsi/targets/{iqn}/groups/{group}', t('/groups/2'), None),
     ('PUT', '/v1/iscsi/discovery-auth', '/v1/iscsi/discovery-auth', SECRET),
     ('PATCH', '/v1/iscsi/discovery-auth', '/v1/iscsi/discovery-auth', SECRET),
     ('DELETE', '/v1/iscsi/discovery-auth', '/v1/iscsi/discovery-auth', None),
@@ -62,8 +63,6 @@ VERBS = [
 ]
 # What changes nothing that is kept, or is made of the verbs above.
 OTHERS = {
-    'DELETE /v1/iscsi/targets/{iqn}/groups/{group}':
-        'saves "optimized", then forgets it: cut short in between the group serves as it will, and is listed',
     'POST /v1/devices/actions/scan': 'reads', 'POST /v1/config/actions/plan': 'reads',
     'POST /v1/config/actions/apply': 'a job of the verbs above; each of its steps is one of them',
     'DELETE /v1/sessions/{id}': 'not kept', 'POST /v1/jobs/{id}/actions/cancel': 'not kept',

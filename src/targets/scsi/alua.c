@@ -187,7 +187,8 @@ static unsigned collect_groups(struct scsi_cmd *cmd, struct scsi_group groups[SC
         unsigned group = rd_be16(&r);
         while (at < count && groups[at].group != group)
             at++;
-        groups[at] = (struct scsi_group){group, (enum scsi_alua)state, true};
+        groups[at] =
+            (struct scsi_group){.group = group, .state = (enum scsi_alua)state, .by_host = true};
         count += at == count;
     }
     return count;

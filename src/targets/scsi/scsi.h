@@ -92,7 +92,8 @@ enum scsi_alua {
 struct scsi_group {
     unsigned group;
     enum scsi_alua state;
-    bool by_host; /* SET TARGET PORT GROUPS did it */
+    bool by_host;    /* SET TARGET PORT GROUPS did it */
+    bool by_default; /* nobody asks for a state any more: what was kept is forgotten */
 };
 /* Saves states that are about to take effect: in a task on main, the target locked; 0, or -1 with
  * the error: then nothing changes. NULL: they are kept as long as the process. Main, before the
