@@ -11,8 +11,9 @@ from orion import Orion, need, run, sh
 need('openssl')
 IQN, HOST = 'iqn.2026-01.org.example:t0', 'iqn.2026-01.org.example:host'
 EMPTY = {'create': [], 'change': [], 'replace': [], 'delete': []}
-# Not part of an object: consent, how it is made, what is only written.
-NOT_SHOWN = {'force', 'yes', 'disconnect', 'assume_clean', 'chap_secret', 'mutual_secret'}
+# Not part of an object: consent, how it is made (the parts of a raid50 are arrays of their own), what is
+# only written.
+NOT_SHOWN = {'force', 'yes', 'disconnect', 'assume_clean', 'groups', 'chap_secret', 'mutual_secret'}
 # Of the other half of what excludes itself, or shown in another object here.
 FORMS = {'size': 'a file knows its own', 'type': 'shown always'}
 
@@ -43,7 +44,8 @@ def document(o):
                'bitmap_chunk': '64K', 'spare_group': 'g', 'member_options': ['d0:timeout=500']},
         'a1': {'level': 'raid5', 'members': ['d3', 'd4', 'd5'], 'chunk': '64K', 'no_log': True,
                'member_timeout': 30, 'read_errors_max': 7, 'sync_latency': 20, 'sync_rate_min': '1M',
-               'sync_rate_max': '1G'}}
+               'sync_rate_max': '1G'},
+        'a2': {'level': 'raid10', 'members': ['d7', 'd8', 'd9'], 'layout': 'o2'}}
     return {
         'devices': devices, 'arrays': arrays,
         'pools': {'p0': {'devices': ['a0', 'd6'], 'extent_size': '1M', 'volumes': {'v0': {'size': '8M'}}}},
