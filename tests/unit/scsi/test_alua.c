@@ -11,7 +11,7 @@ static struct io *report(struct lab *lab, unsigned format)
 
 static int administer(struct lab *lab, unsigned group, enum scsi_alua state)
 {
-    struct scsi_group g = {group, state, false};
+    struct scsi_group g = {.group = group, .state = state};
     struct err e;
     return scsi_alua_set(lab->target, &g, &e);
 }
