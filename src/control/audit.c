@@ -233,7 +233,8 @@ static struct json_object *digest(const char *text)
     return json_object_new_string(out);
 }
 
-/* What was asked for: never a secret, and long things by their digest. */
+/* What was asked for: never a secret; documents, which may hold some, and long things by their
+ * digest. */
 static struct json_object *fields_json(const struct opts *o)
 {
     struct json_object *fields = json_object_new_object();
@@ -250,7 +251,7 @@ static struct json_object *fields_json(const struct opts *o)
             for (unsigned k = 0; k < o->val[i].list.n; k++)
                 json_object_array_add(list, json_object_new_string(o->val[i].list.v[k]));
             json_object_object_add(fields, opt->name, list);
-        } else if (strlen(o->val[i].s) > 1024) {
+        } else if (opt->type == OPT_JSON || strlen(o->val[i].s) > 1024) {
             json_object_object_add(fields, opt->name, digest(o->val[i].s));
         } else {
             put_str(fields, opt->name, o->val[i].s);

@@ -128,4 +128,21 @@ def test_credentials_of_systemd_are_references_too():
         assert 'credentials/other' in err, err
 
 
+def test_a_secret_in_a_document_is_on_no_record():
+    with Orion() as o:
+        user = {'chap_user': 'dd', 'chap_secret': 'plaintextsecret1'}
+        doc = put(o, 'doc', json.dumps({'iscsi': {'discovery_auth': user}}))
+        wrong = put(o, 'wrong', json.dumps({'iscsi': {'discovery_auth': {**user, 'nonsense': 1}}}))
+        o.run('plan', doc)
+        assert o.run('apply', wrong).returncode
+        assert o.run('apply', doc).returncode == 0
+        files = glob.glob(o.state + '/audit.*')
+        assert files
+        text = o.log()
+        for path in files:
+            with open(path) as f:
+                text += f.read()
+        assert 'sha256:' in text and user['chap_secret'] not in text, text
+
+
 run(*[v for k, v in sorted(globals().items()) if k.startswith('test_')])
