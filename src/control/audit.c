@@ -322,6 +322,8 @@ void audit_refusal(const struct control_who *who, const char *method, const char
     put_str(o, "result", "denied");
     put_str(o, "detail", why);
     write_record(o);
+    if (log_.size > AUDIT_FILE_MAX)
+        make_durable(log_.seq);
 }
 
 /* ---- checking */

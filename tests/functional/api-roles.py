@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: tsan
 """Who may do what: tokens, roles, certificates over TLS, failures; and the record of it all."""
+import hashlib
 import json
 import os
 import shutil
@@ -135,6 +136,25 @@ def test_rotation_keeps_the_chain():
         o.mem('d1')
         seen = o.ctl('audit', 'verify')
         assert seen['good'] and seen['files'] == 2 and seen['last'] == last + 1, seen
+
+
+def test_refusals_alone_rotate_the_record():
+    with Orion() as o:
+        o.stop()
+        # A record of nearly 8 MiB, as refusals would leave it in a while.
+        before, path = '0' * 64, os.path.join(o.state, 'audit.log')
+        with open(path, 'w') as f:
+            for seq in range(1, 1047):
+                text = json.dumps({'seq': seq, 'pad': 'x' * 7930}, separators=(',', ':'))
+                before = hashlib.sha256((before + '\n' + text).encode()).hexdigest()
+                f.write('%s %s\n' % (before, text))
+        o.start()
+        long = '/v1/' + 'x' * 200
+        for _ in range(9):
+            assert ask(o, 'orion_eye_00', 'GET', long).status == 401
+        seen = o.ctl('audit', 'verify')
+        assert seen['good'] and seen['records'] == 1055, seen
+        assert os.path.getsize(path) < 8 << 20 and seen['files'] == 2, (os.path.getsize(path), seen)
 
 
 def certificates(o):
