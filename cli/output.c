@@ -331,5 +331,10 @@ void output_change(const struct command *c, struct json_object *o)
     for (unsigned i = 0; i < SCHEMA_ARGS && c->arg[i]; i++)
         printf(" %s", c->arg[i]);
     puts(same ? ": unchanged" : ": done");
+    /* A new token is told this once. */
+    struct json_object *token;
+    if (json_object_object_get_ex(o, "token", &token) &&
+        json_object_is_type(token, json_type_string))
+        puts(json_object_get_string(token));
     print_notes(o);
 }

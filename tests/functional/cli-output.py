@@ -152,4 +152,14 @@ def test_nothing_is_in_flight_when_idle():
         assert o.ctl('debug', 'inflight') == {'items': [], 'next': None}
 
 
+def test_a_new_token_is_printed_on_its_own_line():
+    with Orion() as o:
+        said = o.ctl('token', 'add', 't', '--role', 'viewer', json_out=False).splitlines()
+        assert said[0] == 'token add t: done' and len(said) == 2, said
+        answer = o.http('GET', '/v1/devices', headers={'Authorization': 'Bearer ' + said[1]})
+        assert answer.status == 200, (said, answer.body)
+        again = o.ctl('token', 'add', 't', '--role', 'viewer', json_out=False).splitlines()
+        assert again == ['token add t: unchanged'], again
+
+
 run(*[f for n, f in sorted(globals().items()) if n.startswith('test_')])
