@@ -7,7 +7,8 @@ import socket
 import struct
 import time
 
-from iscsiwire import DATA_OUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, crc32c, read10, text, write10
+from iscsiwire import (DATA_OUT, LOGOUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, crc32c, read10, text,
+                       write10)
 from orion import FULL, Orion, run, wait_for
 
 IQN = 'iqn.2026-11.test:torture'
@@ -62,10 +63,35 @@ def test_disconnects_in_mid_command():
                 i.command(read10(0, 256), read=131072)
                 i.command(write10(2000, 64), write=b'd' * 32768, unsolicited=bool(k & 1))
             if n % 3 == 0:
-                i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-            i.close()
+                reset(i)
+            else:
+                i.close()
             w.check()
         gone(o)
+        w.leave()
+
+
+def reset(i):
+    i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    i.close()
+
+
+def test_a_reset_with_replies_queued():
+    """What a reset drops from the queue lets others go on, and these have nowhere to answer to."""
+    with start() as o:
+        w = Witness(o)
+        for reads, logout in ((2, True), (5, False)):
+            i = Initiator(o.addr, IQN).ready()
+            for _ in range(reads):
+                i.command(read10(0, 16384), read=8 << 20)
+            if logout:
+                i.send(LOGOUT, 0x80, itt=i.tag(), words=(i.cid << 16, i.cmdsn, i.exp_statsn), immediate=True)
+            else:  # it waits for memory
+                i.command(write10(0, 16384), write=b'', expected=8 << 20, flags=0x80 | 0x20 | 1)
+            time.sleep(0.3)
+            reset(i)
+            gone(o)
+            w.check()
         w.leave()
 
 
@@ -271,6 +297,7 @@ def test_text_without_end():
         w.leave()
 
 
-run(test_disconnects_in_mid_command, test_half_pdus, test_a_reset_by_another_in_the_middle_of_data,
+run(test_disconnects_in_mid_command, test_a_reset_with_replies_queued, test_half_pdus,
+    test_a_reset_by_another_in_the_middle_of_data,
     test_garbage, test_a_client_that_never_reads, test_data_that_never_comes, test_logins_that_stay_away,
     test_removal_under_load, test_the_daemon_stops_with_sessions_open, test_text_without_end)

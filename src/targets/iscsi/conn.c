@@ -80,10 +80,8 @@ void conn_detach(struct iscsi_conn *c)
     c->events = 0;
 }
 
-void conn_close(struct iscsi_conn *c)
+static void shut(struct iscsi_conn *c)
 {
-    if (c->closed)
-        return;
     c->closed = true;
     reactor_defer_cancel(&c->resume);
     reactor_defer_cancel(&c->flush);
@@ -92,12 +90,24 @@ void conn_close(struct iscsi_conn *c)
     close(c->fd);
     c->fd = -1;
     c->part.item = NULL;
+}
+
+static void drop_items(struct iscsi_conn *c)
+{
     struct tx_item *item;
     while ((item = c->tx_head)) {
         c->tx_head = item->next;
         item->ops->done(c, item, false);
     }
     c->tx_tail = &c->tx_head;
+}
+
+void conn_close(struct iscsi_conn *c)
+{
+    if (c->closed)
+        return;
+    shut(c);
+    drop_items(c);
 }
 
 void conn_free(struct iscsi_conn **c)
@@ -115,8 +125,9 @@ void conn_lose(struct iscsi_conn *c, const char *why)
 {
     if (c->closed)
         return;
-    conn_close(c);
-    c->ops->lost(c, why);
+    shut(c);
+    c->ops->lost(c, why); /* first: what the items end with must not queue anew */
+    drop_items(c);
 }
 
 void conn_hold(struct iscsi_conn *c, unsigned why)
