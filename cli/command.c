@@ -320,6 +320,9 @@ static int check_complete(struct parser *p)
             return usage(c, "'%s' is no name of a volume; expected POOL/VOLUME", c->arg[i]);
         if (!*c->arg[i])
             return usage(c, "%s is empty", c->verb->args[i].show);
+        if (c->verb->args[i].flags & ARG_OPTIONAL && command_option(c, c->verb->args[i].field))
+            return usage(c, "%s and --%s say the same: one of them is enough",
+                         c->verb->args[i].show, c->verb->args[i].field);
     }
     for (const struct opt *o = c->verb->opts; o && o->name; o++) {
         bool positional = false;

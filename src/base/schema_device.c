@@ -352,7 +352,7 @@ const struct schema_noun schema_array = {
         {"replace",
          "POST",
          "/v1/arrays/{name}/actions/replace",
-         {ARG("name", "NAME"), ARG("member", "MEMBER")},
+         {ARG("name", "NAME"), ARG("member", "OLD"), ARG_OPT("with", "NEW")},
          array_replace_opts,
          VERB_OBJECT,
          VERB_IF_MATCH,

@@ -153,10 +153,15 @@ def test_a_member_is_replaced_while_it_serves():
         create(o, 'a', 'raid6', 'd0,d1,d2,d3')
         said = o.run('array', 'replace', 'a', 'd1')
         assert said.returncode == 4 and 'no spare' in said.stderr, said
-        o.ctl('array', 'replace', 'a', 'd1', '--with', 'd4')
+        said = o.run('array', 'replace', 'a', 'd1', 'd4', '--with', 'd3')
+        assert said.returncode == 2 and 'NEW and --with' in said.stderr, said
+        o.ctl('array', 'replace', 'a', 'd1', 'd4')
         wait_for(lambda: not o.ctl('device', 'show', 'd1')['users'], 60, 'd1 to be free')
         a = whole(o, 'a')
         assert [m['device'] for m in a['members']] == ['d0', 'd4', 'd2', 'd3'], a
+        o.ctl('array', 'replace', 'a', 'd4', '--with', 'd1')
+        wait_for(lambda: not o.ctl('device', 'show', 'd4')['users'], 60, 'd4 to be free')
+        assert [m['device'] for m in whole(o, 'a')['members']] == ['d0', 'd1', 'd2', 'd3']
         o.ctl('array', 'fail', 'a', 'd0')
         o.restart(kill=True)
         assert array(o, 'a')['missing'] == 1
