@@ -3,7 +3,7 @@
 import json
 import os
 
-from iscsiwire import TMF_RSP, Initiator, read10
+from iscsiwire import TMF_RSP, Initiator, LoginError, read10
 from orion import Orion, run
 
 IQN = 'iqn.2026-11.test:maps'
@@ -116,6 +116,41 @@ def test_a_map_changes_under_a_session_and_it_is_told():
         i.close(), j.close()
 
 
+def test_what_changes_during_a_login_counts():
+    with start() as o:
+        secret = os.path.join(o.dir, 'secret')
+        with open(secret, 'w') as f:
+            f.write('a-long-enough-secret')
+        o.ctl('iscsi', 'acl', IQN, OTHER)
+
+        def login(change):
+            """The status it comes to, or the initiator."""
+            i = Initiator(o.addr, IQN, name=HOST, login=False)
+            i.login_pdu(0, 1, i.names() + [('AuthMethod', 'None')])
+            change()
+            try:
+                i.full(i.login_pdu(1, 3, list(i.keys.items())))
+            except LoginError as e:
+                i.close()
+                return e.status
+            return i
+
+        def unacl():
+            o.ctl('iscsi', 'unacl', IQN, HOST, json_out=False)
+
+        def chap():
+            o.ctl('iscsi', 'acl-set', IQN, HOST, '--chap-user', 'u', '--chap-secret-file', secret)
+
+        o.ctl('iscsi', 'acl', IQN, HOST, '--lun-map', '5=2')
+        assert login(unacl) == 0x0202
+        o.ctl('iscsi', 'acl', IQN, HOST, '--lun-map', '5=2')
+        assert login(chap) == 0x0201
+        o.ctl('iscsi', 'acl-set', IQN, HOST, '--chap-user', '')
+        i = login(lambda: o.ctl('iscsi', 'acl-set', IQN, HOST, '--lun-map', '6=1'))
+        assert luns(i) == [6]
+        i.close()
+
+
 def test_maps_outlive_restarts_and_are_part_of_the_configuration():
     with start() as o:
         o.ctl('iscsi', 'acl', IQN, HOST, '--lun-map', '4=2')
@@ -145,4 +180,5 @@ def test_maps_outlive_restarts_and_are_part_of_the_configuration():
 
 
 run(test_an_initiator_sees_only_its_luns_under_its_numbers, test_a_map_changes_under_a_session_and_it_is_told,
+    test_what_changes_during_a_login_counts,
     test_maps_outlive_restarts_and_are_part_of_the_configuration)

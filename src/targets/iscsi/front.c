@@ -5,6 +5,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include <openssl/crypto.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "reactor/task.h"
@@ -226,6 +228,9 @@ static void leave(void *arg)
 {
     struct visitor *v = arg;
     struct iscsi_session *s = v->session;
+    bool barred = s && v->target && !registry_permits(v->target, s->seed.initiator, s->local);
+    if (barred) /* in between: without an entry there is no map either, and all LUNs would show */
+        conn_close(v->conn);
     if (s && !v->conn->closed) {
         struct iscsi_acl *acl = v->target ? acl_find(v->target, s->seed.initiator) : NULL;
         conn_detach(v->conn);
@@ -233,7 +238,7 @@ static void leave(void *arg)
         /* As it is now: who changes it from here on reaches the session. */
         s->map = acl ? scsi_map_copy(acl->map) : NULL;
         session_start(s);
-    } else if (s) { /* lost in between */
+    } else if (s) { /* lost or barred in between */
         v->session = NULL;
         on_session_end(s);
     }
@@ -281,12 +286,29 @@ static void refuse(struct visitor *v)
     send_reply(v, after_refusal);
 }
 
+/* The access list may have changed since the machine asked: what it is now counts. */
+static enum login_status ask_again(const struct visitor *v)
+{
+    const struct login *l = &v->login;
+    const struct iscsi_target *t = v->target;
+    struct iscsi_auth auth = {0};
+    if (!l->nego.discovery && (registry_find(l->nego.target) != t || t->removing))
+        return LOGIN_REMOVED;
+    if (t && !registry_permits(t, l->nego.initiator, v->conn->local))
+        return LOGIN_FORBIDDEN;
+    auth_needed(t, l->nego.initiator, &auth);
+    bool unproven = *auth.user && l->chap.state != CHAP_PASSED;
+    OPENSSL_cleanse(&auth, sizeof auth);
+    return unproven ? LOGIN_AUTH_FAILED : LOGIN_SUCCESS;
+}
+
 /* The login machine is done: makes room among the sessions, then answers and goes. */
 static void complete(struct visitor *v)
 {
     const struct login *l = &v->login;
-    if (!l->nego.discovery && registry_find(l->nego.target) != v->target) {
-        login_refuse(&v->reply, LOGIN_REMOVED);
+    enum login_status status = ask_again(v);
+    if (status) {
+        login_refuse(&v->reply, status);
         v->waiting = false;
         refuse(v);
         return;
