@@ -276,10 +276,9 @@ static int add_acl(const char *iqn, const char *initiator, struct json_object *u
         return -1;
     if (barred)
         e = NULL; /* it tells of that */
-    int rc = iscsi_acl_add(iqn, initiator, &auth, e) ||
-                     (map && iscsi_acl_set_map(iqn, initiator, map, e))
-                 ? -1
-                 : 0;
+    int rc = iscsi_acl_add(iqn, initiator, &auth, e);
+    if (!rc) /* without a map, too: sessions may still have that of an entry before */
+        rc = iscsi_acl_set_map(iqn, initiator, map, e);
     OPENSSL_cleanse(&auth, sizeof auth);
     return rc;
 }

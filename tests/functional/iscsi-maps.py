@@ -151,6 +151,19 @@ def test_what_changes_during_a_login_counts():
         i.close()
 
 
+def test_an_entry_made_anew_has_no_map_of_the_one_before():
+    with start() as o:
+        o.ctl('iscsi', 'acl', IQN, OTHER)
+        o.ctl('iscsi', 'acl', IQN, HOST, '--lun-map', '5=2')
+        i = Initiator(o.addr, IQN, name=HOST).ready(5)
+        assert luns(i) == [5]
+        o.ctl('iscsi', 'unacl', IQN, HOST, json_out=False)
+        o.ctl('iscsi', 'acl', IQN, HOST)
+        assert i.do(TUR, lun=2).key == (6, 0x3f, 0x0e)
+        assert luns(i) == [0, 1, 2, 3]
+        i.close()
+
+
 def test_maps_outlive_restarts_and_are_part_of_the_configuration():
     with start() as o:
         o.ctl('iscsi', 'acl', IQN, HOST, '--lun-map', '4=2')
@@ -180,5 +193,5 @@ def test_maps_outlive_restarts_and_are_part_of_the_configuration():
 
 
 run(test_an_initiator_sees_only_its_luns_under_its_numbers, test_a_map_changes_under_a_session_and_it_is_told,
-    test_what_changes_during_a_login_counts,
+    test_what_changes_during_a_login_counts, test_an_entry_made_anew_has_no_map_of_the_one_before,
     test_maps_outlive_restarts_and_are_part_of_the_configuration)
