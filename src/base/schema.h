@@ -34,7 +34,7 @@ enum schema_verb_flags {
     VERB_IF_MATCH = 1 << 0,
     VERB_REST_ONLY = 1 << 1, /* not a command of orionctl; `name` is for the OpenAPI operation */
     VERB_ADMIN = 1 << 3,     /* needs the role admin */
-    VERB_READ = 1 << 4, /* changes nothing though it is no GET: a viewer may, no record is made */
+    VERB_READ = 1 << 4, /* changes nothing though no GET: a viewer may; on record when refused */
     VERB_CLI_ONLY = 1 << 2, /* orionctl puts it together from other verbs; path is NULL */
 };
 

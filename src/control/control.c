@@ -418,7 +418,7 @@ int control_run(struct control_call *call, struct err *e)
     int rc = may(call, e) ? dispatch(call, e) : -1;
     if (rc)
         name_the_flag(e);
-    if (!get && !(call->match.verb->flags & VERB_READ))
+    if ((!get && !(call->match.verb->flags & VERB_READ)) || (rc && e->code == ERR_DENIED))
         audit_verb(call, rc, e);
     control.running--;
     if (!get) {

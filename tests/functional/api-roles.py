@@ -90,12 +90,13 @@ def test_every_change_and_refusal_is_on_record():
         o.http('DELETE', '/v1/devices/d0', headers={'If-Match': '"0"'})
         o.change('DELETE', '/v1/devices/d0')
         o.http('GET', '/v1/devices')
+        assert ask(o, viewer, 'GET', '/v1/tokens').status == 403
         got = [(r['who'], r['verb'], r['result']) for r in records(o)]
         me = 'uid:%d' % os.getuid()
         assert got == [(me, 'token add', 'done'), (me, 'device add', 'done'),
                        ('token:eye', 'device remove', 'denied'), (me, 'DELETE', 'denied'),
                        (me, 'device remove', 'precondition-failed'),
-                       (me, 'device remove', 'done')], got
+                       (me, 'device remove', 'done'), ('token:eye', 'token list', 'denied')], got
         add, gone = records(o)[1], records(o)[5]
         assert add['fields'] == {'type': 'mem', 'size': 1 << 20} and not add['before']
         assert add['after'] and add['after'] == gone['before'] and not gone['after']
