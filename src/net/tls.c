@@ -358,11 +358,21 @@ static void take_name(struct tls *t)
     X509_free(cert);
 }
 
+/* OpenSSL asks for the key of a name before it knows whether the handshake will use it: a client
+ * that names one and goes on with the certificate has shown no key. */
+static void forget_unproven(struct tls *t)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(t->ssl);
+    if (!SSL_session_reused(t->ssl) && SSL_CIPHER_get_auth_nid(cipher) != NID_auth_psk)
+        t->identity[0] = '\0';
+}
+
 int tls_handshake(struct tls *t, char *why_r, size_t why_size)
 {
     ERR_clear_error();
     int rc = SSL_do_handshake(t->ssl);
     if (rc == 1) {
+        forget_unproven(t);
         take_name(t);
         return 0;
     }

@@ -3,7 +3,10 @@
 """NBD over TLS: certificates and pre-shared keys, what is refused, who may use what, and real clients."""
 import json
 import os
+import socket
 import ssl
+import subprocess
+import threading
 import time
 import warnings
 
@@ -94,6 +97,54 @@ def test_pre_shared_keys_alone_and_beside_certificates():
         o.listen(o.port, '--tls', 'required', *o.cert('--tls-psk-file', o.path('keys.psk')))
         assert size_of(o.psk()) == 64 * M
         assert size_of(o.uri()) == 64 * M
+
+
+def alice_says(o, *options):
+    """What openssl's client, who calls itself alice, has for GO to an export that is for alice only."""
+    c, path = started(o), o.path('relay.sock')
+    with socket.socket(socket.AF_UNIX) as relay:
+        relay.bind(path)
+        relay.listen()
+        client = subprocess.Popen(['openssl', 's_client', '-unix', path, '-quiet', '-tls1_3', *options],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        there = relay.accept()[0]
+
+    def pump(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    ways = [threading.Thread(target=pump, args=w) for w in ((there, c.s), (c.s, there))]
+    for w in ways:
+        w.start()
+    client.stdin.write(Raw.option(GO, b'\0\0\0\1a\0\0'))
+    client.stdin.flush()
+    os.set_blocking(client.stdout.fileno(), False)
+    answer = wait_for(lambda: client.stdout.read() or client.poll() is not None, what='an answer')
+    client.kill()
+    client.communicate()
+    c.s.close(), there.close()
+    for w in ways:
+        w.join()
+    os.unlink(path)
+    return answer if isinstance(answer, bytes) else b''
+
+
+def test_a_name_without_its_key_is_no_name():
+    with Server() as o:
+        o.port = free_port()
+        o.listen(o.port, '--tls', 'required', *o.cert('--tls-psk-file', o.path('keys.psk')))
+        o.ctl('nbd', 'export', 'a', '--device', 'd0', '--allow', 'tls:alice')
+        other = ('-ciphersuites', 'TLS_AES_256_GCM_SHA384')  # its hash is not that of the key
+        refused = b'\x80\0\0'
+        assert refused in alice_says(o)
+        assert refused in alice_says(o, '-psk_identity', 'alice', '-psk', '00' * 32, *other)
+        with open(o.path('keys.psk')) as f:
+            key = dict(line.strip().split(':') for line in f)['alice']
+        assert refused not in alice_says(o, '-psk_identity', 'alice', '-psk', key)
 
 
 def test_rules_allow_by_name_and_by_address():
@@ -316,6 +367,7 @@ run(test_allowed_serves_with_and_without,
     test_off_does_not_speak_tls,
     test_clients_need_a_certificate_when_authorities_are_given,
     test_pre_shared_keys_alone_and_beside_certificates,
+    test_a_name_without_its_key_is_no_name,
     test_rules_allow_by_name_and_by_address,
     test_data_goes_both_ways_through_tls,
     test_qemu_speaks_it_too,
