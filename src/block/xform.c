@@ -123,6 +123,11 @@ static void xform_end(struct xform *x)
     struct bio *parent = x->parent;
     int error = x->error;
     parent->bad_offset = x->bad;
+    /* What was made of other operations has no other way left: it would begin again, for ever, and
+     * with the ends rounded outwards. Only the native pieces of a split may still be written. */
+    if (error == -EOPNOTSUPP && parent->op == BIO_WRITE_ZEROES && x->kind != XFORM_SPLIT &&
+        !(parent->flags & BIO_FAST_ZERO))
+        error = -EIO;
     free(x);
     parent->xform = NULL;
     bio_complete(parent, error);

@@ -190,6 +190,19 @@ HARNESS_TEST(an_error_inside_leaves_the_ends_alone)
     down();
 }
 
+HARNESS_TEST(zeroes_end_when_not_even_writing_is_possible)
+{
+    for (unsigned native = 0; native < 2; native++) {
+        up(native ? ZERO : 0);
+        t->fail[BIO_WRITE] = -EOPNOTSUPP;
+        check_int(zero(100, 4 * B, 0), -EIO);
+        check(!memcmp(t->data, t->data + 1, 99) && t->data[0] == 0xee);
+        t->fail[BIO_WRITE_ZEROES] = -EOPNOTSUPP;
+        check_int(zero(0, 4 * B, 0), -EIO);
+        down();
+    }
+}
+
 /* Each driver operation is a place where the power may go: what was not asked for stays, what was
  * is old or zero, and success comes only after the last of them. */
 HARNESS_TEST(power_cut_anywhere_in_odd_zeroes_harms_nothing_around_them)
@@ -350,6 +363,7 @@ int main(void)
         cmocka_unit_test(fua_of_odd_zeroes_is_one_flush_behind_everything),
         cmocka_unit_test(fast_zeroes_are_refused_before_anything_is_changed),
         cmocka_unit_test(an_error_inside_leaves_the_ends_alone),
+        cmocka_unit_test(zeroes_end_when_not_even_writing_is_possible),
         cmocka_unit_test(power_cut_anywhere_in_odd_zeroes_harms_nothing_around_them),
         cmocka_unit_test(neighbours_in_the_blocks_at_the_ends_all_stay),
         cmocka_unit_test(long_odd_discards_and_questions_are_as_few_as_even_ones),
