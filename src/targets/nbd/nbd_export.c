@@ -64,8 +64,9 @@ static int attach(struct nbd_export *x, struct err *e)
     }
     struct bdev_user user = {.event = on_device_event, .arg = x};
     snprintf(user.label, sizeof user.label, "nbd export %.60s", x->name);
-    bool reads_only = x->read_only || info.read_only;
-    x->desc = bdev_open(x->device, reads_only ? CLAIM_READ : CLAIM_SHARED_WRITE, &user, e);
+    /* Only what is claimed for shared writing goes through the gate, and reservations of exclusive
+     * access concern readers, too: that the export is read-only is the server's own business. */
+    x->desc = bdev_open(x->device, info.read_only ? CLAIM_READ : CLAIM_SHARED_WRITE, &user, e);
     if (!x->desc)
         return -1;
     x->size = bdev_size(x->desc);
