@@ -36,9 +36,9 @@ static void deliver(void *arg)
 /* What is lost is an error, what is about to be or has been mended a warning. */
 static enum log_level level_of(const char *kind)
 {
-    static const char *const errors[] = {"array-failed",     "flush-failed",    "state-damaged",
-                                         "device-failed",    "metadata-failed", "rebuild-halted",
-                                         "resync-unreadable"};
+    static const char *const errors[] = {"array-failed",      "flush-failed",    "state-damaged",
+                                         "device-failed",     "metadata-failed", "rebuild-halted",
+                                         "resync-unreadable", "audit-lost"};
     static const char *const warnings[] = {
         "member-failed", "member-timeout", "device-gone", "array-unclean",       "mismatch",
         "not-started",   "intent-dropped", "log-lost",    "read-error-corrected"};

@@ -23,6 +23,8 @@ static struct {
     char hash[AUDIT_HASH];
     off_t size;
     uint64_t synced;
+    uint64_t lost;   /* records since the last that could be written */
+    bool sync_error; /* told in the status */
     struct tlock sync;
 } log_ = {.dir = -1, .fd = -1};
 
@@ -144,7 +146,8 @@ static int find_end(const char *dir, struct err *e)
 int audit_open(const char *dir, struct err *e)
 {
     strcpy(log_.hash, zeros);
-    log_.seq = log_.synced = 0;
+    log_.seq = log_.synced = log_.lost = 0;
+    log_.sync_error = false;
     tlock_init(&log_.sync);
     log_.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (log_.dir < 0)
@@ -184,6 +187,17 @@ static void rotate(void)
     free(old.n);
 }
 
+/* Told once, as long as it lasts. */
+static void lose_record(const char *why)
+{
+    log_every(10, LOG_LEVEL_ERROR, "control", "cannot write audit.log: %s", why);
+    if (log_.lost++)
+        return;
+    control_trouble("writing", "audit.log", why);
+    event_raise("audit log", "audit-lost", "records of changes and refusals are being lost: %s",
+                why);
+}
+
 static void append(struct json_object *record)
 {
     const char *json = json_object_to_json_string_ext(record, JSON_C_TO_STRING_PLAIN |
@@ -194,12 +208,14 @@ static void append(struct json_object *record)
     size_t len = strlen(line);
     ssize_t n = write(log_.fd, line, len);
     if (n != (ssize_t)len) {
-        log_every(10, LOG_LEVEL_ERROR, "control", "cannot write audit.log: %s",
-                  n < 0 ? strerror(errno) : "no space");
+        lose_record(n < 0 ? strerror(errno) : "no space");
         if (n > 0 && ftruncate(log_.fd, log_.size))
             log_error("control", "cannot mend audit.log: %s", strerror(errno));
         return;
     }
+    if (log_.lost)
+        control_trouble("writing", "audit.log", NULL);
+    log_.lost = 0;
     log_.seq++;
     log_.size += (off_t)len;
     strcpy(log_.hash, hash);
@@ -207,8 +223,18 @@ static void append(struct json_object *record)
 
 static void sync_file(void *arg)
 {
-    (void)arg;
-    (void)fdatasync(log_.fd);
+    int *error = arg;
+    *error = fdatasync(log_.fd) ? errno : 0;
+}
+
+static void told_sync(int error)
+{
+    if (error && !log_.sync_error)
+        event_raise("audit log", "audit-lost", "records may be lost when power is: %s",
+                    strerror(error));
+    if (error || log_.sync_error)
+        control_trouble("syncing", "audit.log", error ? strerror(error) : NULL);
+    log_.sync_error = error != 0;
 }
 
 /* Verbs that come at the same time share one. */
@@ -217,8 +243,11 @@ static void make_durable(uint64_t seq)
     tlock_lock(&log_.sync);
     if (log_.synced < seq && log_.fd >= 0) {
         uint64_t upto = log_.seq;
-        task_help(sync_file, NULL);
-        log_.synced = upto;
+        int error = 0;
+        task_help(sync_file, &error);
+        told_sync(error);
+        if (!error)
+            log_.synced = upto;
     }
     if (log_.size > AUDIT_FILE_MAX)
         rotate();
@@ -283,11 +312,16 @@ static struct json_object *new_record(const struct control_who *who)
     put_time(o, "time", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
     put_str(o, "who", *who->name ? who->name : "oriond");
     put_str(o, "from", who->from);
+    if (log_.lost)
+        put_u64(o, "lost", log_.lost);
     return o;
 }
 
 static void write_record(struct json_object *o)
 {
+    struct err e;
+    if (log_.fd < 0 && log_.dir >= 0 && open_file(&e))
+        lose_record(e.msg);
     if (log_.fd >= 0)
         append(o);
     json_object_put(o);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is wrong around the daemon stands in `status --check`: its folder, saving its state, a file cut short."""
+"""What is wrong around the daemon stands in `status --check`: its folder, saving its state, its records, a file cut short."""
+import json
 import os
 import resource
 
@@ -34,6 +35,23 @@ def test_a_state_that_cannot_be_saved_is_told_until_it_can():
         resource.prlimit(o.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         o.mem('d1')
         assert not problems(o), problems(o)
+
+
+def test_records_that_are_lost_are_told_and_counted():
+    with Orion() as o:
+        o.mem('d0')
+        resource.prlimit(o.proc.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        for _ in range(3):
+            assert o.http('DELETE', '/v1/devices/d0', headers={'If-Match': '"0"'}).status == 412
+        assert 'writing audit.log' in problems(o), problems(o)
+        assert [e['kind'] for e in o.ctl('events')['items']].count('audit-lost') == 1
+        resource.prlimit(o.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        o.mem('d1')
+        assert not problems(o), problems(o)
+        with open(os.path.join(o.state, 'audit.log')) as f:
+            records = [json.loads(line.split(' ', 1)[1]) for line in f]
+        assert [r.get('lost', 0) for r in records] == [0, 3], records
+        assert o.ctl('audit', 'verify')['good']
 
 
 def test_a_file_that_was_cut_short_is_no_healthy_device():
