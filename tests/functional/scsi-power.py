@@ -88,6 +88,10 @@ def test_a_reservation_binds_without_its_lun():
         o.restart(kill=True)
         said = w.write()[1]
         assert 'not permitted' in said, said
+        o.ctl('nbd', 'export', 'r', '--device', 'f0', '--read-only')
+        p = subprocess.run(['qemu-io', '-r', '-f', 'raw', '-c', 'read 0 4k', w.uri.replace('f0', 'r', 1)],
+                           timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert 'not permitted' in p.stdout, 'exclusive access is for readers, too: ' + p.stdout
         o.ctl('iscsi', 'lun', IQN, 0, '--device', 'f0')
         i = Initiator(addr, IQN).ready()
         pr_out(i, 3, key=KEY)
