@@ -223,7 +223,8 @@ static void help_all(FILE *out)
     fputs(
         "\nThe daemon is looked for at --api, $ORION_API, orionctl.json, then the usual sockets.\n"
         "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no daemon, 4 not found, 5 conflict or "
-        "in use,\n6 needs --yes or --force, 7 job failed, 8 not permitted.\n"
+        "in use,\n6 needs --yes or --force, 7 job failed, 8 not permitted, 10 changes are due "
+        "(--detailed-exitcode).\n"
         "orionctl NOUN VERB --help tells more.\n",
         out);
 }

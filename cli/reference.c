@@ -229,6 +229,7 @@ static const char man_tail[] =
     ".TP\n.B 4\nnot found\n.TP\n.B 5\nconflict or in use\n.TP\n.B 6\nneeds \\-\\-yes or "
     "\\-\\-force\n"
     ".TP\n.B 7\na job failed\n.TP\n.B 8\nnot permitted\n"
+    ".TP\n.B 10\nsomething would be done (config plan \\-\\-detailed\\-exitcode)\n"
     ".SH ENVIRONMENT\n.TP\n.B ORION_API\nwhere the daemon is, when \\-\\-api is not given: "
     "unix:\\fIPATH\\fR or \\fIHOST\\fR:\\fIPORT\\fR\n"
     ".TP\n.B ORION_CA, ORION_CERT, ORION_KEY, ORION_TOKEN_FILE\nas \\-\\-ca, \\-\\-cert, "
