@@ -47,6 +47,18 @@ static void pause_after(struct net_listener *l, int error)
     rtimer_arm(&l->pause, PAUSE_US, resume, l);
 }
 
+/* Replies go at once; a host that lost its power is found out after two minutes, so that its
+ * session does not stay for ever. */
+static void set_tcp(int fd)
+{
+    int one = 1, idle = 60, interval = 10, count = 6;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
 static void on_acceptable(void *arg, unsigned events)
 {
     (void)events;
@@ -63,9 +75,8 @@ static void on_acceptable(void *arg, unsigned events)
                 pause_after(l, errno);
             break;
         }
-        int one = 1;
         if (!net_addr_is_unix(&l->addr))
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            set_tcp(fd);
         l->fn(fd, &peer, l, l->arg);
     }
     l->in_accept = false;

@@ -77,6 +77,9 @@ HARNESS_TEST(a_connection_is_handed_over_nonblocking_and_close_on_exec)
     wait_count(&seen, 1);
     check(fcntl(seen.fd, F_GETFL) & O_NONBLOCK);
     check(fcntl(seen.fd, F_GETFD) & FD_CLOEXEC);
+    int alive = 0; /* who lost its power is found out */
+    check(!getsockopt(seen.fd, SOL_SOCKET, SO_KEEPALIVE, &alive, &(socklen_t){sizeof alive}));
+    check(alive);
     check(net_addr_is_local(&seen.peer));
     char text[NET_ADDR_TEXT];
     check(!strncmp(net_peer_format(seen.fd, &seen.peer, text, sizeof text), "127.0.0.1:", 10));
