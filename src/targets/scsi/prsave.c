@@ -100,6 +100,7 @@ static bool decode_list(struct rd *r, struct gate_state *s, unsigned holder)
         name[length] = 0;
         if (!rd_ok(r) || !length || strlen(name) != length)
             return false;
+        scsi_nexus_name_fold(name);
         s->reg[i].nexus = gate_nexus(name);
         if (i == holder)
             s->holder = s->reg[i].nexus;

@@ -227,10 +227,12 @@ static inline uint64_t cdb_be(const struct scsi_cmd *cmd, unsigned at, unsigned 
 /* Somebody else's reservation forbids the command. */
 bool scsi_reserved(const struct scsi_cmd *cmd, const struct scsi_opcode *op);
 bool scsi_may_write(struct scsi_cmd *cmd); /* else refuses with RESERVATION CONFLICT */
-/* The name of a nexus in the gate: the target port, a space, the initiator port. */
+/* The name of a nexus in the gate: the target port, a space, the initiator port. In lower case, as
+ * iSCSI names are compared (RFC 7143 4.2.7.2): a name has one nexus, however it was written. */
 enum { SCSI_NEXUS_NAME = 512 };
 void scsi_nexus_name(const char *target, unsigned port, const char *initiator,
                      char out[SCSI_NEXUS_NAME]);
+void scsi_nexus_name_fold(char *name); /* one that was kept elsewhere */
 /* Takes it apart in place; false: none of ours. */
 bool scsi_nexus_name_split(char name[SCSI_NEXUS_NAME], const char **target_r, unsigned *port_r,
                            const char **initiator_r);

@@ -282,6 +282,20 @@ HARNESS_TEST(spec_i_pt_registers_ports_that_are_not_there)
     pair_end(&p);
 }
 
+HARNESS_TEST(a_nexus_is_the_same_in_capitals)
+{
+    struct pair p = pair_new();
+    uint8_t list[128];
+    size_t n = move_list(list, "IQN.2026-11.Lab:B,i,0x2", 2);
+    uint8_t cdb[10] = {0x5f, MOVE, 0, 0, 0, 0, 0, 0, (uint8_t)n, 0};
+    expect_good(out(&p, 'a', REGISTER, 0, 0, 0xa, 0));
+    expect_good(out(&p, 'a', RESERVE, EA, 0xa, 0, 0));
+    expect_good(lab_out(p.lab, cdb, 10, list, n));
+    check_int(write_status(&p, 'b'), SCSI_GOOD);
+    expect_good(out(&p, 'b', RELEASE, EA, 0xb, 0, 0));
+    pair_end(&p);
+}
+
 HARNESS_TEST(all_target_ports_are_registered_together)
 {
     scsi_set_ports(1u << 1 | 1u << 2);
@@ -518,6 +532,7 @@ int main(void)
         cmocka_unit_test(all_registrants_keep_it_until_the_last_goes),
         cmocka_unit_test(a_reservation_moves_to_another_nexus),
         cmocka_unit_test(spec_i_pt_registers_ports_that_are_not_there),
+        cmocka_unit_test(a_nexus_is_the_same_in_capitals),
         cmocka_unit_test(all_target_ports_are_registered_together),
         cmocka_unit_test(reserve_6_is_for_one_nexus_until_it_goes),
         cmocka_unit_test(a_reset_ends_a_reserve_6),
