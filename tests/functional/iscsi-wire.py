@@ -93,6 +93,12 @@ def test_residuals_are_exact():
         assert (t.status, t.underflow, t.residual) == (0, True, 100)
         both = i.command(read10(0, 1), read=512, flags=0x80 | 0x60 | 1)
         assert i.reply(both).key == (5, 0x24, 0)
+        for flags, length in ((0x80, 0), (0x80, 512), (0x80 | 0x40, 512)):  # it can bring no data
+            r = i.reply(i.command(write10(0, 1), expected=length, flags=flags | 1))
+            assert (r.status, r.key) == (2, (5, 0x24, 0)), (flags, length, r.status, r.key)
+        w = i.reply(i.command(write10(0, 1), expected=0, flags=0x80 | 0x20 | 1))
+        assert (w.status, w.overflow, w.residual) == (0, True, 512), (w.status, w.key, w.residual)
+        assert i.read(0, 2).data == b'b' * 512 + b'a' * 512
         i.logout()
 
 

@@ -216,6 +216,8 @@ static void check_unsolicited(struct command *c, const struct iscsi_pdu *pdu)
         c->unsolicited = false;
         fail(c, SENSE_UNEXPECTED_UNSOLICITED);
     }
+    if (c->cmd.dir == SCSI_DIR_OUT && c->cmd.length && !c->write)
+        fail(c, SENSE_INVALID_FIELD_IN_CDB); /* its data can never come */
 }
 
 static struct command *accept_command(struct iscsi_session *s, const struct iscsi_pdu *pdu,
