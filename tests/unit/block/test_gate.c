@@ -166,12 +166,14 @@ HARNESS_TEST(change_waits_for_conflicting_bios_in_flight)
     task_call(reactor_get(1), start_write, &x);
     enum gate_type type = GATE_WRITE_EXCLUSIVE;
     task_start(reactor_main(), "change", change_task, &type);
-    task_sleep_us(10000);
+    for (int i = 0; i < 6000 && gate_allows(&t->bdev, carol, true); i++)
+        task_sleep_us(10000);
     check(!changed && !is_done(&x));
     check(!gate_allows(&t->bdev, carol, true)); /* already in force for newcomers */
     t->hold = false;
     task_call(reactor_get(1), let_go, t);
-    task_sleep_us(5000);
+    for (int i = 0; i < 6000 && !(changed && is_done(&x)); i++)
+        task_sleep_us(10000);
     check(changed && is_done(&x));
     down();
 }
