@@ -134,6 +134,22 @@ static inline void member_data(unsigned i, uint64_t offset, void *out, size_t le
     bdev_close(&d);
 }
 
+/* Does all of array "a" read as `want`? */
+static inline bool array_holds(const uint8_t *want)
+{
+    static uint8_t back[1 << 20];
+    struct bdev_desc *d = open_device("a", CLAIM_READ);
+    uint64_t size = bdev_size(d);
+    bool same = true;
+    for (uint64_t at = 0; at < size; at += sizeof back) {
+        size_t len = size - at < sizeof back ? size - at : sizeof back;
+        check_int(bdev_read(d, at, back, len), 0);
+        same = same && !memcmp(back, want + at, len);
+    }
+    bdev_close(&d);
+    return same;
+}
+
 /* Idle for some looks in a row: what an addition or a failure sets off begins a moment later. */
 static inline void wait_idle(void)
 {

@@ -10,7 +10,7 @@
 enum { MODEL = 12 << 20, ROW = 4096 };
 
 static struct err e;
-static uint8_t model[MODEL], back[1 << 20], one[ROW];
+static uint8_t model[MODEL], one[ROW];
 
 static void stop(void)
 {
@@ -26,20 +26,6 @@ static void make(const char *level, unsigned n)
     fill_pattern(model, bdev_size(d), n);
     check_int(bdev_write(d, 0, model, bdev_size(d), 0), 0);
     bdev_close(&d);
-}
-
-static bool holds_model(void)
-{
-    struct bdev_desc *d = open_device("a", CLAIM_READ);
-    uint64_t size = bdev_size(d);
-    bool same = true;
-    for (uint64_t at = 0; at < size; at += sizeof back) {
-        size_t len = size - at < sizeof back ? size - at : sizeof back;
-        check_int(bdev_read(d, at, back, len), 0);
-        same = same && !memcmp(back, model + at, len);
-    }
-    bdev_close(&d);
-    return same;
 }
 
 static void write_one(struct bdev_desc *d, unsigned i)
@@ -114,14 +100,14 @@ static void life(const char *level, unsigned n)
     wait_idle();
     check_int(info_of("a").mismatch, 0);
     must(raid_fail_member("a", "d0", false, &e), &e); /* so that the new one is read */
-    check(holds_model());
+    check(array_holds(model));
     stop();
     struct md_super sb = super_of(n);
     check_int(md_super_role(&sb), 1);
     check_int(sb.features & (MD_FEATURE_REPLACEMENT | MD_FEATURE_RECOVERY_OFFSET), 0);
     must(assemble(true, &e), &e); /* d1 is here, and stays out */
     check_int(state_of("d1"), -1);
-    check(holds_model());
+    check(array_holds(model));
     stop();
     remove_members(n + 1);
 }
@@ -153,7 +139,7 @@ HARNESS_TEST(a_spare_of_the_array_can_be_told_to)
     must(raid_replace_member("a", "d1", NULL, false, &e), &e);
     wait_free("d1");
     check_int(state_of("d3"), RAID_MEMBER_IN_SYNC);
-    check(holds_model());
+    check(array_holds(model));
     stop();
     remove_members(4);
 }
@@ -199,7 +185,7 @@ static void new_one_fails(const char *level, unsigned n)
     check_int(state_of(name_of("d", n)), RAID_MEMBER_FAULTY);
     check_int(state_of("d1"), RAID_MEMBER_IN_SYNC);
     check_int(info_of("a").missing, 0);
-    check(holds_model());
+    check(array_holds(model));
     stop();
     remove_members(n + 1);
 }
@@ -227,7 +213,7 @@ static void old_one_fails(const char *level, unsigned n)
     check_int(state_of(name_of("d", n)), RAID_MEMBER_IN_SYNC);
     check_int(info_of("a").state == RAID_CLEAN || info_of("a").state == RAID_ACTIVE, 1);
     must(raid_fail_member("a", "d0", false, &e), &e);
-    check(holds_model());
+    check(array_holds(model));
     stop();
     remove_members(n + 1);
 }
@@ -249,7 +235,7 @@ HARNESS_TEST(what_the_old_one_cannot_read_comes_from_the_others)
         task_sleep_us(5000);
     check_int(state_of("d3"), RAID_MEMBER_IN_SYNC);
     check_int(info_of("a").missing, 0);
-    check(holds_model());
+    check(array_holds(model));
     wait_idle();
     rules(1, "");
     stop();
@@ -281,7 +267,7 @@ HARNESS_TEST(removing_the_new_one_takes_it_back)
     wait_idle();
     check_int(state_of("d1"), RAID_MEMBER_IN_SYNC);
     check_int(state_of(name), -1);
-    check(holds_model());
+    check(array_holds(model));
     stop();
     remove_members(3);
 }
