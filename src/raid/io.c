@@ -301,6 +301,20 @@ void raid_flush_all(struct raid_array *a, struct bio *bio)
         raid_io_submit(io);
 }
 
+void raid_write_copies(struct raid_array *a, struct bio *bio, void (*had)(void *io))
+{
+    if (bio->flags & BIO_FAST_ZERO) { /* one leg might, another not */
+        raid_write_end(a, bio, -EOPNOTSUPP);
+        return;
+    }
+    struct raid_io *io = raid_io_get(a, bio);
+    if (!io)
+        return;
+    io->ranged = true;
+    if (range_acquire(a->ranges, &io->range, bio->offset, bio->length, had, io))
+        had(io);
+}
+
 /* ---- the device */
 
 static void write_here(struct bdev *bdev, struct bio *bio)

@@ -122,16 +122,7 @@ static void range_had(void *arg)
 
 static void raid1_write(struct raid_array *a, struct bio *bio)
 {
-    if (bio->flags & BIO_FAST_ZERO) { /* one leg might, another not */
-        raid_write_end(a, bio, -EOPNOTSUPP);
-        return;
-    }
-    struct raid_io *io = raid_io_get(a, bio);
-    if (!io)
-        return;
-    io->ranged = true;
-    if (range_acquire(a->ranges, &io->range, bio->offset, bio->length, range_had, io))
-        raid_io_submit(io);
+    raid_write_copies(a, bio, range_had);
 }
 
 /* ---- in tasks on home */

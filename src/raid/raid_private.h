@@ -230,6 +230,8 @@ struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio);
 void raid_io_submit(struct raid_io *io); /* to all members, at the bio's place */
 void raid_io_send(struct raid_io *io);   /* to the legs that it has */
 void raid_io_finish(struct raid_io *io, int error);
+/* A write of levels of copies: had(io) fills and sends the legs once it has its range to itself. */
+void raid_write_copies(struct raid_array *a, struct bio *bio, void (*had)(void *io));
 void raid_flush_all(struct raid_array *a, struct bio *bio);            /* redundant levels' flush */
 void raid_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
