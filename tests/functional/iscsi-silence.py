@@ -27,4 +27,20 @@ def test_a_silent_initiator_is_pinged_then_dropped():
         i.close()
 
 
-run(test_a_silent_initiator_is_pinged_then_dropped)
+def test_discovery_does_not_last():
+    """However much is asked."""
+    with Orion() as o:
+        addr = o.iscsi(IQN)
+        i = Initiator(addr, timeout=150)
+        begin = time.monotonic()
+        try:
+            while time.monotonic() - begin < 150:
+                i.nop(b'more')
+                time.sleep(1)
+        except (EOFError, ConnectionError):
+            pass
+        assert 50 < time.monotonic() - begin < 150
+        i.close()
+
+
+run(test_a_silent_initiator_is_pinged_then_dropped, test_discovery_does_not_last)

@@ -256,6 +256,26 @@ def test_logins_that_stay_away():
         w.leave()
 
 
+def test_discoveries_that_stay_make_room():
+    """Discovery sessions and logins share one limit; the oldest discovery goes first."""
+    with start() as o:
+        w = Witness(o)
+        found = [Initiator(o.addr, timeout=60) for _ in range(250)]
+        idle = [dial(o) for _ in range(12)]  # 262 with these
+        try:
+            wait_for(lambda: not found[0].nop(b'busy'), 30, 'its end')  # silence is no reason
+        except (EOFError, ConnectionError):
+            pass
+        assert all(i.closed() for i in found[1:6])
+        found[-1].nop(b'still here')
+        late = Initiator(o.addr, IQN).ready()
+        late.logout()
+        w.leave()
+        for s in found + idle + [late]:
+            s.close()
+        wait_for(lambda: not sessions(o), what='the end of the discoveries')
+
+
 def test_removal_under_load():
     with start() as o:
         i = Initiator(o.addr, IQN).ready()
@@ -300,4 +320,5 @@ def test_text_without_end():
 run(test_disconnects_in_mid_command, test_a_reset_with_replies_queued, test_half_pdus,
     test_a_reset_by_another_in_the_middle_of_data,
     test_garbage, test_a_client_that_never_reads, test_data_that_never_comes, test_logins_that_stay_away,
+    test_discoveries_that_stay_make_room,
     test_removal_under_load, test_the_daemon_stops_with_sessions_open, test_text_without_end)

@@ -189,6 +189,8 @@ def test_discovery_lists_what_the_initiator_may_have():
         assert len(names) == 120 and 'iqn.2026-11.test:many-007' not in names, len(names)
         assert i.send_targets(IQN) == [('TargetName', IQN), ('TargetAddress', o.addr + ',1')]
         assert i.send_targets('iqn.2026-11.test:many-007') == []
+        p = i.text(text([('SendTargets', 'All')] * 2))  # a lever, 120 targets for every 16 bytes
+        assert p.op == REJECT and p.head[2] == 9 and len(p.data) == 48, p
         p = i.nop(b'ping')
         assert p.data == b'ping'
         i.logout()

@@ -15,6 +15,9 @@
 /*
  * The front door, on main: connections log in here, then leave for their session's reactor with all
  * they have received and not sent. The list of sessions is kept here as well.
+ *
+ * Whoever can connect can be a visitor, and where discovery asks for no proof, in a discovery
+ * session: together they are VISITORS_MAX at most.
  */
 enum { VISITORS_MAX = 256, LOGIN_DEADLINE_US = 10000000 };
 
@@ -397,17 +400,41 @@ static void on_lost(struct iscsi_conn *c, const char *why)
 
 static const struct conn_ops front_ops = {.begin = on_begin, .end = on_end, .lost = on_lost};
 
+static unsigned discoveries(struct iscsi_session **oldest_r)
+{
+    unsigned n = 0;
+    struct iscsi_session *s;
+    list_for_each (s, &sessions, link) {
+        if (!s->seed.discovery || !s->started || s->cut) /* not started: still a visitor */
+            continue;
+        if (!n++)
+            *oldest_r = s;
+    }
+    return n;
+}
+
+/* Discovery goes first: it is soon asked for again. */
+static void make_room(void)
+{
+    struct iscsi_session *session = NULL;
+    if (visitor_count + discoveries(&session) < VISITORS_MAX)
+        return;
+    struct visitor *oldest = session ? NULL : list_first(&visitors, struct visitor, link);
+    log_every(10, LOG_LEVEL_WARN, "iscsi", "too many logins at once: the oldest is dropped peer=%s",
+              session ? session->peer : oldest->conn->peer);
+    if (session) {
+        session->cut = true;
+        session_stop(session, SESSION_CUT);
+    } else if (oldest->session) { /* it is through, and on its way */
+        leave(oldest);
+    } else {
+        visitor_free(oldest);
+    }
+}
+
 void front_accept(int fd, const char *portal, uint16_t group)
 {
-    if (visitor_count >= VISITORS_MAX) {
-        struct visitor *oldest = list_first(&visitors, struct visitor, link);
-        log_every(10, LOG_LEVEL_WARN, "iscsi",
-                  "too many logins at once: the oldest is dropped peer=%s", oldest->conn->peer);
-        if (oldest->session) /* it is through, and on its way */
-            leave(oldest);
-        else
-            visitor_free(oldest);
-    }
+    make_room();
     struct visitor *v = xcalloc(1, sizeof *v);
     v->conn = conn_new(fd, portal);
     struct login_env env = {.permit = permit, .arg = v};

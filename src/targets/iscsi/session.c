@@ -10,9 +10,10 @@
 
 enum {
     TICK_US = 5000000,
-    PING_AFTER_S = 20,    /* of silence */
-    ANSWER_WITHIN_S = 60, /* of the ping, or of the last byte that moved either way */
-    DEAD_AFTER_S = 40,    /* of not reading what we send; discovery: of silence */
+    PING_AFTER_S = 20,     /* of silence */
+    ANSWER_WITHIN_S = 60,  /* of the ping, or of the last byte that moved either way */
+    DEAD_AFTER_S = 40,     /* of not reading what we send; discovery: of silence */
+    DISCOVERY_LIFE_S = 60, /* whatever is asked: who may be anybody does not stay */
     SHUTDOWN_WAIT_S = 2,
     LOGOUT_WITHIN_S = 1, /* when we ask for it */
 };
@@ -117,7 +118,11 @@ static const char *dead(const struct iscsi_session *s)
     uint64_t moved = later(c->last_rx, c->last_tx);
     if (s->pinged_at && since(later(moved, s->pinged_at)) >= ANSWER_WITHIN_S)
         return "the initiator is silent";
-    return s->seed.discovery && since(moved) >= DEAD_AFTER_S ? "nothing more was asked" : NULL;
+    if (!s->seed.discovery)
+        return NULL;
+    if (since(moved) >= DEAD_AFTER_S)
+        return "nothing more was asked";
+    return since(s->begun_at) >= DISCOVERY_LIFE_S ? "discovery took too long" : NULL;
 }
 
 static void tick(void *arg)
@@ -297,6 +302,7 @@ static void start_here(void *arg)
     list_init(&s->waiting);
     list_init(&s->starved);
     s->text_tag = ISCSI_NO_TAG;
+    s->begun_at = reactor_now();
     if (s->scsi) {
         char port[ISCSI_NAME_MAX + 32]; /* SAM initiator port name, RFC 7143 4.4.1 */
         const uint8_t *i = s->seed.isid;
@@ -317,6 +323,7 @@ static void start_here(void *arg)
 void session_start(struct iscsi_session *s)
 {
     assert(s->conn->hold && s->ended);
+    s->started = true;
     reactor_post(s->home, &s->post, start_here, s);
 }
 
@@ -370,6 +377,14 @@ static void ask_here(void *arg)
     reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
 }
 
+static void cut_here(void *arg)
+{
+    struct iscsi_session *s = arg;
+    if (s->conn)
+        session_fail(s, "others want to log in");
+    reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
+}
+
 void session_stop(struct iscsi_session *s, enum session_stop how)
 {
     bool ask = how == SESSION_ASK && !s->seed.discovery;
@@ -377,5 +392,6 @@ void session_stop(struct iscsi_session *s, enum session_stop how)
         return;
     s->stop_posted = true;
     s->asked = s->asked || ask;
-    reactor_post(s->home, &s->stop_post, ask ? ask_here : stop_here, s);
+    reactor_fn fn = ask ? ask_here : how == SESSION_CUT ? cut_here : stop_here;
+    reactor_post(s->home, &s->stop_post, fn, s);
 }

@@ -46,7 +46,7 @@ struct iscsi_session {
 
     /* -- main's */
     struct list link;
-    bool over, stop_posted, asked;
+    bool started, over, stop_posted, asked, cut;
     struct rpost stop_post;
 
     /* -- the reactor's */
@@ -72,6 +72,7 @@ struct iscsi_session {
     size_t text_sent;
     uint32_t text_tag;  /* of the exchange under way, or ISCSI_NO_TAG */
     uint64_t pinged_at; /* ns; 0: no answer is due */
+    uint64_t begun_at;  /* ns */
     struct rtimer timer;
     struct rdefer end;
     struct rpost post;
@@ -83,6 +84,7 @@ void session_start(struct iscsi_session *s);
 enum session_stop {
     SESSION_DROP, /* it is told that its connection goes, and it goes */
     SESSION_ASK,  /* it is asked to log out, and has a second for that */
+    SESSION_CUT,  /* it goes untold: there is no room for it */
 };
 void session_stop(struct iscsi_session *s, enum session_stop how);
 

@@ -27,7 +27,7 @@ static bool send_targets(struct iscsi_session *s, const char *value)
     return portals_send_targets(s, own, &s->text_out);
 }
 
-/* False: the text is malformed or the answer too long. */
+/* False: the text is malformed, asks twice, or the answer is too long. */
 static bool process(struct iscsi_session *s)
 {
     struct nego n;
@@ -35,15 +35,17 @@ static bool process(struct iscsi_session *s)
     n.params = s->seed.params;
     s->text_out.max = REPLY_MAX;
     size_t pos = 0;
+    bool asked = false;
     for (;;) {
         const char *key, *value;
         enum text_next next = text_next(&s->text_in, &pos, &key, &value);
         if (next == TEXT_END)
             break;
         bool ok = next == TEXT_PAIR;
-        if (ok && !strcmp(key, "SendTargets"))
-            ok = send_targets(s, value);
-        else if (ok)
+        if (ok && !strcmp(key, "SendTargets")) {
+            ok = !asked && send_targets(s, value); /* twice would be a lever: 6.2, too */
+            asked = true;
+        } else if (ok)
             ok = nego_full_key(&n, key, value, &s->text_out) == NEGO_OK;
         if (!ok)
             return false;
@@ -57,6 +59,8 @@ static bool process(struct iscsi_session *s)
 static void respond(struct iscsi_session *s, const struct iscsi_pdu *pdu, bool more_in)
 {
     size_t left = s->text_out.len - s->text_sent, max = s->seed.params.max_xmit_segment;
+    if (max > ISCSI_RECV_SEGMENT)
+        max = ISCSI_RECV_SEGMENT; /* as much as is queued at once, whatever it would take */
     size_t n = left < max ? left : max;
     struct iscsi_pdu reply = {.op = OP_TEXT_RSP, .itt = pdu->itt};
     memcpy(reply.lun, pdu->lun, sizeof reply.lun);
