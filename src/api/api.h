@@ -19,8 +19,9 @@ struct api_limits {
     size_t body; /* bytes of a request's body */
     unsigned
         connections; /* of each of the two servers; when they are all there the longest idle goes */
-    unsigned streams; /* of events */
-    unsigned idle_s;  /* a connection without traffic is closed */
+    unsigned streams;     /* of events */
+    unsigned idle_s;      /* a connection without traffic, or without a whole request, is closed */
+    unsigned handshake_s; /* for a TLS handshake, and then for a request of somebody known */
 };
 extern struct api_limits api_limits; /* main's; fixed from api_start on */
 

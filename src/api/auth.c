@@ -106,14 +106,6 @@ static struct failures {
     unsigned count;
 } failures[LIMITED_MAX];
 
-/* "10.0.0.1:4711" comes from "10.0.0.1". */
-static void place_of(const char *from, char out[CONTROL_WHO_MAX])
-{
-    const char *colon = strrchr(from, ':');
-    size_t n = colon && strncmp(from, "unix", 4) ? (size_t)(colon - from) : strlen(from);
-    snprintf(out, CONTROL_WHO_MAX, "%.*s", (int)n, from);
-}
-
 static struct failures *find_failures(const char *place, bool make)
 {
     struct failures *oldest = &failures[0];
@@ -163,7 +155,7 @@ enum auth_result auth_identify(const struct auth_peer *p, struct control_who *wh
     if (p->fd >= 0)
         snprintf(place, sizeof place, "unix uid=%u", c.uid);
     else
-        place_of(who->from, place);
+        snprintf(place, sizeof place, "%s", p->place);
     struct failures *f = find_failures(place, false);
     *role_r = ROLE_NONE;
     if (f && f->count >= AUTH_FAILURES_MAX)

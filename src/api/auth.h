@@ -15,6 +15,7 @@
 struct auth_peer {
     int fd;            /* of a unix socket, or -1 */
     const char *from;  /* the address, for TCP */
+    const char *place; /* and what failures are counted by: net_addr_place */
     const char *cert;  /* the common name of the client's certificate, or "" */
     const char *token; /* the header Authorization, or NULL */
 };

@@ -4,6 +4,7 @@
 
 #include <microhttpd.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/list.h"
 
@@ -22,6 +23,12 @@ void crowd_notify(void *crowd, struct MHD_Connection *connection, void **context
                   enum MHD_ConnectionNotificationCode what);
 /* A request of the connection begins or has ended. */
 void crowd_busy(struct crowd *c, struct MHD_Connection *connection, bool busy);
+/* The head of a request has come: its body has as long again. */
+void crowd_head(struct crowd *c, struct MHD_Connection *connection);
+/* Shuts those down whose next request is not complete `patience_s` after the last one ended,
+ * however they trickle it. Returns the microseconds until this has to be asked again, 0: there is
+ * nobody. */
+uint64_t crowd_expire(struct crowd *c, unsigned patience_s);
 /* Shuts the longest idle connection down; libmicrohttpd closes it on its next run. False: all have
  * requests under way. */
 bool crowd_drop_one(struct crowd *c);

@@ -37,7 +37,7 @@ struct server {
     bool full;
 };
 static struct server rest, scrape;
-struct api_limits api_limits = {1 << 20, 512, 32, 60};
+struct api_limits api_limits = {1 << 20, 512, 32, 60, 10};
 /* Room for those that are dropped and not closed yet. */
 enum { API_CONNECTIONS_SPARE = 64 };
 
@@ -70,9 +70,12 @@ static void turn(void *arg)
     MHD_UNSIGNED_LONG_LONG ms;
     if (!s->daemon)
         return;
+    uint64_t us = crowd_expire(&s->crowd, api_limits.idle_s);
     MHD_run(s->daemon);
-    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES && (!us || ms * 1000 < us))
         rtimer_arm(&s->timer, ms * 1000, turn_timer, s);
+    else if (us)
+        rtimer_arm(&s->timer, us, turn_timer, s);
     else
         rtimer_disarm(&s->timer);
 }
@@ -94,13 +97,18 @@ static void identify(struct exchange *x)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct auth_peer p = {.fd = info ? info->connect_fd : -1, .from = "", .cert = ""};
+    struct auth_peer p = {.fd = info ? info->connect_fd : -1, .from = "", .place = "", .cert = ""};
     p.token = header(x->connection, "Authorization");
-    if (p.fd >= 0 && secure_peer(p.fd, &p.from, &p.cert))
+    struct secure *tls = p.fd >= 0 ? secure_find(p.fd) : NULL;
+    if (tls) {
+        secure_peer(tls, &p.from, &p.place, &p.cert);
         p.fd = -1; /* that socket is only the inner end of a TLS connection */
+    }
     x->id.unix_peer = p.fd >= 0;
     x->id.result = auth_identify(&p, &x->id.who, &x->id.role);
     x->r.id = &x->id;
+    if (tls && x->id.result == AUTH_OK)
+        secure_trust(tls);
 }
 
 /* ---- requests */
@@ -134,8 +142,6 @@ static void start_request(struct exchange *x, const char *method)
     r->if_none_match = header(x->connection, "If-None-Match");
     r->content_type = header(x->connection, "Content-Type");
     r->full = x->server->full;
-    if (r->full)
-        identify(x);
     if (wants_stream(x)) {
         x->done = true;
         return;
@@ -221,6 +227,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
     if (!x->seen) {
         x->seen = true;
         x->r.body_too_large = says_too_much(x);
+        crowd_head(&x->server->crowd, c);
+        if (x->server->full)
+            identify(x);
         /* Then none of the body is read: libmicrohttpd closes when the answer is sent. */
         if (!x->r.body_too_large)
             return MHD_YES;
@@ -408,6 +417,7 @@ void api_set_roles(const struct api_opts *opts)
 int api_start(const struct api_opts *opts, struct err *e)
 {
     api_limits = opts->limits;
+    secure_patience(api_limits.handshake_s);
     auth_setup(opts);
     streams_open(kick_rest);
     tls_files = (struct tls_config){opts->tls_cert, opts->tls_key, opts->tls_ca, NULL};

@@ -28,14 +28,16 @@ struct secure {
     struct fdwatch *watch, *inner_watch;
     struct rtimer timer;
     struct net_addr peer;
-    char from[NET_ADDR_TEXT];
+    char from[NET_ADDR_TEXT], place[NET_PLACE_TEXT];
+    bool trusted;        /* somebody known has asked something */
+    uint64_t moved;      /* ns: when bytes did */
     struct half in, out; /* from the client, to the client */
 };
 
 static struct tls_server *server;
 static void (*clear_fn)(int fd, const struct net_addr *peer);
 static struct list conns = LIST_INIT(conns);
-static unsigned count;
+static unsigned count, trusted_count, patience_s = 10;
 
 int secure_setup(const struct tls_config *files, void (*clear)(int fd, const struct net_addr *peer),
                  struct err *e)
@@ -50,6 +52,7 @@ static void drop(struct secure *s)
 {
     list_del(&s->link);
     count--;
+    trusted_count -= s->trusted;
     fdwatch_free(&s->watch);
     fdwatch_free(&s->inner_watch);
     rtimer_free(&s->timer);
@@ -68,17 +71,33 @@ void secure_close_all(void)
     tls_server_free(&server);
 }
 
-bool secure_peer(int inner_fd, const char **from_r, const char **cert_r)
+struct secure *secure_find(int inner_fd)
 {
     struct secure *s;
-    list_for_each (s, &conns, link) {
-        if (s->inner < 0 || s->handed != inner_fd)
-            continue;
-        *from_r = s->from;
-        *cert_r = tls_identity(s->tls);
-        return true;
-    }
-    return false;
+    list_for_each (s, &conns, link)
+        if (s->inner >= 0 && s->handed == inner_fd)
+            return s;
+    return NULL;
+}
+
+void secure_peer(const struct secure *s, const char **from_r, const char **place_r,
+                 const char **cert_r)
+{
+    *from_r = s->from;
+    *place_r = s->place;
+    *cert_r = tls_identity(s->tls);
+}
+
+void secure_trust(struct secure *s)
+{
+    trusted_count += !s->trusted;
+    s->trusted = true;
+    rtimer_disarm(&s->timer);
+}
+
+void secure_patience(unsigned seconds)
+{
+    patience_s = seconds;
 }
 
 void secure_forget(int inner_fd)
@@ -145,6 +164,7 @@ static int write_client(struct secure *s)
 
 static void pump(struct secure *s)
 {
+    s->moved = clock_ns();
     static int (*const steps[])(struct secure *) = {read_client, write_inner, read_inner,
                                                     write_client};
     for (bool moved = true; moved;) {
@@ -183,7 +203,7 @@ static void begin(struct secure *s)
         drop(s);
         return;
     }
-    rtimer_disarm(&s->timer);
+    rtimer_arm(&s->timer, patience_s * 1000000ull, on_late, s);
     s->inner = pair[0];
     secure_forget(pair[1]);
     s->handed = pair[1];
@@ -211,37 +231,73 @@ static void on_socket(void *arg, unsigned events)
     }
 }
 
-/* Room for a newcomer: the oldest that has not shown who it is goes. */
-static bool make_room(void)
+/* ---- room for a newcomer */
+
+static unsigned strangers_of(const char *place)
 {
     struct secure *s;
-    if (count < SECURE_MAX)
-        return true;
+    unsigned n = 0;
+    list_for_each (s, &conns, link)
+        n += !s->trusted && !strcmp(s->place, place);
+    return n;
+}
+
+/* The oldest of the place that most strangers come from: a crowd treads on its own feet only. */
+static struct secure *crowded(void)
+{
+    struct secure *s, *worst = NULL;
+    unsigned most = 0;
     list_for_each (s, &conns, link) {
-        if (s->inner >= 0)
-            continue;
-        drop(s);
-        return true;
+        unsigned n = s->trusted ? 0 : strangers_of(s->place);
+        if (n > most) {
+            most = n;
+            worst = s;
+        }
     }
-    return false;
+    return worst;
+}
+
+static struct secure *quietest(void)
+{
+    struct secure *s, *found = NULL;
+    list_for_each (s, &conns, link)
+        if (s->trusted && (!found || s->moved < found->moved))
+            found = s;
+    return found;
+}
+
+/* Those who are known keep a share for those who have yet to show who they are. */
+enum { SECURE_TRUSTED_MAX = SECURE_MAX / 4 * 3 };
+
+static void make_room(void)
+{
+    if (count < SECURE_MAX)
+        return;
+    struct secure *s = trusted_count > SECURE_TRUSTED_MAX ? quietest() : crowded();
+    log_every(10, LOG_LEVEL_WARN, "api", "%u TLS connections at once: one of %s is dropped", count,
+              s->place);
+    drop(s);
 }
 
 void secure_accept(int fd, const struct net_addr *peer, struct net_listener *l, void *arg)
 {
     (void)l, (void)arg;
-    struct tls *tls = server && make_room() ? tls_accept(server, fd) : NULL;
+    struct tls *tls = server ? tls_accept(server, fd) : NULL;
     if (!tls) {
         close(fd);
         return;
     }
+    make_room();
     struct secure *s = xcalloc(1, sizeof *s);
     s->fd = fd;
     s->inner = s->handed = -1;
     s->tls = tls;
     s->peer = *peer;
+    s->moved = clock_ns();
     net_addr_format(peer, s->from, sizeof s->from);
+    net_addr_place(peer, s->place);
     list_add_tail(&conns, &s->link);
     count++;
     s->watch = fdwatch_new(fd, FD_READ, on_socket, s);
-    rtimer_arm(&s->timer, SECURE_HANDSHAKE_S * 1000000u, on_late, s);
+    rtimer_arm(&s->timer, patience_s * 1000000ull, on_late, s);
 }

@@ -237,7 +237,8 @@ static int open_all(struct err *e)
         (struct api_limits){.body = options_u64(&options, "api_body_max"),
                             .connections = (unsigned)options_u64(&options, "api_connections_max"),
                             .streams = (unsigned)options_u64(&options, "api_streams_max"),
-                            .idle_s = (unsigned)options_u64(&options, "api_idle_s")};
+                            .idle_s = (unsigned)options_u64(&options, "api_idle_s"),
+                            .handshake_s = (unsigned)options_u64(&options, "api_handshake_s")};
     char *const *addr = options_list(&options, "api", &api.addr_count);
     for (unsigned i = 0; i < api.addr_count; i++)
         api.addr[i] = addr[i];

@@ -149,6 +149,25 @@ bool net_addr_is_unix(const struct net_addr *a)
     return a->ss.ss_family == AF_UNIX;
 }
 
+const char *net_addr_place(const struct net_addr *a, char out[NET_PLACE_TEXT])
+{
+    if (a->ss.ss_family == AF_INET) {
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)&a->ss)->sin_addr, out, NET_PLACE_TEXT);
+    } else if (a->ss.ss_family == AF_INET6) {
+        struct in6_addr six = ((const struct sockaddr_in6 *)&a->ss)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(&six)) {
+            inet_ntop(AF_INET, &six.s6_addr[12], out, NET_PLACE_TEXT);
+            return out;
+        }
+        memset(&six.s6_addr[8], 0, 8);
+        inet_ntop(AF_INET6, &six, out, NET_PLACE_TEXT - 3);
+        strcat(out, "/64");
+    } else {
+        strcpy(out, "unix");
+    }
+    return out;
+}
+
 bool net_addr_is_local(const struct net_addr *a)
 {
     if (a->ss.ss_family == AF_INET) {

@@ -34,6 +34,10 @@ bool net_addr_is_local(const struct net_addr *a); /* loopback or unix */
 bool net_addr_is_unix(const struct net_addr *a);
 unsigned net_addr_port(const struct net_addr *a); /* 0 for unix */
 bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
+/* Who counts as one when room or patience is shared out: "10.0.0.1", or the /64 of an IPv6 address,
+ * "2001:db8:0:1::/64", since whoever has one address of it has all; "unix". Returns out. */
+enum { NET_PLACE_TEXT = 56 };
+const char *net_addr_place(const struct net_addr *a, char out[NET_PLACE_TEXT]);
 /* A connected peer for people: its address, or "unix:pid=123,uid=0" when it has none. Returns out.
  */
 const char *net_peer_format(int fd, const struct net_addr *peer, char *out, size_t size);

@@ -58,6 +58,15 @@ def find(program):
     sys.exit('%s is not in %s' % (program, BUILD))
 
 
+def self_signed(folder, name='localhost'):
+    """A certificate that is its own authority, for 127.0.0.1 to 127.0.0.3: (cert, key), paths."""
+    cert, key = os.path.join(folder, name + '.pem'), os.path.join(folder, name + '.key')
+    sh('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key,
+       '-out', cert, '-subj', '/CN=' + name, '-days', '2', '-addext',
+       'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:127.0.0.2,IP:127.0.0.3')
+    return cert, key
+
+
 def sh(*argv, expect=0, text=True, **kw):
     """Runs a program; returns its stdout. expect None: any exit code."""
     kw.setdefault('timeout', 120)
