@@ -230,10 +230,10 @@ static int read_head(struct raid_member *m, struct md_bitmap *head, struct err *
 }
 
 /* Can it be the bitmap of this array, and does it know all that the superblocks know? */
-static bool current(const struct raid_array *a, const struct md_bitmap *head, uint64_t events)
+static bool current(const struct raid_array *a, const struct md_bitmap *head)
 {
     return uuid_equal(&head->uuid, &a->sb.set_uuid) && head->sync_size == sync_sectors(a) &&
-           head->events >= events && !(head->state & MD_BITMAP_STALE);
+           head->events >= a->sb.events && !(head->state & MD_BITMAP_STALE);
 }
 
 static bool sane(const struct md_bitmap *head)
@@ -261,15 +261,14 @@ static int merge(struct raid_bitmap *b, struct raid_member *m, struct err *e)
 }
 
 /* A bitmap that says nothing, in the place of one that cannot be used. */
-static int begin_anew(struct raid_array *a, const struct md_bitmap *old, bool doubt,
-                      uint64_t events, struct err *e)
+static int begin_anew(struct raid_array *a, const struct md_bitmap *old, bool doubt, struct err *e)
 {
     struct md_bitmap head = *old;
     struct raid_member *m;
     head.uuid = a->sb.set_uuid;
     head.sync_size = sync_sectors(a);
     head.state = 0;
-    head.events_cleared = events;
+    head.events_cleared = a->sb.events;
     while (head.chunk < 1u << 31 && !sane(&head))
         head.chunk = head.chunk < RAID_BITMAP_CHUNK ? RAID_BITMAP_CHUNK : head.chunk * 2;
     a->bitmap = bitmap_new(a, &head);
@@ -286,7 +285,6 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
 {
     struct md_bitmap head, first = {0};
     struct raid_member *m;
-    uint64_t events = a->sb.events;
     bool good = true;
     if (!(a->sb.features & MD_FEATURE_BITMAP_OFFSET) || !a->level->redundant)
         return 0;
@@ -295,10 +293,7 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
             continue;
         if (read_head(m, &head, e))
             return -1;
-        /* The kernel, when it gets the array back, must find ours no older than the superblocks. */
-        if (head.events > a->sb.events)
-            a->sb.events = head.events;
-        good = good && current(a, &head, events) && sane(&head) &&
+        good = good && current(a, &head) && sane(&head) &&
                fits(m, bitmap_bytes(head.sync_size, head.chunk)) &&
                (!first.version || first.chunk == head.chunk);
         if (!first.version)
@@ -309,7 +304,7 @@ int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e)
     if (!first.version)
         return 0;
     if (!good)
-        return begin_anew(a, &first, doubt, events, e);
+        return begin_anew(a, &first, doubt, e);
     a->bitmap = bitmap_new(a, &first);
     list_for_each (m, &a->members, link)
         if (m->state == RAID_MEMBER_IN_SYNC && merge(a->bitmap, m, e))

@@ -252,6 +252,45 @@ HARNESS_TEST(a_bitmap_older_than_the_superblocks_is_not_believed)
     remove_members(2);
 }
 
+/* The superblock that member `i` got first since its record began. */
+static void first_super(unsigned i, uint8_t bytes[MD_SUPER_SIZE])
+{
+    for (unsigned k = 0; k < fault_record_count(fault_dev(i)); k++) {
+        const struct fault_entry *x = fault_record_get(fault_dev(i), k);
+        if (x->op != BIO_WRITE || x->offset != MD_SUPER_OFFSET)
+            continue;
+        memcpy(bytes, x->data, MD_SUPER_SIZE);
+        return;
+    }
+    check(!"no superblock was written");
+}
+
+/* The power goes between bitmaps and superblocks, and again between the next two superblocks. */
+HARNESS_TEST(a_bitmap_ahead_of_the_superblocks_leaves_no_member_behind)
+{
+    static uint8_t bytes[MD_SUPER_SIZE];
+    make(2);
+    put(0, 1);
+    stop();
+    struct md_super was = super_of(1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct md_bitmap head = map_of(i);
+        head.events = was.events + 1;
+        put_map(i, &head, 0);
+    }
+    fault_record_start(fault_dev(0));
+    must(assemble(false, &e), &e);
+    put(0, 2);
+    stop();
+    first_super(0, bytes);
+    poke(0, MD_SUPER_OFFSET, bytes, sizeof bytes);
+    put_super(1, &was);
+    must(assemble(false, &e), &e);
+    check_int(info_of("a").missing, 0);
+    stop();
+    remove_members(2);
+}
+
 HARNESS_TEST(a_bitmap_of_another_size_or_marked_stale_is_not_believed)
 {
     for (unsigned what = 0; what < 2; what++) {
@@ -346,6 +385,7 @@ int main(void)
         cmocka_unit_test(bits_stay_while_a_member_is_missing),
         cmocka_unit_test(a_resync_takes_the_marked_chunks_only),
         cmocka_unit_test(a_bitmap_older_than_the_superblocks_is_not_believed),
+        cmocka_unit_test(a_bitmap_ahead_of_the_superblocks_leaves_no_member_behind),
         cmocka_unit_test(a_bitmap_of_another_size_or_marked_stale_is_not_believed),
         cmocka_unit_test(a_spare_that_steps_in_has_the_bitmap),
         cmocka_unit_test(
