@@ -286,7 +286,7 @@ void http_route(struct http_request *r)
         return;
     }
     if (schema_route(r->method, r->path, &call.match, r->allow, &e))
-        http_reply_problem(r, e.code == ERR_NOT_FOUND ? 404 : 405, &e, NULL);
+        http_reply_problem(r, e.code == ERR_UNSUPPORTED ? 405 : err_code_http(e.code), &e, NULL);
     else
         run_verb(r, &call);
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
     const char *name;
     int http;
@@ -27,6 +29,15 @@ static const struct {
     [ERR_INTERNAL] = {"internal", 500, 1},
 };
 
+/* A message goes into JSON, whatever its arguments were and wherever it was cut. */
+static void keep_text(char *msg)
+{
+    size_t len = strlen(msg);
+    for (size_t i = 0; (i += text_flaw(msg + i, len - i)) < len; i++)
+        if (msg[i] != '\n')
+            msg[i] = '?';
+}
+
 int err_set(struct err *e, enum err_code code, const char *field, const char *fmt, ...)
 {
     if (!e)
@@ -36,6 +47,7 @@ int err_set(struct err *e, enum err_code code, const char *field, const char *fm
     char msg[sizeof e->msg]; /* an argument may be e->msg itself */
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
+    keep_text(msg);
     e->code = code;
     snprintf(e->field, sizeof e->field, "%s", field ? field : "");
     memcpy(e->msg, msg, sizeof msg);
@@ -55,6 +67,7 @@ int err_prefix(struct err *e, const char *fmt, ...)
     size_t room = sizeof head - n;
     if (room > 2)
         snprintf(head + n, room, ": %.*s", (int)(room - 3), e->msg);
+    keep_text(head);
     memcpy(e->msg, head, sizeof head);
     return -1;
 }

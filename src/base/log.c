@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 static const char *const names[] = {"error", "warn", "info", "debug"};
 static const int syslog_priority[] = {3, 4, 6, 7};
 
@@ -74,14 +76,13 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
     n += m;
     if (n > (int)sizeof line - 2)
         n = sizeof line - 2;
-    /* A message is one line, whatever a client managed to put into it. */
-    for (int i = 0; i < n; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
-    line[n++] = '\n';
+    /* A message is one line of text, whatever a client managed to put into it. */
+    char shown[sizeof line];
+    n = (int)strlen(text_show(line, (size_t)n, shown, sizeof shown - 1));
+    shown[n++] = '\n';
     /* One write a line keeps lines of several threads whole. A lost log line is no reason to stop.
      */
-    ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+    ssize_t ignored = write(STDERR_FILENO, shown, (size_t)n);
     (void)ignored;
 }
 

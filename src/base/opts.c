@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/secret.h"
 #include "base/size.h"
+#include "base/text.h"
 
 enum { STRING_MAX = 255, PATH_LIMIT = 4095, LIST_MAX = 256, NAME_MAX_LEN = 32 };
 
@@ -157,9 +158,8 @@ static int check_text(const struct opt *opt, const char *text, struct err *e)
         return err_set(e, ERR_INVALID, opt->name,
                        "%s is %zu bytes long; expected %" PRIu64 " to %" PRIu64, opt->name, n,
                        opt->min, max);
-    for (size_t i = 0; i < n && opt->type != OPT_JSON; i++)
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-            return bad(e, opt, text, "text without control characters");
+    if (opt->type != OPT_JSON && text_flaw(text, n) < n)
+        return bad(e, opt, text, "text: UTF-8 without control characters");
     return 0;
 }
 

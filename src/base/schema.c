@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/schema_private.h"
+#include "base/text.h"
 
 const struct schema_noun *const schema_nouns[] = {
     &schema_device,  &schema_array,
@@ -85,6 +86,15 @@ static bool match(const char *pattern, const char *path, struct schema_match *m)
     return !*pattern && !*path;
 }
 
+/* What stands in a path comes out again in answers, in the journal and in the log. */
+static int check_params(const struct schema_match *m, struct err *e)
+{
+    for (unsigned i = 0; i < m->count; i++)
+        if (text_check(m->param[i].value, sizeof m->param->value, m->param[i].name, e))
+            return -1;
+    return 0;
+}
+
 static void allow_add(char allow[64], const char *method)
 {
     size_t n = strlen(allow);
@@ -103,7 +113,7 @@ int schema_route(const char *method, const char *path, struct schema_match *matc
             match_r->noun = *n;
             match_r->verb = v;
             if (!strcmp(v->method, method))
-                return 0;
+                return check_params(match_r, e);
             allow_add(allow, v->method);
         }
     }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "control/listen.h"
 #include "control/shows.h"
 #include "control/start.h"
@@ -242,12 +243,8 @@ static int check_default(const char *name, const struct opts *o, struct err *e)
 
 static int check_export(const char *name, const struct opts *o, struct err *e)
 {
-    size_t n = strlen(name);
-    if (n > 255)
-        return err_set(e, ERR_INVALID, "name", "name is %zu bytes long; expected at most 255", n);
-    for (const char *p = name; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return err_set(e, ERR_INVALID, "name", "name has a control character in it");
+    if (text_check(name, 255, "name", e))
+        return -1;
     return check_default(name, o, e) ? -1 : check_device(opts_str(o, "device"), e);
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/tls.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -13,26 +12,15 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "base/text.h"
+#include "net/tls_private.h"
 #include "reactor/reactor.h"
 
-enum { FILES = 4, PSK_KEY_MAX = 64, PSK_LINES_MAX = 4096, NAME_MAX_ = 256 };
-
-struct psk {
-    char identity[128];
-    unsigned char key[PSK_KEY_MAX];
-    size_t key_len;
-};
-
-/* What the files said at one time. Shared by connections of several reactors and never changed:
- * freed with the last SSL_CTX reference, as its ex_data. */
-struct psk_list {
-    size_t count;
-    struct psk psk[];
-};
+enum { NAME_MAX_ = 256 };
 
 struct tls_server { /* main's */
-    char *file[FILES];
-    struct timespec changed[FILES];
+    char *file[TLS_FILES];
+    struct timespec changed[TLS_FILES];
     SSL_CTX *ctx;
 };
 
@@ -42,95 +30,13 @@ struct tls {
     char identity[NAME_MAX_];
 };
 
-static const char *const fields[FILES] = {"tls_cert", "tls_key", "tls_ca", "tls_psk_file"};
-enum { CERT, KEY, CA, PSK };
-
-static int psk_index = -1, tls_index = -1;
-
-/* ---- errors */
-
-static const char *last_error(char out[200])
-{
-    unsigned long code = ERR_peek_last_error();
-    const char *text = code ? ERR_reason_error_string(code) : NULL;
-    snprintf(out, 200, "%s", text ? text : "the TLS library does not say why");
-    ERR_clear_error();
-    return out;
-}
-
-static int refuse(struct err *e, int field, const char *file, const char *what)
-{
-    char text[200];
-    return err_set(e, ERR_INVALID, fields[field], "%s %s: %s", what, file, last_error(text));
-}
+static int tls_index = -1;
 
 /* ---- pre-shared keys */
 
-static void psk_free(void *parent, void *list, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
-{
-    (void)parent, (void)ad, (void)index, (void)argl, (void)argp;
-    struct psk_list *l = list;
-    if (l)
-        OPENSSL_clear_free(l, sizeof *l + l->count * sizeof l->psk[0]);
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* IDENTITY:HEX; false: it is not. */
-static bool parse_psk(char *line, struct psk *psk)
-{
-    char *colon = strrchr(line, ':');
-    *psk = (struct psk){.key_len = 0};
-    if (!colon || colon == line || (size_t)(colon - line) >= sizeof psk->identity)
-        return false;
-    memcpy(psk->identity, line, (size_t)(colon - line));
-    const char *p = colon + 1;
-    for (; hex_digit(p[0]) >= 0 && hex_digit(p[1]) >= 0 && psk->key_len < PSK_KEY_MAX; p += 2)
-        psk->key[psk->key_len++] = (unsigned char)(hex_digit(p[0]) << 4 | hex_digit(p[1]));
-    return !*p && psk->key_len;
-}
-
-static int read_psks(SSL_CTX *ctx, const char *file, struct err *e)
-{
-    FILE *f = fopen(file, "re");
-    if (!f)
-        return err_set(e, ERR_INVALID, fields[PSK], "cannot open %s: %s", file, strerror(errno));
-    struct psk_list *list = OPENSSL_zalloc(sizeof *list + PSK_LINES_MAX * sizeof list->psk[0]);
-    char line[512];
-    unsigned number = 0;
-    int rc = list ? 0 : err_set(e, ERR_IO, fields[PSK], "out of memory");
-    while (!rc && fgets(line, sizeof line, f)) {
-        number++;
-        line[strcspn(line, "\r\n")] = '\0';
-        if (!line[0] || line[0] == '#')
-            continue;
-        if (list->count == PSK_LINES_MAX)
-            rc = err_set(e, ERR_INVALID, fields[PSK], "%s has more than %d keys", file,
-                         PSK_LINES_MAX);
-        else if (!parse_psk(line, &list->psk[list->count]))
-            rc = err_set(e, ERR_INVALID, fields[PSK],
-                         "%s: line %u: expected IDENTITY:HEX, at most 127 bytes and %d bytes", file,
-                         number, PSK_KEY_MAX);
-        else
-            list->count++;
-    }
-    OPENSSL_cleanse(line, sizeof line);
-    fclose(f);
-    if (!rc && !list->count)
-        rc = err_set(e, ERR_INVALID, fields[PSK], "%s has no key", file);
-    SSL_CTX_set_ex_data(ctx, psk_index, list); /* freed with ctx, whatever rc is */
-    return rc;
-}
-
 static const struct psk *find_psk(const SSL *ssl, const unsigned char *identity, size_t len)
 {
-    const struct psk_list *list = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), psk_index);
+    const struct psk_list *list = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tls_psk_index);
     for (size_t i = 0; list && i < list->count; i++) {
         if (strlen(list->psk[i].identity) == len && !memcmp(list->psk[i].identity, identity, len))
             return &list->psk[i];
@@ -180,30 +86,13 @@ static int psk_of_13(SSL *ssl, const unsigned char *identity, size_t len, SSL_SE
 
 /* ---- the files */
 
-/* The key first: an encrypted one must not make anybody wait for a passphrase. */
-static int no_passphrase(char *buf, int size, int writing, void *arg)
-{
-    (void)buf, (void)size, (void)writing, (void)arg;
-    return 0;
-}
-
 static int load_files(SSL_CTX *ctx, char *const *file, struct err *e)
 {
-    if (file[CERT] && SSL_CTX_use_certificate_chain_file(ctx, file[CERT]) != 1)
-        return refuse(e, CERT, file[CERT], "cannot use the certificate in");
-    if (file[KEY] && SSL_CTX_use_PrivateKey_file(ctx, file[KEY], SSL_FILETYPE_PEM) != 1)
-        return refuse(e, KEY, file[KEY], "cannot use the private key in");
-    if (file[CERT] && SSL_CTX_check_private_key(ctx) != 1)
-        return refuse(e, KEY, file[KEY], "the certificate has another key than that in");
-    if (file[CA]) {
-        if (SSL_CTX_load_verify_file(ctx, file[CA]) != 1)
-            return refuse(e, CA, file[CA], "cannot use the authorities in");
-        SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(file[CA]));
+    if (tls_files_load(ctx, file, e))
+        return -1;
+    if (file[TLS_CA])
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    }
-    if (file[PSK]) {
-        if (read_psks(ctx, file[PSK], e))
-            return -1;
+    if (file[TLS_PSK]) {
         SSL_CTX_set_psk_server_callback(ctx, psk_of_12);
         SSL_CTX_set_psk_find_session_callback(ctx, psk_of_13);
     }
@@ -236,7 +125,6 @@ static SSL_CTX *make_ctx(char *const *file, struct err *e)
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(ctx, 1); /* a record by one read, not its header first */
-    SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
     if (load_files(ctx, file, e)) {
         SSL_CTX_free(ctx);
         return NULL;
@@ -246,7 +134,7 @@ static SSL_CTX *make_ctx(char *const *file, struct err *e)
 
 static void note_times(struct tls_server *s)
 {
-    for (int i = 0; i < FILES; i++) {
+    for (int i = 0; i < TLS_FILES; i++) {
         struct stat st;
         if (s->file[i] && !stat(s->file[i], &st))
             s->changed[i] = st.st_mtim;
@@ -255,7 +143,7 @@ static void note_times(struct tls_server *s)
 
 static bool is_stale(const struct tls_server *s)
 {
-    for (int i = 0; i < FILES; i++) {
+    for (int i = 0; i < TLS_FILES; i++) {
         struct stat st;
         if (s->file[i] && !stat(s->file[i], &st) &&
             (st.st_mtim.tv_sec != s->changed[i].tv_sec ||
@@ -282,30 +170,29 @@ static void reload(struct tls_server *s)
 static int check_config(const struct tls_config *c, struct err *e)
 {
     if (!c->cert && !c->psk)
-        return err_set(e, ERR_INVALID, fields[CERT],
+        return err_set(e, ERR_INVALID, tls_fields[TLS_CERT],
                        "TLS needs tls_cert and tls_key, tls_psk_file, or both");
     if (!c->cert != !c->key)
-        return err_set(e, ERR_INVALID, fields[c->cert ? KEY : CERT],
+        return err_set(e, ERR_INVALID, tls_fields[c->cert ? TLS_KEY : TLS_CERT],
                        "tls_cert and tls_key go together");
     if (c->ca && !c->cert)
-        return err_set(e, ERR_INVALID, fields[CA], "tls_ca needs tls_cert and tls_key");
+        return err_set(e, ERR_INVALID, tls_fields[TLS_CA], "tls_ca needs tls_cert and tls_key");
     return 0;
 }
 
 struct tls_server *tls_server_new(const struct tls_config *config, struct err *e)
 {
-    if (psk_index < 0) {
-        psk_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, psk_free);
+    tls_files_init();
+    if (tls_index < 0)
         tls_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-    }
     if (check_config(config, e))
         return NULL;
     struct tls_server *s = xcalloc(1, sizeof *s);
-    const char *const from[FILES] = {config->cert, config->key, config->ca, config->psk};
+    const char *const from[TLS_FILES] = {config->cert, config->key, config->ca, config->psk};
     int rc = 0;
-    for (int i = 0; i < FILES && !rc; i++) {
+    for (int i = 0; i < TLS_FILES && !rc; i++) {
         char path[SECRET_PATH_MAX];
-        rc = from[i] ? secret_path(from[i], fields[i], path, e) : 0;
+        rc = from[i] ? secret_path(from[i], tls_fields[i], path, e) : 0;
         s->file[i] = from[i] && !rc ? xstrdup(path) : NULL;
     }
     note_times(s);
@@ -322,7 +209,7 @@ void tls_server_free(struct tls_server **server)
     if (!s)
         return;
     SSL_CTX_free(s->ctx);
-    for (int i = 0; i < FILES; i++)
+    for (int i = 0; i < TLS_FILES; i++)
         free(s->file[i]);
     free(s);
 }
@@ -350,10 +237,11 @@ static void take_name(struct tls *t)
     if (!cert)
         return;
     char name[NAME_MAX_];
-    /* A name with a NUL in it is another name than it looks like. */
+    /* A name with a NUL in it is another name than it looks like, and one that is no text would
+     * spoil whatever tells it. */
     int len =
         X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, name, sizeof name);
-    if (len > 0 && strlen(name) == (size_t)len)
+    if (len > 0 && text_flaw(name, (size_t)len) == (size_t)len)
         snprintf(t->identity, sizeof t->identity, "%s", name);
     X509_free(cert);
 }
@@ -383,7 +271,7 @@ int tls_handshake(struct tls *t, char *why_r, size_t why_size)
     }
     char text[200];
     bool gone = !ERR_peek_last_error();
-    snprintf(why_r, why_size, "%s", gone ? "the client went away" : last_error(text));
+    snprintf(why_r, why_size, "%s", gone ? "the client went away" : tls_last_error(text));
     t->broken = true;
     return -1;
 }

@@ -5,7 +5,7 @@ import copy
 import json
 import os
 
-from nbdwire import INFO, POLICY, TLS_REQD, Raw, make_certificates
+from nbdwire import INFO, INVALID, POLICY, TLS_REQD, UNKNOWN, Raw, make_certificates
 from orion import Orion, free_port, need, run
 
 need('openssl')
@@ -128,7 +128,31 @@ def test_a_listener_without_its_files_tells_why_and_keeps_its_options():
         assert not [x for x in o.ctl('nbd', 'listeners')['items'] if x['reason']]
 
 
+def test_names_and_descriptions_are_text():
+    with Orion() as o:
+        o.mem('d0')
+        o.nbd('zw\u00f6lf \u20ac', 'd0', '--description', '\U0001f40b')
+        for name in ('%FF', 'a%C3', '%C0%AF', '%ED%A0%80', 'a%0Ab', '%1B%5B2J', '%C2%85', '%7F'):
+            for method, body in (('PUT', {'device': 'd0'}), ('GET', None), ('DELETE', None)):
+                r = o.http(method, '/v1/nbd/exports/' + name, body, {'If-Match': '*'})
+                assert r.status == 400 and r.json['errors'][0]['field'] == 'name', (method, name, r.body)
+        for description in ('a\nb', '\x1b[2J', '\x85'):
+            r = o.http('PUT', '/v1/nbd/exports/w', {'device': 'd0', 'description': description})
+            assert r.status == 400 and r.json['errors'][0]['field'] == 'description', r.body
+        c = Raw(os.path.join(o.dir, 'nbd.sock'), None)
+        c.hello()
+        for name in (b'\xff\xfe', b'a\nb\x1b[2J', b'\xed\xa0\x80"', b'a\0b', 20 * b'\xe2\x82\xac' + b'0123'):
+            assert c.info(name)[-1][0] == UNKNOWN
+            assert c.set_context(name)[-1][0] == INVALID # there are no structured replies yet
+        c.s.close()
+        with open(o.log_path, 'rb') as f:
+            assert all(b >= 32 or b == 10 for b in f.read().decode().encode()) # UTF-8, line by line
+        for path in ('/v1/nbd/exports', '/v1/sessions', '/metrics'):
+            o.http('GET', path).body.decode()
+
+
 run(test_what_is_shown_makes_the_same_again,
     test_what_was_applied_is_what_clients_meet,
     test_every_field_that_differs_is_in_the_plan,
+    test_names_and_descriptions_are_text,
     test_a_listener_without_its_files_tells_why_and_keeps_its_options)

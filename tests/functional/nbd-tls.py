@@ -320,8 +320,10 @@ def test_files_that_are_wrong_are_named():
             assert why in out, out
         wrong('TLS needs', '--tls', 'required')
         wrong('go together', '--tls', 'required', '--tls-cert', o.path('server.pem'))
-        wrong('certificate in ' + o.path('nope'), '--tls', 'required', '--tls-cert', o.path('nope'), '--tls-key',
+        wrong('cannot open ' + o.path('nope'), '--tls', 'required', '--tls-cert', o.path('nope'), '--tls-key',
               o.path('server-key.pem'))
+        wrong('certificate in ' + o.path('keys.psk'), '--tls', 'required', '--tls-cert', o.path('keys.psk'),
+              '--tls-key', o.path('server-key.pem'))
         wrong('mismatch', '--tls', 'required', '--tls-cert', o.path('server.pem'), '--tls-key',
               o.path('alice-key.pem'))
         wrong('line 1', '--tls', 'required', '--tls-psk-file', o.path('server.pem'))
@@ -330,6 +332,27 @@ def test_files_that_are_wrong_are_named():
         o.ctl('nbd', 'listen', addr, '--tls', 'allowed', *o.cert(), expect=5)
         o.ctl('nbd', 'listen', addr, expect=5)
         o.ctl('nbd', 'listen', addr, '--tls', 'required', *o.cert())
+
+
+def test_only_regular_files_of_a_sane_length_are_read():
+    with Server() as o:
+        addr = '127.0.0.1:%d' % free_port()
+        os.mkfifo(o.path('fifo')) # nobody will ever write to it
+        with open(o.path('long'), 'wb') as f:
+            f.truncate(2 * M)
+        options = {'tls_cert': o.path('server.pem'), 'tls_key': o.path('server-key.pem'), 'tls_ca': o.path('ca.pem')}
+        for field in ('tls_cert', 'tls_key', 'tls_ca', 'tls_psk_file'):
+            for file, why in ((o.path('fifo'), 'not a regular file'), ('/dev/zero', 'not a regular file'),
+                              (o.dir, 'not a regular file'), (o.path('long'), 'longer than')):
+                given = {'tls': 'required', **(options if field != 'tls_psk_file' else {}), field: file}
+                r = o.http('PUT', '/v1/nbd/listeners/' + addr, given)
+                assert r.status == 400 and r.json['errors'][0]['field'] == field and why in r.json['detail'], (
+                    field, file, r.body)
+        for line in (b'bob\0:00112233\n', b'bob:0011\x002233\n', b'b\xffb:00112233\n', b'bob:' + b'00' * 65 + b'\n'):
+            with open(o.path('bad.psk'), 'wb') as f:
+                f.write(b'# a comment\nalice:00112233\r\n' + line)
+            out = o.ctl('nbd', 'listen', addr, '--tls', 'required', '--tls-psk-file', o.path('bad.psk'), expect=1)
+            assert 'line 3' in out, out
 
 
 def test_a_new_certificate_is_taken_without_a_restart():
@@ -376,5 +399,6 @@ run(test_allowed_serves_with_and_without,
     test_who_breaks_off_leaves_nothing_behind,
     test_a_client_that_does_not_read_is_served_when_it_does,
     test_files_that_are_wrong_are_named,
+    test_only_regular_files_of_a_sane_length_are_read,
     test_a_new_certificate_is_taken_without_a_restart,
     test_the_session_tells_who_it_is)

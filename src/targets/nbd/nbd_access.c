@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "targets/nbd/nbd_private.h"
 
 static int bad_rule(const char *text, struct err *e)
@@ -43,7 +44,7 @@ int nbd_rule_parse(const char *text, struct nbd_rule *rule_r, struct err *e)
         return 0;
     if (!strncmp(text, "tls:", 4)) {
         size_t len = strlen(text + 4);
-        if (!len || len >= sizeof rule_r->name)
+        if (!len || len >= sizeof rule_r->name || text_flaw(text, len + 4) < len + 4)
             return bad_rule(text, e);
         rule_r->kind = NBD_RULE_TLS;
         memcpy(rule_r->name, text + 4, len + 1);

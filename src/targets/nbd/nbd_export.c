@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "targets/nbd/nbd_private.h"
 
 enum { GRACE_US = 300000, GRACE_STEP_US = 10000 };
@@ -250,28 +251,16 @@ void nbd_export_list(const struct nbd_client *client,
 
 /* ---- for control */
 
-static int check_text(const char *text, size_t max, const char *field, struct err *e)
-{
-    size_t len = strlen(text);
-    if (len > max)
-        return err_set(e, ERR_INVALID, field, "is %zu bytes long, expected at most %zu", len, max);
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-            return err_set(e, ERR_INVALID, field, "has a control character at byte %zu", i);
-    }
-    return 0;
-}
-
 /* `own`: the export that gets the settings, NULL for a new one. */
 static int check_args(const struct nbd_export_args *args, const struct nbd_export *own,
                       struct err *e)
 {
     const char *description = args->description ? args->description : "";
     if (!args->name[0])
-        return err_set(e, ERR_INVALID, "name", "is empty, expected 1 to 255 bytes");
-    if (check_text(args->name, sizeof((struct nbd_export *)0)->name - 1, "name", e) ||
-        check_text(args->device, BDEV_NAME_MAX, "device", e) ||
-        check_text(description, sizeof((struct nbd_export *)0)->description - 1, "description", e))
+        return err_set(e, ERR_INVALID, "name", "name is empty; expected 1 to 255 bytes");
+    if (text_check(args->name, sizeof((struct nbd_export *)0)->name - 1, "name", e) ||
+        text_check(args->device, BDEV_NAME_MAX, "device", e) ||
+        text_check(description, sizeof((struct nbd_export *)0)->description - 1, "description", e))
         return -1;
     struct nbd_export *x = nbd_export_find(args->name);
     if (x != own)

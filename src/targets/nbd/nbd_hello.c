@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "targets/nbd/nbd_private.h"
 
 enum { INPUT_FIRST = 512 };
@@ -211,9 +212,10 @@ static uint32_t find(void *arg, const char *name, size_t len, struct nbd_view *v
     struct hello *h = arg;
     struct nbd_client client = client_of(h);
     uint32_t error = nbd_export_choose(name, len, &client, view_r, why);
+    char shown[64];
     if (error)
-        log_every(1, LOG_LEVEL_INFO, "nbd", "refused: %s peer=%s export=%.*s", why, h->peer,
-                  len < 64 ? (int)len : 64, name);
+        log_every(1, LOG_LEVEL_INFO, "nbd", "refused: %s peer=%s export=\"%s\"", why, h->peer,
+                  text_show(name, len, shown, sizeof shown));
     return error;
 }
 
