@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from iscsiwire import (DATA_OUT, LOGOUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, Initiator, crc32c, read10, text,
+from iscsiwire import (DATA_OUT, LOGOUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, SCSI_RSP, Initiator, crc32c, read10, text,
                        write10)
 from orion import FULL, Orion, run, wait_for
 
@@ -232,6 +232,37 @@ def test_data_that_never_comes():
         w.leave()
 
 
+def test_a_lun_goes_while_data_is_owed():
+    """Unasked data and asked data that never come hold up nobody: their commands are aborted."""
+    with start() as o:
+        o.mem('m1')
+        o.ctl('iscsi', 'lun', IQN, 1, '--device', 'm1')
+        w = Witness(o)
+        i = Initiator(o.addr, IQN).ready().ready(1)
+        asked = i.command(write10(0, 2048), lun=1, write=b'', expected=1 << 20, flags=0x80 | 0x20 | 1)
+        assert i.recv().op == R2T
+        unasked = i.command(write10(0, 8), lun=1, write=b'', expected=4096, flags=0x20 | 1)
+        half = i.tag()
+        i.send(SCSI_CMD, 0xa1, bytes([0, 1]) + bytes(6), half, raw=struct.pack('>III', 8192, i.sn(), i.exp_statsn) +
+               write10(0, 16).ljust(16, b'\0'), data=bytes(8192), cut=1000)
+        o.ctl('iscsi', 'unlun', IQN, 1, '--disconnect', json_out=False)
+        left = {asked, unasked, half}
+        i.sock.sendall(bytes(8192 + 48 - 1000))
+        while left:
+            p = i.status(i.recv())
+            if p.op == R2T:
+                continue
+            assert p.op == SCSI_RSP and p.head[3] == 0x40, p  # TASK ABORTED
+            left.remove(p.itt)
+        assert i.do(bytes(6), lun=1).key == (5, 0x25, 0)
+        assert i.ready().write(0, b'x' * 512).status == 0
+        i.logout()
+        i.close()
+        w.i.ready()
+        w.leave()
+        o.ctl('device', 'remove', 'm1', json_out=False)
+
+
 def test_logins_that_stay_away():
     with start() as o:
         w = Witness(o)
@@ -319,6 +350,7 @@ def test_text_without_end():
 
 run(test_disconnects_in_mid_command, test_a_reset_with_replies_queued, test_half_pdus,
     test_a_reset_by_another_in_the_middle_of_data,
-    test_garbage, test_a_client_that_never_reads, test_data_that_never_comes, test_logins_that_stay_away,
+    test_garbage, test_a_client_that_never_reads, test_data_that_never_comes,
+    test_a_lun_goes_while_data_is_owed, test_logins_that_stay_away,
     test_discoveries_that_stay_make_room,
     test_removal_under_load, test_the_daemon_stops_with_sessions_open, test_text_without_end)

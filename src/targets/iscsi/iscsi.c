@@ -301,7 +301,7 @@ int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err 
     snprintf(what, sizeof what, "%s LUN %u", t->iqn, lun);
     if (t->sessions && !disconnect)
         return in_use(t, what, e);
-    /* The sessions stay for the other LUNs: running commands end, then the LUN is gone for them. */
+    /* The sessions stay for the other LUNs. */
     return scsi_lun_remove(t->scsi, lun, e);
 }
 

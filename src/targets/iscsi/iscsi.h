@@ -58,7 +58,7 @@ void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void
 
 int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e); /* T */
 /* ERR_IN_USE while sessions are logged in to the target, unless disconnect: then the LUN goes from
- * under them (running commands end first; the initiators are told by a unit attention), and they
+ * under them (running commands are aborted; the initiators are told by a unit attention), and they
  * stay for the other LUNs. */
 int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e); /* T */
 bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r);

@@ -54,8 +54,8 @@ void scsi_target_free(struct scsi_target **t);
 /* In a task. A device that is absent is no error; one that is there and cannot be opened is. A null
  * identity takes the device's uuid (the device must be there then). */
 int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct err *e);
-/* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), waits for
- * running ones, closes the device. */
+/* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), those that are
+ * there are aborted and waited for, the device is closed. */
 int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
 unsigned scsi_lun_count(const struct scsi_target *t);
 bool scsi_lun_get(struct scsi_target *t, unsigned lun, struct scsi_lun_info *info_r);

@@ -283,6 +283,8 @@ size_t scsi_pr_encode(const struct gate_state *state, uint8_t **data_r);
 /* In a task, any reactor: aborts all commands that these nexuses have on the device, but
  * PERSISTENT RESERVE OUT, and waits for their end. */
 void scsi_abort_nexuses(struct bdev *bdev, const uint64_t *nexus, unsigned count);
+/* This reactor's commands on the LUN: whoever sent them is told. */
+void scsi_lun_abort(struct scsi_lun *lun);
 
 /* ---- nexus.c */
 struct list *scsi_nexuses_here(void); /* of all targets on this reactor, by `all` */

@@ -240,10 +240,12 @@ int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct
 
 /* ---- removing */
 
-static void wait_users(void *arg)
+/* Data that a client owes may never come: what waits for it is aborted, and not waited for. */
+static void end_users(void *arg)
 {
     struct scsi_lun *lun = arg;
     struct scsi_local *l = &lun->target->local[reactor_self_index()];
+    scsi_lun_abort(lun);
     while (lun->view[reactor_self_index()].users)
         scsi_wait(l);
     scsi_itl_forget(l, lun);
@@ -264,7 +266,7 @@ int scsi_lun_remove(struct scsi_target *t, unsigned number, struct err *e)
 
     /* Commands under way may need the lock (MODE SELECT), so their end is awaited without it. The
      * number stays taken meanwhile. */
-    task_call_all(wait_users, lun);
+    task_call_all(end_users, lun);
 
     tlock_lock(&t->lock);
     scsi_lun_detach(lun, "the LUN is removed");

@@ -67,6 +67,12 @@ static void sweep_here(void *arg)
     }
 }
 
+void scsi_lun_abort(struct scsi_lun *lun)
+{
+    struct sweep s = {.target = lun->target, .unit = lun};
+    sweep_local(&lun->target->local[reactor_self_index()], &s, true);
+}
+
 /* The task may end, and its memory go, while this waits: it is looked for, never followed. */
 static bool in_task_set(const struct scsi_itl *itl, const struct scsi_cmd *task)
 {
