@@ -143,6 +143,16 @@ static void describe(const struct auth_peer *p, struct control_who *who, struct 
     }
 }
 
+/* A token may be good where somebody without one has asked too often: the two do not mix. */
+static void place_of(const struct auth_peer *p, const struct ucred *c, char out[CONTROL_WHO_MAX])
+{
+    const char *kind = p->token ? "token" : "none";
+    if (p->fd >= 0)
+        snprintf(out, CONTROL_WHO_MAX, "%s uid=%u", kind, c->uid);
+    else
+        snprintf(out, CONTROL_WHO_MAX, "%s %s", kind, p->place);
+}
+
 enum auth_result auth_identify(const struct auth_peer *p, struct control_who *who,
                                enum control_role *role_r)
 {
@@ -150,18 +160,16 @@ enum auth_result auth_identify(const struct auth_peer *p, struct control_who *wh
     char place[CONTROL_WHO_MAX];
     describe(p, who, &c);
     *role_r = p->fd >= 0 ? role_of_peer(p->fd, &c) : *p->cert ? role_of_cert(p->cert) : ROLE_NONE;
-    if (!p->token)
-        return *role_r != ROLE_NONE ? AUTH_OK : AUTH_NONE;
-    if (p->fd >= 0)
-        snprintf(place, sizeof place, "unix uid=%u", c.uid);
-    else
-        snprintf(place, sizeof place, "%s", p->place);
+    if (!p->token && *role_r != ROLE_NONE)
+        return AUTH_OK;
+    place_of(p, &c, place);
     struct failures *f = find_failures(place, false);
     *role_r = ROLE_NONE;
     if (f && f->count >= AUTH_FAILURES_MAX)
         return AUTH_LIMITED;
-    if (!strncasecmp(p->token, "Bearer ", 7) && control_token_check(p->token + 7, who, role_r))
+    if (p->token && !strncasecmp(p->token, "Bearer ", 7) &&
+        control_token_check(p->token + 7, who, role_r))
         return AUTH_OK;
     find_failures(place, true)->count++;
-    return AUTH_BAD;
+    return p->token ? AUTH_BAD : AUTH_NONE;
 }

@@ -23,14 +23,15 @@ enum auth_result {
     AUTH_OK,
     AUTH_NONE,   /* nobody that may do anything: 403 on a unix socket, 401 on TCP */
     AUTH_BAD,    /* a token that is none (any more): 401 */
-    AUTH_LIMITED /* too many of those from here lately: 429 */
+    AUTH_LIMITED /* too many of the same from here lately: 429 */
 };
 
 void auth_setup(const struct api_opts *opts);
 enum auth_result auth_identify(const struct auth_peer *p, struct control_who *who,
                                enum control_role *role_r);
 
-/* Wrong credentials in a minute after which an address has to wait for the end of the minute. */
+/* Refusals in a minute after which a place has to wait for the end of the minute: those of wrong
+ * tokens for who comes with a token, those of no token and no role for who comes without. */
 enum { AUTH_FAILURES_MAX = 10, AUTH_WINDOW_S = 60 };
 
 #endif

@@ -252,7 +252,7 @@ static void refuse_stranger(struct http_request *r)
     int status = 403;
     if (id->result == AUTH_LIMITED) {
         status = 429;
-        why = "too many wrong tokens came from there; wait a minute";
+        why = "too many requests from there were refused; wait a minute";
     } else if (id->result == AUTH_BAD) {
         status = 401;
         why = "this token is not known, or it has expired";
@@ -261,8 +261,8 @@ static void refuse_stranger(struct http_request *r)
         why = "a bearer token or a client certificate with a role is needed";
     }
     r->authenticate = status == 401 ? "Bearer" : NULL;
-    if (control_phase() == CONTROL_READY && id->result != AUTH_LIMITED)
-        control_refused(&id->who, r->method, r->path, why);
+    if (control_phase() == CONTROL_READY)
+        control_refused(&id->who, r->method, r->path, id->result == AUTH_LIMITED ? NULL : why);
     refuse(r, status, ERR_DENIED, why);
 }
 

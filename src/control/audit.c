@@ -28,6 +28,12 @@ static struct {
     struct tlock sync;
 } log_ = {.dir = -1, .fd = -1};
 
+static struct {
+    uint64_t since; /* ns */
+    unsigned count;
+    uint64_t left_out; /* since the last record */
+} refusals;
+
 static const char zeros[AUDIT_HASH] =
     "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -215,7 +221,7 @@ static void append(struct json_object *record)
     }
     if (log_.lost)
         control_trouble("writing", "audit.log", NULL);
-    log_.lost = 0;
+    log_.lost = refusals.left_out = 0;
     log_.seq++;
     log_.size += (off_t)len;
     strcpy(log_.hash, hash);
@@ -314,6 +320,8 @@ static struct json_object *new_record(const struct control_who *who)
     put_str(o, "from", who->from);
     if (log_.lost)
         put_u64(o, "lost", log_.lost);
+    if (refusals.left_out)
+        put_u64(o, "left_out", refusals.left_out);
     return o;
 }
 
@@ -346,9 +354,32 @@ void audit_verb(const struct control_call *call, int rc, const struct err *e)
         make_durable(log_.seq);
 }
 
+/* Strangers could write the log full, and what they drive out of it with what is kept of it. */
+static bool refusals_full(void)
+{
+    uint64_t now = clock_ns();
+    if (!refusals.since || now - refusals.since > 60 * 1000000000ull) {
+        refusals.since = now;
+        refusals.count = 0;
+    }
+    if (refusals.count < AUDIT_REFUSALS_MAX) {
+        refusals.count++;
+        return false;
+    }
+    refusals.left_out++;
+    log_every(60, LOG_LEVEL_WARN, "control",
+              "more than %d requests of strangers in a minute: the audit log counts the rest",
+              AUDIT_REFUSALS_MAX);
+    return true;
+}
+
 void audit_refusal(const struct control_who *who, const char *method, const char *path,
                    const char *why)
 {
+    if (!why)
+        refusals.left_out++;
+    if (!why || refusals_full())
+        return;
     struct json_object *o = new_record(who);
     autofree char *shown = xasprintf("%.200s", path);
     put_str(o, "verb", method);

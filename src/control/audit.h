@@ -20,7 +20,9 @@ void audit_close(void);
 /* T. A verb that ran or was refused; waits until the record of one that ran is durable. */
 void audit_verb(const struct control_call *call, int rc, const struct err *e);
 
-/* T. A request that was refused before it came to a verb. */
+/* T. A request that was refused before it came to a verb. Of more than AUDIT_REFUSALS_MAX a minute
+ * only the number is kept, as `left_out` of the next record; so too when `why` is NULL. */
+enum { AUDIT_REFUSALS_MAX = 60 };
 void audit_refusal(const struct control_who *who, const char *method, const char *path,
                    const char *why);
 

@@ -102,7 +102,8 @@ struct control_pair {
 };
 int control_opts_text(struct control_call *call, const struct control_pair *pairs, unsigned n,
                       struct err *e);
-/* Something that was refused before it came to a verb: for the audit log. */
+/* Something that was refused before it came to a verb: for the audit log, which only counts it when
+ * `why` is NULL. */
 void control_refused(const struct control_who *who, const char *method, const char *path,
                      const char *why);
 

@@ -81,6 +81,20 @@ def test_wrong_tokens_are_refused_and_soon_not_even_looked_at():
             assert ask(o, odd, 'GET', '/v1/system').status in (401, 429, 431), odd
 
 
+def test_who_has_no_role_is_soon_not_even_recorded():
+    with Orion(start=False) as o:
+        p, port = with_tls(o)
+        s = Secure(p, port)
+        status = [s.http('GET', '/v1/system').status for _ in range(14)]
+        assert status == [401] * 10 + [429] * 4, status
+        good = token(o, 'ci', 'viewer')
+        assert s.http('GET', '/v1/system', headers={'Authorization': 'Bearer ' + good}).status == 200
+        got = records(o)
+        assert [r['verb'] for r in got] == ['GET'] * 10 + ['token add'] and got[-1]['left_out'] == 4, got
+        o.mem('d0')
+        assert 'left_out' not in records(o)[-1]
+
+
 def test_every_change_and_refusal_is_on_record():
     with Orion() as o:
         viewer = token(o, 'eye', 'viewer')
