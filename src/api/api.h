@@ -39,10 +39,13 @@ struct api_opts {
     } roles[4];
 };
 
+/* Refuses what api_start does, but for what only listening shows. In a task, or before reactors
+ * run. Warns of users and groups that do not exist: they may be told of later than we start. */
+int api_check(const struct api_opts *opts, struct err *e);
 /* T. Listens; until control is ready only /healthz and /readyz are answered. */
 int api_start(const struct api_opts *opts, struct err *e);
-/* Roles have changed. Main. */
-void api_set_roles(const struct api_opts *opts);
+/* Roles have changed. Main. When one is wrong: only those before it hold. */
+int api_set_roles(const struct api_opts *opts, struct err *e);
 /* T. Stops listening, lets running requests end, closes all. */
 void api_stop(void);
 

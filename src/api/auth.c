@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "control/token.h"
 #include "reactor/reactor.h"
@@ -25,35 +26,51 @@ static struct rule {
 static unsigned rule_count;
 static gid_t orion_gid = (gid_t)-1;
 
-static void add_rule(const char *text, enum control_role role)
+static bool find_id(struct rule *r, const char *kind)
 {
-    struct rule r = {.role = role};
-    const char *name = strchr(text, ':');
-    if (!name || rule_count == RULES_MAX)
-        return;
-    name++;
-    snprintf(r.name, sizeof r.name, "%s", name);
-    struct passwd *pw = !strncmp(text, "user:", 5) ? getpwnam(name) : NULL;
-    struct group *g = !strncmp(text, "group:", 6) ? getgrnam(name) : NULL;
+    struct passwd *pw = r->kind == RULE_USER ? getpwnam(r->name) : NULL;
+    struct group *g = r->kind == RULE_GROUP ? getgrnam(r->name) : NULL;
     if (pw)
-        r.kind = RULE_USER, r.id = pw->pw_uid;
+        r->id = pw->pw_uid;
     else if (g)
-        r.kind = RULE_GROUP, r.id = g->gr_gid;
-    else if (!strncmp(text, "cert:", 5))
-        r.kind = RULE_CERT;
-    else
-        return; /* options have been checked; a user may not be there any more */
-    rules[rule_count++] = r;
+        r->id = g->gr_gid;
+    else if (r->kind != RULE_CERT)
+        log_warn("api", "%s names the %s %s, which this machine does not know (SIGHUP looks again)",
+                 kind, r->kind == RULE_USER ? "user" : "group", r->name);
+    return pw || g || r->kind == RULE_CERT;
 }
 
-void auth_setup(const struct api_opts *opts)
+static int add_rule(const char *list, const char *text, enum control_role role, struct err *e)
 {
+    static const char *const prefix[] = {
+        [RULE_USER] = "user:", [RULE_GROUP] = "group:", [RULE_CERT] = "cert:"};
+    struct rule r = {.role = role, .kind = RULE_USER};
+    while (r.kind <= RULE_CERT && strncmp(text, prefix[r.kind], strlen(prefix[r.kind])) != 0)
+        r.kind++;
+    const char *name = r.kind <= RULE_CERT ? text + strlen(prefix[r.kind]) : "";
+    if (!*name || strlen(name) >= sizeof r.name)
+        return err_set(e, ERR_INVALID, list,
+                       "%s has '%.80s'; expected user:NAME, group:NAME or cert:NAME of at most %zu "
+                       "characters",
+                       list, text, sizeof r.name - 1);
+    snprintf(r.name, sizeof r.name, "%s", name);
+    if (find_id(&r, list))
+        rules[rule_count++] = r;
+    return 0;
+}
+
+int auth_setup(const struct api_opts *opts, struct err *e)
+{
+    static const char *const lists[] = {
+        [ROLE_VIEWER] = "viewers", [ROLE_OPERATOR] = "operators", [ROLE_ADMIN] = "admins"};
     struct group *g = getgrnam("orion");
     orion_gid = g ? g->gr_gid : (gid_t)-1;
     rule_count = 0;
     for (enum control_role role = ROLE_VIEWER; role <= ROLE_ADMIN; role++)
-        for (unsigned i = 0; i < opts->roles[role].count; i++)
-            add_rule(opts->roles[role].name[i], role);
+        for (unsigned i = 0; i < opts->roles[role].count && rule_count < RULES_MAX; i++)
+            if (add_rule(lists[role], opts->roles[role].name[i], role, e))
+                return -1;
+    return 0;
 }
 
 /* ---- a unix socket's peer */

@@ -26,7 +26,8 @@ enum auth_result {
     AUTH_LIMITED /* too many of the same from here lately: 429 */
 };
 
-void auth_setup(const struct api_opts *opts);
+/* ERR_INVALID names the list. */
+int auth_setup(const struct api_opts *opts, struct err *e);
 enum auth_result auth_identify(const struct auth_peer *p, struct control_who *who,
                                enum control_role *role_r);
 

@@ -352,11 +352,6 @@ static void on_clear(int fd, const struct net_addr *peer)
 
 static int listen_tls(const char *addr, struct err *e)
 {
-    if (!tls_files.cert || !tls_files.key)
-        return err_set(e, ERR_UNSUPPORTED, "api",
-                       "--api %s: the API goes on TCP only with TLS; set tls_cert and tls_key, or "
-                       "serve it on unix:PATH",
-                       addr);
     if (secure_setup(&tls_files, on_clear, e))
         return -1;
     struct net_listener *l = net_listen(addr, 0, "api", secure_accept, NULL, e);
@@ -385,14 +380,6 @@ static int listen_rest(const char *addr, struct err *e)
 
 static int listen_scrape(const char *addr, struct err *e)
 {
-    struct net_addr parsed;
-    if (net_addr_parse(addr, 0, "metrics", &parsed, e))
-        return -1;
-    if (!net_addr_is_local(&parsed) || parsed.ss.ss_family == AF_UNIX)
-        return err_set(e, ERR_UNSUPPORTED, "metrics",
-                       "--metrics %s: expected HOST:PORT on loopback; other addresses need TLS and "
-                       "authentication, which are not built in",
-                       addr);
     struct net_listener *l = net_listen(addr, 0, "metrics", on_accept, &scrape, e);
     if (!l)
         return -1;
@@ -409,18 +396,63 @@ static void kick_rest(void)
         kick(&rest);
 }
 
-void api_set_roles(const struct api_opts *opts)
+int api_set_roles(const struct api_opts *opts, struct err *e)
 {
-    auth_setup(opts);
+    return auth_setup(opts, e);
+}
+
+/* ---- settings */
+
+static int check_addr(const char *addr, struct err *e)
+{
+    struct net_addr parsed;
+    if (net_addr_parse(addr, 0, "api", &parsed, e))
+        return -1;
+    if (net_addr_is_unix(&parsed))
+        return 0;
+    if (!tls_files.cert || !tls_files.key)
+        return err_set(e, ERR_UNSUPPORTED, "api",
+                       "api %s: the API goes on TCP only with TLS; set tls_cert and tls_key, or "
+                       "serve it on unix:PATH",
+                       addr);
+    return secure_setup(&tls_files, on_clear, e);
+}
+
+static int check_metrics(const char *addr, struct err *e)
+{
+    struct net_addr parsed;
+    if (net_addr_parse(addr, 0, "metrics", &parsed, e))
+        return -1;
+    if (net_addr_is_local(&parsed) && !net_addr_is_unix(&parsed))
+        return 0;
+    return err_set(e, ERR_UNSUPPORTED, "metrics",
+                   "metrics %s: expected HOST:PORT on loopback; to others the API on TCP serves "
+                   "/metrics, by TLS and with a token or certificate",
+                   addr);
+}
+
+int api_check(const struct api_opts *opts, struct err *e)
+{
+    tls_files = (struct tls_config){opts->tls_cert, opts->tls_key, opts->tls_ca, NULL};
+    if (auth_setup(opts, e))
+        return -1;
+    for (unsigned i = 0; i < opts->addr_count; i++)
+        if (check_addr(opts->addr[i], e))
+            return -1;
+    if (opts->metrics && check_metrics(opts->metrics, e))
+        return -1;
+    /* Files that nobody serves yet are to be good all the same. */
+    bool any = opts->tls_cert || opts->tls_key || opts->tls_ca;
+    return any ? secure_setup(&tls_files, on_clear, e) : 0;
 }
 
 int api_start(const struct api_opts *opts, struct err *e)
 {
     api_limits = opts->limits;
     secure_patience(api_limits.handshake_s);
-    auth_setup(opts);
+    if (api_check(opts, e))
+        return -1;
     streams_open(kick_rest);
-    tls_files = (struct tls_config){opts->tls_cert, opts->tls_key, opts->tls_ca, NULL};
     if (server_open(&rest, true, e) || server_open(&scrape, false, e))
         return -1;
     for (unsigned i = 0; i < opts->addr_count; i++)

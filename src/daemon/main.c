@@ -152,6 +152,24 @@ static void fill_roles(struct api_opts *api)
         api->roles[r].name = options_list(&options, names[r], &api->roles[r].count);
 }
 
+static void fill_api(struct api_opts *api)
+{
+    *api = (struct api_opts){.metrics = options_str(&options, "metrics"),
+                             .tls_cert = options_str(&options, "tls_cert"),
+                             .tls_key = options_str(&options, "tls_key"),
+                             .tls_ca = options_str(&options, "tls_ca")};
+    fill_roles(api);
+    api->limits =
+        (struct api_limits){.body = options_u64(&options, "api_body_max"),
+                            .connections = (unsigned)options_u64(&options, "api_connections_max"),
+                            .streams = (unsigned)options_u64(&options, "api_streams_max"),
+                            .idle_s = (unsigned)options_u64(&options, "api_idle_s"),
+                            .handshake_s = (unsigned)options_u64(&options, "api_handshake_s")};
+    char *const *addr = options_list(&options, "api", &api->addr_count);
+    for (unsigned i = 0; i < api->addr_count; i++)
+        api->addr[i] = addr[i];
+}
+
 static void set_hooks(void)
 {
     struct hooks_opts o = {.command = options_str(&options, "event_command"),
@@ -179,7 +197,8 @@ static void reload(void)
     if (started && !stopping) {
         struct api_opts api = {0};
         fill_roles(&api);
-        api_set_roles(&api);
+        if (api_set_roles(&api, &e))
+            log_error("daemon", "who may do what is not as the configuration says: %s", e.msg);
         set_hooks();
         task_start(reactor_main(), "secrets", reread, NULL);
     }
@@ -228,20 +247,8 @@ static int open_all(struct err *e)
                                    .drivers = modules_drivers,
                                    .reactors = reactor_count(),
                                    .progress = progress};
-    struct api_opts api = {.metrics = options_str(&options, "metrics"),
-                           .tls_cert = options_str(&options, "tls_cert"),
-                           .tls_key = options_str(&options, "tls_key"),
-                           .tls_ca = options_str(&options, "tls_ca")};
-    fill_roles(&api);
-    api.limits =
-        (struct api_limits){.body = options_u64(&options, "api_body_max"),
-                            .connections = (unsigned)options_u64(&options, "api_connections_max"),
-                            .streams = (unsigned)options_u64(&options, "api_streams_max"),
-                            .idle_s = (unsigned)options_u64(&options, "api_idle_s"),
-                            .handshake_s = (unsigned)options_u64(&options, "api_handshake_s")};
-    char *const *addr = options_list(&options, "api", &api.addr_count);
-    for (unsigned i = 0; i < api.addr_count; i++)
-        api.addr[i] = addr[i];
+    struct api_opts api;
+    fill_api(&api);
     return control_open(&control, e) || api_start(&api, e) ? -1 : 0;
 }
 
@@ -282,13 +289,30 @@ static void start_task(void *arg)
     notify_send("READY=1\nSTATUS=ready");
 }
 
+static int check_state_dir(struct err *e)
+{
+    if (options_str(&options, "state_dir"))
+        return 0;
+    return err_set(e, ERR_INVALID, "state_dir", "--state-dir is needed: HOME is not set");
+}
+
+/* What a start would refuse of the settings, by the same code. */
+static int check(struct err *e)
+{
+    struct api_opts api;
+    if (check_state_dir(e))
+        return -1;
+    fill_api(&api);
+    return api_check(&api, e);
+}
+
 static int run(struct err *e)
 {
     struct reactor_opts reactors = {.count = (unsigned)options_u64(&options, "reactors"),
                                     .spin_us = (unsigned)options_u64(&options, "spin_us")};
     const char *state_dir = options_str(&options, "state_dir");
-    if (!state_dir)
-        return err_set(e, ERR_INVALID, "state_dir", "--state-dir is needed: HOME is not set");
+    if (check_state_dir(e))
+        return -1;
     umask(0077);
     raise_limits();
     if (make_folder(state_dir, e) || block_signals(e) || reactors_start(&reactors, e))
@@ -321,7 +345,7 @@ int main(int argc, char **argv)
     int rc = options_read_file(&options, &e);
     if (!rc) {
         apply_settings();
-        rc = options.check_config ? 0 : run(&e);
+        rc = options.check_config ? check(&e) : run(&e);
     }
     if (rc) {
         log_error("daemon", "%s", e.msg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -144,7 +145,7 @@ void options_usage(void)
         "  --slow-io-ms N    log requests of clients slower than this (default 1000; 0: none)\n"
         "  --foreground      log to stderr with times, also under systemd\n"
         "  --log-level L     error, warn, info or debug (default info)\n"
-        "  --check-config    check the settings and exit\n"
+        "  --check-config    refuse what a start would refuse of the settings, and exit\n"
         "  --version         print the version and exit");
 }
 
@@ -241,6 +242,16 @@ void options_free(struct options *o)
 
 /* ---- the file */
 
+/* The NUL that ends the text, and blanks; comments the tokener has passed. */
+static bool is_blank(const char *text, size_t len)
+{
+    while (len > 1 && isspace((unsigned char)*text)) {
+        text++;
+        len--;
+    }
+    return !len || (len == 1 && !*text);
+}
+
 struct opts *options_parse_config(const char *text, size_t len, struct err *e)
 {
     struct json_tokener *tok = json_tokener_new_ex(CONFIG_DEPTH);
@@ -252,6 +263,11 @@ struct opts *options_parse_config(const char *text, size_t len, struct err *e)
         json_object_put(o);
         err_set(e, ERR_INVALID, "", "no JSON object: %s at byte %zu",
                 error == json_tokener_success ? "expected {" : json_tokener_error_desc(error), end);
+        return NULL;
+    }
+    if (!is_blank(text + end, len - end)) {
+        json_object_put(o);
+        err_set(e, ERR_INVALID, "", "the text goes on after its JSON object, at byte %zu", end);
         return NULL;
     }
     struct opts *opts = opts_new(option_table);
@@ -335,7 +351,7 @@ static char *default_api(struct options *o)
     autofree char *dir = is_root() ? xstrdup("/run/orion") : user_folder("XDG_RUNTIME_DIR", NULL);
     /* Others may go through: who may do something is decided at the socket. Listening tells what is
      * wrong with the folder. */
-    if (dir && !mkdir(dir, 0755))
+    if (dir && !o->check_config && !mkdir(dir, 0755))
         chmod(dir, 0755);
     return o->api = xasprintf("unix:%s/api.sock", dir ? dir : default_state_dir(o));
 }

@@ -80,9 +80,12 @@ static int resolve(const char *host, const char *port, const char *field, struct
                                .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
     struct lookup l = {.host = host, .port = port};
     l.rc = getaddrinfo(host, port, &numeric, &l.found);
-    if (l.rc == EAI_NONAME && task_in()) {
+    if (l.rc == EAI_NONAME && (task_in() || !reactor_count())) {
         l.found = NULL;
-        task_help(lookup_run, &l);
+        if (task_in())
+            task_help(lookup_run, &l);
+        else
+            lookup_run(&l);
     }
     if (l.rc)
         return err_set(e, ERR_INVALID, field, "cannot resolve \"%s\": %s", host,

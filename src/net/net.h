@@ -22,7 +22,7 @@ struct net_addr {
 };
 
 /*
- * In a task (a literal or a path may be parsed outside one too). default_port 0: a port is
+ * In a task, or before reactors run (a literal or a path: anywhere). default_port 0: a port is
  * required. `field` names the request field in errors. Port 0 in the text asks the kernel for one.
  * The path of a unix socket must be absolute and fit sun_path (107 bytes).
  */

@@ -2,6 +2,7 @@
 # labels: tsan
 """oriond's command line, configuration file, signals; one clear line when it cannot start."""
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import stat
 import struct
 import subprocess
 
-from orion import SOURCE, Orion, find, free_port, run, wait_for
+from orion import SOURCE, Orion, find, free_port, need, run, self_signed, wait_for
 
 
 def oriond(*args, **kw):
@@ -57,6 +58,58 @@ def test_a_configuration_is_checked():
                            ('', 'byte')):
             refused(oriond('--check-config', '--config', config(o, text)), 1, o.config, word)
         refused(oriond('--check-config', '--config', '/nonexistent/x'), 1, '/nonexistent/x')
+
+
+def test_what_a_start_refuses_the_check_refuses_by_the_same_words():
+    need('openssl')
+    with Orion(start=False) as o:
+        cert, key = self_signed(o.dir)
+        tcp = ['127.0.0.1:%d' % free_port()]
+        for settings, words in (
+                ({'api': tcp}, ('TLS',)),
+                ({'api': tcp, 'tls_cert': cert}, ('TLS',)),
+                ({'tls_cert': cert}, ('tls_key',)),
+                ({'api': tcp, 'tls_cert': o.dir + '/none', 'tls_key': key}, ('/none',)),
+                ({'api': tcp, 'tls_cert': cert, 'tls_key': o.dir + '/none'}, ('/none',)),
+                ({'tls_cert': cert, 'tls_key': key, 'tls_ca': o.dir + '/none'}, ('/none',)),
+                ({'api': ['127.0.0.1']}, ('port',)),
+                ({'api': ['unix:relative']}, ('absolute',)),
+                ({'api': ['unix:' + '/x' * 70]}, ('107',)),
+                ({'metrics': '0.0.0.0:9100'}, ('metrics', 'loopback')),
+                ({'metrics': 'unix:/run/x'}, ('metrics',)),
+                ({'metrics': '127.0.0.1:99999'}, ('65535',)),
+                ({'viewers': ['bob']}, ('viewers', 'bob', 'user:NAME')),
+                ({'admins': ['user:']}, ('admins', 'user:NAME')),
+                ({'operators': ['cert:' + 'x' * 99]}, ('operators', 'characters')),
+                ({'event_url': 'ftp://x'}, ('event_url',)),
+                ({'event_token': 'x'}, ('event_token',))):
+            config(o, json.dumps(settings))
+            checked = oriond('--check-config', '--config', o.config)
+            refused(checked, 1, *words)
+            started = oriond('--foreground', '--config', o.config, '--state-dir', o.state)
+            refused(started, 1, *words)
+            said = lambda p: p.stderr.split(': ', 1)[1]
+            assert said(started).strip() == said(checked).strip(), (started, checked)
+
+
+def test_text_behind_the_settings_is_refused():
+    with Orion(start=False) as o:
+        for text in ('{} {}', '{"log": "info"}]', '{}\n"x"', '{}\0'):
+            refused(oriond('--check-config', '--config', config(o, text)), 1, o.config, 'after')
+        for text in ('{}\n', '{} // end', '{} // end\n\n', '{}\n/* the\nend */\n', '{}/* x */ \n// y\n'):
+            assert oriond('--check-config', '--config', config(o, text)).returncode == 0, text
+
+
+def test_who_is_not_known_to_the_machine_bars_no_start():
+    with Orion(start=False) as o:
+        config(o, '{"viewers": ["user:no-such-user", "group:no-such-group"], "operators": ["cert:x"]}')
+        p = oriond('--check-config', '--config', o.config)
+        assert p.returncode == 0 and 'user no-such-user' in p.stderr and 'group no-such-group' in p.stderr, p
+        o.start()
+        assert 'user no-such-user' in o.log() and 'group no-such-group' in o.log()
+        config(o, '{"viewers": ["bob"]}')
+        o.proc.send_signal(signal.SIGHUP)
+        wait_for(lambda: "viewers has 'bob'" in o.log())
 
 
 def test_the_sample_loads_as_it_is():
@@ -159,6 +212,8 @@ def test_int_ends_it_in_order():
 
 
 run(test_version_and_help, test_wrong_usage_is_exit_2, test_a_configuration_is_checked,
+    test_what_a_start_refuses_the_check_refuses_by_the_same_words,
+    test_text_behind_the_settings_is_refused, test_who_is_not_known_to_the_machine_bars_no_start,
     test_the_sample_loads_as_it_is, test_the_command_line_wins_over_the_file,
     test_a_second_daemon_on_the_state_is_refused,
     test_a_live_socket_is_refused_and_a_stale_one_replaced, test_a_busy_port_is_told,
