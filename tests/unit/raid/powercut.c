@@ -75,9 +75,17 @@ void pc_power_on(struct pc_life *l)
 
 void pc_hold(struct pc_life *l)
 {
-    for (unsigned i = 0; i < l->members; i++)
-        if (l->base[i].data)
-            l->hold[i] = open_device(name_of(l->kind, i), CLAIM_READ);
+    for (unsigned i = 0; i < l->members; i++) {
+        struct pc_record *r = &l->record[i];
+        if (!l->base[i].data || l->hold[i])
+            continue;
+        l->hold[i] = open_device(name_of(l->kind, i), CLAIM_READ);
+        r->n = fault_record_count(bdev_find(name_of(l->kind, i)));
+        r->entry = calloc(r->n + 1, sizeof *r->entry);
+        check(r->entry);
+        for (unsigned k = 0; k < r->n; k++)
+            r->entry[k] = *fault_record_get(bdev_find(name_of(l->kind, i)), k);
+    }
 }
 
 void pc_life_end(struct pc_life *l)
@@ -86,9 +94,12 @@ void pc_life_end(struct pc_life *l)
     for (unsigned i = 0; i < l->members; i++) {
         if (!l->base[i].data)
             continue;
+        free(l->record[i].entry);
         if (l->hold[i])
             bdev_close(&l->hold[i]);
         below_name(l, i, below);
+        if (!bdev_find(below))
+            continue; /* it came from a file */
         remove_device(name_of(l->kind, i));
         remove_device(below);
     }
@@ -157,11 +168,11 @@ int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64
 
 /* ---- what the caches left */
 
-static uint64_t barrier(struct bdev *dev, unsigned n, uint64_t at)
+static uint64_t barrier(const struct pc_record *r, uint64_t at)
 {
     uint64_t best = 0;
-    for (unsigned i = 0; i < n; i++) {
-        const struct fault_entry *x = fault_record_get(dev, i);
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct fault_entry *x = &r->entry[i];
         if (x->op == BIO_FLUSH && x->completed && x->completed <= at && !x->error && !x->dropped &&
             x->submitted > best)
             best = x->submitted;
@@ -249,13 +260,10 @@ void pc_build(const struct pc_life *l, const struct pc_cut *c, struct pc_image o
             if (base->blocks >> b & 1)
                 memcpy(out[m].data + (size_t)b * PC_BLOCK, base->data + (size_t)b * PC_BLOCK,
                        PC_BLOCK);
-        struct bdev *dev = bdev_find(name_of(l->kind, m));
-        unsigned n = fault_record_count(dev);
-        uint64_t barrier_at = barrier(dev, n, c->at);
-        for (unsigned i = 0; i < n; i++) {
-            const struct fault_entry *x = fault_record_get(dev, i);
-            apply(&out[m], c, x, fate_of(c, x, m, i, barrier_at), m, i);
-        }
+        const struct pc_record *r = &l->record[m];
+        uint64_t barrier_at = barrier(r, c->at);
+        for (unsigned i = 0; i < r->n; i++)
+            apply(&out[m], c, &r->entry[i], fate_of(c, &r->entry[i], m, i, barrier_at), m, i);
     }
 }
 
@@ -263,11 +271,10 @@ void pc_print_cut(const struct pc_life *l, const struct pc_cut *c)
 {
     static const char *const names[] = {"absent", "there", "torn", "durable"};
     for (unsigned m = 0; m < l->members; m++) {
-        struct bdev *dev = l->base[m].data ? bdev_find(name_of(l->kind, m)) : NULL;
-        unsigned n = dev ? fault_record_count(dev) : 0;
-        uint64_t barrier_at = n ? barrier(dev, n, c->at) : 0;
-        for (unsigned i = 0; i < n; i++) {
-            const struct fault_entry *x = fault_record_get(dev, i);
+        const struct pc_record *r = &l->record[m];
+        uint64_t barrier_at = barrier(r, c->at);
+        for (unsigned i = 0; i < r->n; i++) {
+            const struct fault_entry *x = &r->entry[i];
             enum fate fate = fate_of(c, x, m, i, barrier_at);
             if (x->op != BIO_FLUSH && x->submitted <= c->at && !x->dropped &&
                 (fate == ABSENT || fate == TORN))

@@ -24,6 +24,7 @@ enum {
     PC_BLOCKS = PC_MEMBER_BLOCKS,   /* at most 64: a word of bits says which ones are not zero */
     PC_SIZE = PC_BLOCKS * PC_BLOCK, /* of a member */
     PC_OPS = 4000,
+    PC_ROWS = 20,
 };
 
 struct pc_image {
@@ -53,6 +54,10 @@ struct pc_life {
     uint64_t created;  /* the moment from which on the array must be found */
     unsigned block;    /* of members; 0 = 512 */
     struct bdev_desc *hold[PC_MEMBERS];
+    struct pc_record {
+        struct fault_entry *entry;
+        unsigned n;
+    } record[PC_MEMBERS]; /* from pc_hold on */
 };
 
 /* How much of a write that nothing made durable is on the medium. */
@@ -82,7 +87,8 @@ uint64_t pc_random(uint64_t *state, uint64_t below);
 /* ---- a life. In tasks. */
 void pc_life_begin(struct pc_life *l, const char *kind, unsigned members);
 void pc_power_on(struct pc_life *l); /* devices with what `base` holds, recorded */
-void pc_hold(struct pc_life *l);     /* so that no scan sees them */
+/* It is over: no scan sees the devices any more, and what was recorded is known. */
+void pc_hold(struct pc_life *l);
 void pc_life_end(struct pc_life *l); /* devices and memory go */
 
 /* One request of a client, on any reactor, recorded. The data tells which it is. */
@@ -93,7 +99,7 @@ int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64
  */
 int pc_read(struct pc_life *l, struct bdev_desc *d, uint64_t lba, uint64_t sectors);
 
-/* ---- a cut */
+/* ---- a cut. Of a life that is over */
 /* `out` gets its memory here and loses what it had. */
 void pc_build(const struct pc_life *l, const struct pc_cut *c, struct pc_image out[PC_MEMBERS]);
 void pc_free_images(struct pc_image image[PC_MEMBERS]);
@@ -107,6 +113,19 @@ void pc_dump(const struct pc_life *l, uint64_t at, const struct pc_image image[P
              const char *dir, uint64_t number);
 /* Prints the writes that a cut has damaged, and what clients were doing. */
 void pc_print_cut(const struct pc_life *l, const struct pc_cut *c);
+
+/* A life in a file, with `n` pieces of the test's own, for builds with the same PC_ sizes. A life
+ * that was loaded has no devices. */
+void pc_save(const struct pc_life *l, const struct iovec *own, unsigned n, const char *path);
+void pc_load(struct pc_life *l, const struct iovec *own, unsigned n, const char *path);
+
+/* Puts into c->whole all writes that need not be lost for the failure. */
+void pc_shrink(const struct pc_life *l, struct pc_cut *c,
+               bool (*fails)(const struct pc_life *l, const struct pc_cut *c));
+
+/* A test for each of n rows, which begin with their name; `only` that one. An exit status. */
+int pc_rows(const char *group, const void *rows, size_t size, unsigned n, CMUnitTestFunction fn,
+            const char *only);
 
 /* Do copies and parity of the array on the devices `kind`0... fit? Looks at superblocks for who
  * takes part. `absent` devices do not exist. */

@@ -6,12 +6,12 @@
  *
  * 200 cuts a level, ORION_CUTS_TIMES so many, or ORION_CUTS a row (0: without end), ORION_SEED for
  * others than those of the default suite. ORION_CUTS_IMAGES: a folder for the members as the cuts
- * left them, while nobody was missing. A history is: creation (with a resync, where members hold
- * junk), writes, rest, a member that fails, writes without it, its return or a new one, writes
- * during and after, a stop, a start, writes, a stop; cuts are anywhere in it, with a member lost
- * too where redundancy stands for it. Some are double cuts: clients write during the
- * recovery, and the power goes again. What fails is printed with its seed, and shrunk to the writes
- * that matter.
+ * left them, while nobody was missing. ORION_CUTS_CASE: a failure that was kept. A history is:
+ * creation (with a resync, where members hold junk), writes, rest, a member that fails, writes
+ * without it, its return or a new one, writes during and after, a stop, a start, writes, a stop;
+ * cuts are anywhere in it, with a member lost too where redundancy stands for it. Some are double
+ * cuts: clients write during the recovery, and the power goes again. What fails is printed with its
+ * seed, and shrunk to the writes that matter.
  */
 #include "powercut.h"
 
@@ -84,6 +84,7 @@ static unsigned changes;
 static uint64_t cuts_wanted, cuts_done, recoveries;
 static struct pc_cut first_cut, second_cut;
 static bool second, junk; /* members held something before */
+static unsigned beside;   /* requests of each client during the recovery */
 static uint64_t lost;
 
 /* ---- clients */
@@ -400,8 +401,7 @@ static bool read_all(struct pc_life *l, uint8_t **out)
 }
 
 /* It runs: what does it hold, now, while it recovers, and then? */
-static bool look(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c,
-                 unsigned requests)
+static bool look(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c)
 {
     struct pc_shape shape = shape_of(missing_slots("b"));
     autofree uint8_t *again = malloc(before->size);
@@ -413,9 +413,9 @@ static bool look(struct pc_life *l, const struct pc_life *before, const struct p
     if (!read_all(l, &l->baseline) ||
         (!any && !pc_check_content(before, l->baseline, c->at, &shape)))
         return false;
-    if (requests) {
+    if (beside) {
         struct crowd w;
-        crowd_begin(&w, l, "b", requests);
+        crowd_begin(&w, l, "b", beside);
         int error = crowd_end(&w);
         if (error)
             return pc_fail("a client's request failed: %s", strerror(-error));
@@ -438,12 +438,11 @@ static bool look(struct pc_life *l, const struct pc_life *before, const struct p
 }
 
 /* From images in l->base: true when all is as promised. The devices stay, for a second cut. */
-static bool restart(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c,
-                    unsigned requests)
+static bool restart(struct pc_life *l, const struct pc_life *before, const struct pc_cut *c)
 {
     bool forced, good;
     pc_power_on(l);
-    if (row->redundancy && requests)
+    if (row->redundancy && beside)
         for (unsigned i = 0; i < l->members; i++)
             if (l->base[i].data)
                 check_int(fault_set_rules(bdev_find(name_of(l->kind, i)),
@@ -452,7 +451,7 @@ static bool restart(struct pc_life *l, const struct pc_life *before, const struc
     int runs = start_it(before, c, &forced);
     if (runs <= 0)
         return runs == 0;
-    good = look(l, before, c, requests);
+    good = look(l, before, c);
     if (raid_stop("b", &e))
         return good && pc_fail("it cannot be stopped: %s", e.msg);
     return good && (!row->redundancy || forced || pc_check_members(l->kind, l->members, lost));
@@ -477,7 +476,7 @@ static bool try_cut(const struct pc_life *before, const struct pc_cut *c, const 
     if (images && before == &life && !lost && c->at > life.created &&
         redundancy_at(c->at) == row->redundancy)
         pc_dump(&life, c->at, l.base, images, cuts_done);
-    bool good = restart(&l, before, c, 0);
+    bool good = restart(&l, before, c);
     pc_life_end(&l);
     recoveries++;
     return good;
@@ -489,10 +488,8 @@ static bool try_cut(const struct pc_life *before, const struct pc_cut *c, const 
 static uint64_t boundary(const struct pc_life *l, uint64_t *random)
 {
     for (unsigned tries = 0; tries < 60; tries++) {
-        struct bdev *dev = bdev_find(name_of(l->kind, (unsigned)pc_random(random, l->members)));
-        unsigned n = dev ? fault_record_count(dev) : 0;
-        const struct fault_entry *x =
-            n ? fault_record_get(dev, (unsigned)pc_random(random, n)) : NULL;
+        const struct pc_record *r = &l->record[pc_random(random, l->members)];
+        const struct fault_entry *x = r->n ? &r->entry[pc_random(random, r->n)] : NULL;
         if (x && x->completed && (x->op == BIO_FLUSH || x->flags & BIO_FUA))
             return x->completed - pc_random(random, 2);
     }
@@ -526,30 +523,6 @@ static bool fails(const struct pc_life *l, const struct pc_cut *c)
     return !try_cut(l, c, "s");
 }
 
-static void shrink(const struct pc_life *l, struct pc_cut *c)
-{
-    unsigned tried = 0;
-    for (unsigned m = 0; m < l->members; m++) {
-        struct bdev *dev = bdev_find(name_of(l->kind, m));
-        unsigned n = dev ? fault_record_count(dev) : 0;
-        c->whole[m] = calloc(n + 1, 1);
-        for (unsigned step = n; step; step /= 2) {
-            for (unsigned from = 0; from < n && tried < 2000; from += step) {
-                unsigned len = n - from < step ? n - from : step;
-                autofree uint8_t *was = malloc(len);
-                memcpy(was, c->whole[m] + from, len);
-                if (!memchr(was, 0, len))
-                    continue;
-                memset(c->whole[m] + from, 1, len);
-                tried++;
-                if (!fails(l, c))
-                    memcpy(c->whole[m] + from, was, len);
-            }
-        }
-    }
-    fprintf(stderr, "shrunk in %u tries; still: %s\n", tried, fails(l, c) ? pc_why : "not always");
-}
-
 static void print_cut(const char *what, const struct pc_cut *c)
 {
     fprintf(stderr, "%s cut: at %llu, keep %u%%, torn %u%%, seed %llu\n", what,
@@ -570,13 +543,44 @@ static void print_case(void)
         print_cut("second", &second_cut);
 }
 
+/* What a case needs besides its life. */
+static struct pc_cut kept_cut;
+static const struct iovec frame[] = {
+    {&seed, sizeof seed},           {&chunk, sizeof chunk},       {&lost, sizeof lost},
+    {&cuts_done, sizeof cuts_done}, {&uuid, sizeof uuid},         {&junk, sizeof junk},
+    {&changes, sizeof changes},     {change, sizeof change},      {&second, sizeof second},
+    {&beside, sizeof beside},       {&kept_cut, sizeof kept_cut},
+};
+enum { FRAME = sizeof frame / sizeof *frame };
+
 static void found(struct pc_life *l, struct pc_cut *c)
 {
+    char path[80];
     fprintf(stderr, "FAILED: %s\n", pc_why);
     print_case();
-    shrink(l, c);
+    snprintf(path, sizeof path, "%s-%llu.case", row->name, (unsigned long long)seed);
+    if (!getenv("ORION_CUTS_CASE")) {
+        kept_cut = *c;
+        pc_save(l, frame, FRAME, path);
+        fprintf(stderr, "kept: ORION_CUTS_CASE=%s unit-raid-cuts %s\n", path, row->name);
+    }
+    pc_shrink(l, c, fails);
     pc_print_cut(l, c);
     abort();
+}
+
+/* A failure that was kept. */
+static void one_case(const char *path)
+{
+    struct pc_life loaded, *l = &life;
+    pc_load(&loaded, frame, FRAME, path);
+    if (second)
+        l = &next;
+    *l = loaded;
+    if (!try_cut(l, &kept_cut, "e"))
+        found(l, &kept_cut);
+    printf("%s holds\n", path);
+    pc_life_end(l);
 }
 
 static void on_abort(int sig)
@@ -595,10 +599,12 @@ static void double_cut(uint64_t *random)
     pc_life_begin(&next, "c", life.members);
     pc_build(&life, &first_cut, next.base);
     take_away(next.base);
-    bool good = restart(&next, &life, &first_cut, (unsigned)pc_random(random, 2) * 8);
+    beside = (unsigned)pc_random(random, 2) * 8;
+    bool good = restart(&next, &life, &first_cut);
     pc_hold(&next); /* what follows makes devices of the same array */
     if (!good)
         found(&life, &first_cut);
+    beside = 0;
     recoveries++;
     for (unsigned i = 0; i < SECONDS && next.baseline; i++, cuts_done++) {
         second = true;
@@ -642,6 +648,10 @@ static void cuts(void)
     cuts_done = recoveries = 0;
     log_set_level(LOG_LEVEL_WARN);
     signal(SIGABRT, on_abort);
+    if (getenv("ORION_CUTS_CASE")) {
+        one_case(getenv("ORION_CUTS_CASE"));
+        return;
+    }
     for (seed = base; !cuts_wanted || cuts_done < cuts_wanted; seed++) {
         uint64_t left = cuts_wanted ? cuts_wanted - cuts_done : A_HISTORY;
         cut_history(left < A_HISTORY ? left : A_HISTORY);
@@ -661,18 +671,7 @@ static void test_row(void **state)
 
 int main(int argc, char **argv)
 {
-    struct CMUnitTest tests[ROWS];
-    unsigned n = 0;
     mallopt(M_MMAP_THRESHOLD, 64 << 20); /* what is large comes and goes all the time */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
-    for (unsigned i = 0; i < ROWS; i++)
-        if (argc < 2 || !strcmp(rows[i].name, argv[1]))
-            tests[n++] = (struct CMUnitTest){.name = rows[i].name,
-                                             .test_func = test_row,
-                                             .initial_state = (void *)(uintptr_t)&rows[i]};
-    if (!n) {
-        fprintf(stderr, "no row %s\n", argv[1]);
-        return 2;
-    }
-    return _cmocka_run_group_tests("cuts", tests, n, NULL, NULL);
+    return pc_rows("cuts", rows, sizeof *rows, ROWS, test_row, argc < 2 ? NULL : argv[1]);
 }

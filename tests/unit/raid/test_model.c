@@ -331,8 +331,8 @@ static void move_crash(uint64_t *random)
     must(raid_stop("a", &e), &e);
     pc_life_begin(next, next == lives ? "d" : "c", life->members);
     next->block = life->block;
-    pc_build(life, &c, next->base);
     pc_hold(life);
+    pc_build(life, &c, next->base);
     pc_power_on(next);
     start();
     struct raid_info info = info_of("a");
@@ -496,16 +496,5 @@ static void test_row(void **state)
 
 int main(int argc, char **argv)
 {
-    struct CMUnitTest tests[ROWS];
-    unsigned n = 0;
-    for (unsigned i = 0; i < ROWS; i++)
-        if (argc < 2 || !strcmp(rows[i].name, argv[1]))
-            tests[n++] = (struct CMUnitTest){.name = rows[i].name,
-                                             .test_func = test_row,
-                                             .initial_state = (void *)(uintptr_t)&rows[i]};
-    if (!n) {
-        fprintf(stderr, "no row %s\n", argv[1]);
-        return 2;
-    }
-    return _cmocka_run_group_tests("model", tests, n, NULL, NULL);
+    return pc_rows("model", rows, sizeof *rows, ROWS, test_row, argc < 2 ? NULL : argv[1]);
 }
