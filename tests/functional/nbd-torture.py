@@ -120,6 +120,35 @@ def test_readers_that_never_read():
         nothing_left(o)
 
 
+def test_forty_that_never_read_drive_nobody_away_and_hold_nobody_back():
+    """What they hold is a part of what is left: a client beside them gets long requests served while all of them
+    are still there, and none of them is dropped for that."""
+    with Orion() as o:
+        o.ctl('device', 'add', 'd0', '--type', 'file', '--path', o.file('image', 256 * M))
+        path = o.nbd('v', 'd0').split('socket=')[1]
+        o.fds_mark()
+        deaf = [Raw(path) for _ in range(40)]
+        for c in deaf:
+            c.s.setblocking(False)
+            batch = b''.join(c.request(READ, 0, M, n) for n in range(64))
+            try:
+                c.s.sendall(batch)
+            except BlockingIOError:
+                pass
+        honest = [Raw(path), Raw(path)] # one on each reactor
+        for n in range(20):
+            for c in honest:
+                c.write(n * M, bytes([n + 1]) * M)
+                assert c.read(n * M, M) == bytes([n + 1]) * M
+        assert len(o.ctl('session', 'list')['items']) == 42
+        assert 'stalled' not in o.log()
+        for c in deaf:
+            c.reset()
+        for c in honest:
+            c.s.close()
+        nothing_left(o)
+
+
 def raise_limit():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -177,6 +206,7 @@ run(test_silent_handshakes_begin,
     test_clients_killed_in_mid_request,
     test_handshakes_broken_off_at_every_byte,
     test_readers_that_never_read,
+    test_forty_that_never_read_drive_nobody_away_and_hold_nobody_back,
     test_a_crowd_at_the_door_drops_the_oldest_not_the_newcomer,
     test_a_thousand_idle_connections_cost_little,
     test_a_shutdown_answers_what_was_asked,

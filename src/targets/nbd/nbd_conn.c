@@ -28,10 +28,8 @@ static bool admit(struct nbd_conn *c, uint32_t data)
         nbd_conn_resume(c); /* next turn */
         return false;
     }
-    bool overtakes = !list_empty(&c->lane->waiters) && list_empty(&c->wait_link) &&
-                     c->mem + data > NBD_MEM_SHARE;
-    if (data && (overtakes || !nbd_mem_fits(c, data))) {
-        if (!c->mem || c->mem + data <= NBD_MEM_CONN)
+    if (data && !nbd_mem_fits(c, data)) {
+        if (!c->mem)
             nbd_mem_wait(c, data);
         return false; /* else one of its own replies resumes it */
     }
@@ -177,6 +175,7 @@ static void on_bio_done(struct bio *bio)
     if (bio->lent) { /* c->desc stays open until the reply is out */
         req->iov.iov_base = (void *)(uintptr_t)bio->lent;
         iobuf_put(&req->buf);
+        nbd_req_unhold(req); /* what waits for its client is not ours */
     }
     if (c->state == NBD_CONN_CLOSED) {
         nbd_req_free(req);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the connections of one reactor share: requests, buffers, and the right to hold memory. */
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -8,7 +9,7 @@
 
 static struct nbd_lane lanes[REACTOR_MAX];
 
-enum { POOL_MAX = 2048, WATCHDOG_US = 1000000 };
+enum { POOL_MAX = 2048, WATCHDOG_US = 250000, WAKE_TRIES = 8 };
 
 /* ---- lanes and requests */
 
@@ -97,63 +98,112 @@ void nbd_req_free(struct nbd_req *req)
 
 /* ---- memory */
 
+/* However many never read their replies, together they leave something to those who do: what one
+ * holds must be within a part of what nobody holds, so that who comes gets less the less there is,
+ * and never waits for them. */
+static uint64_t fair_part(const struct nbd_lane *lane, uint64_t promised)
+{
+    uint64_t taken = lane->mem + promised;
+    return taken < lane->mem_max ? (lane->mem_max - taken) / NBD_MEM_PART : 0;
+}
+
+static bool is_fair(const struct nbd_conn *c, uint32_t len, uint64_t promised)
+{
+    uint64_t want = c->mem + len;
+    return want <= NBD_MEM_SHARE || (want <= NBD_MEM_CONN && want <= fair_part(c->lane, promised));
+}
+
+/* The one request of a connection may be longer than that, but all of these together leave a
+ * quarter of the memory alone. */
+static bool fits_alone(const struct nbd_conn *c, uint32_t len, uint64_t promised)
+{
+    uint64_t most = c->lane->mem_max - c->lane->mem_max / 4;
+    if (most < NBD_MAX_PAYLOAD)
+        most = c->lane->mem_max;
+    return !c->mem && c->lane->mem + promised + len <= most;
+}
+
 bool nbd_mem_fits(const struct nbd_conn *c, uint32_t len)
 {
     const struct nbd_lane *lane = c->lane;
-    if (c->mem + len <= NBD_MEM_SHARE)
-        return true;
-    if (c->mem && c->mem + len > NBD_MEM_CONN)
-        return false;
-    return lane->mem + len <= lane->mem_max;
+    bool in_turn = list_empty(&lane->waiters) || !list_empty(&c->wait_link);
+    if (is_fair(c, len, 0))
+        return in_turn || !lane->barred || c->mem + len <= NBD_MEM_SHARE;
+    return in_turn && fits_alone(c, len, 0);
+}
+
+/* Resumes those there is room for. Who asks for little is served before one ahead of him for whom
+ * there is none, until that one has waited too long; `tries` such are looked at. */
+static void wake(struct nbd_lane *lane, unsigned tries)
+{
+    uint64_t promised = 0;
+    bool in_turn = true;
+    struct nbd_conn *c;
+    list_for_each (c, &lane->waiters, wait_link) {
+        if (is_fair(c, c->need, promised) || (in_turn && fits_alone(c, c->need, promised))) {
+            promised += c->need;
+            nbd_conn_resume(c);
+            continue;
+        }
+        in_turn = false;
+        if (lane->barred || !--tries)
+            break;
+    }
 }
 
 void nbd_lane_wake(struct nbd_lane *lane)
 {
-    uint64_t promised = 0;
+    wake(lane, WAKE_TRIES);
+}
+
+/* Holds memory and has moved no byte for so long. That is its own business (a paused machine may
+ * sleep for hours) until somebody else needs the memory. */
+static bool is_stalled(const struct nbd_conn *c, uint64_t since, uint64_t now)
+{
+    return c->mem && (c->replies || c->load) && now > c->progress_ns + since;
+}
+
+/* All at once, so that who waits has waited for one of them only. Those within their share go last:
+ * there must be very many of them to be in anybody's way. */
+static void drop_stalled(struct nbd_lane *lane, uint64_t now)
+{
     struct nbd_conn *c;
-    list_for_each (c, &lane->waiters, wait_link) {
-        if (lane->mem + promised + c->need > lane->mem_max)
-            break;
-        promised += c->need;
-        nbd_conn_resume(c);
-    }
-}
-
-/* Holds memory and moves no byte. That is its own business (a paused machine may sleep for hours)
- * until somebody else needs the memory. */
-static bool is_stalled(const struct nbd_conn *c, uint64_t now)
-{
-    return (c->replies || c->load) && now > c->progress_ns + c->lane->stall_ns;
-}
-
-static bool somebody_is_starved(const struct nbd_lane *lane, uint64_t now)
-{
-    const struct nbd_conn *c;
-    list_for_each (c, &lane->waiters, wait_link) {
-        if (!is_stalled(c, now))
-            return true;
-    }
-    return false;
-}
-
-static void drop_stalled(void *arg)
-{
-    struct nbd_lane *lane = arg;
-    struct nbd_conn *c;
-    uint64_t now = clock_ns();
-    lane->watchdog_armed = !list_empty(&lane->waiters);
-    if (!lane->watchdog_armed)
-        return;
-    rtimer_arm(&lane->watchdog, WATCHDOG_US, drop_stalled, lane);
-    nbd_lane_wake(lane);
-    if (!somebody_is_starved(lane, now))
-        return;
-    list_for_each (c, &lane->conns, lane_link) {
-        if (is_stalled(c, now)) {
+    unsigned dropped = 0;
+    for (unsigned pass = 0; pass < 2 && !dropped; pass++) {
+        list_for_each (c, &lane->conns, lane_link) {
+            if (!is_stalled(c, lane->stall_ns, now) || (!pass && c->mem <= NBD_MEM_SHARE))
+                continue;
             nbd_conn_close(c, "stalled while it held memory that others wait for");
-            return; /* one at a time: it may have been enough */
+            dropped++;
         }
     }
+}
+
+/* The one who waits first has waited for a while, and not for somebody who will be dropped: then
+ * nobody is served before it any more. */
+static bool must_bar(const struct nbd_lane *lane, uint64_t now)
+{
+    const struct nbd_conn *c = list_first(&lane->waiters, struct nbd_conn, wait_link);
+    if (!c || now < c->blocked_ns + WATCHDOG_US * 1000ull)
+        return false;
+    list_for_each (c, &lane->conns, lane_link) {
+        if (c->mem > NBD_MEM_SHARE && is_stalled(c, WATCHDOG_US * 1000ull, now))
+            return false;
+    }
+    return true;
+}
+
+static void watch_waiters(void *arg)
+{
+    struct nbd_lane *lane = arg;
+    uint64_t now = clock_ns();
+    lane->watchdog_armed = !list_empty(&lane->waiters);
+    lane->barred = must_bar(lane, now);
+    if (!lane->watchdog_armed)
+        return;
+    rtimer_arm(&lane->watchdog, WATCHDOG_US, watch_waiters, lane);
+    wake(lane, UINT_MAX);
+    drop_stalled(lane, now);
 }
 
 void nbd_mem_wait(struct nbd_conn *c, uint32_t len)
@@ -162,7 +212,7 @@ void nbd_mem_wait(struct nbd_conn *c, uint32_t len)
     if (list_empty(&c->wait_link))
         list_add_tail(&c->lane->waiters, &c->wait_link);
     if (!c->lane->watchdog_armed)
-        rtimer_arm(&c->lane->watchdog, WATCHDOG_US, drop_stalled, c->lane);
+        rtimer_arm(&c->lane->watchdog, WATCHDOG_US, watch_waiters, c->lane);
     c->lane->watchdog_armed = true;
 }
 

@@ -25,7 +25,7 @@ enum {
     NBD_HELLO_DEADLINE_S = 10, /* from accept to transmission */
     NBD_CONN_MAX = 16384,      /* connections in transmission */
     NBD_LEAVE_DEADLINE_S = 10, /* for replies to be read by a client that leaves or is sent away */
-    NBD_STALL_S = 15,          /* holds memory others wait for, and moves no byte: dropped */
+    NBD_STALL_S = 3,           /* holds memory others wait for, and moves no byte: dropped */
     NBD_DEPTH = 256,           /* requests held for one connection, replies unsent included */
     NBD_TURN_REQUESTS = 128,   /* taken from one connection before others have their turn */
     NBD_TURN_BYTES = 512 << 10,
@@ -48,6 +48,7 @@ enum {
     NBD_STATUS_ASKS = 256,
     NBD_MEM_CONN = 16 << 20,   /* data held for one connection, unless one request is longer */
     NBD_MEM_SHARE = 256 << 10, /* so much a connection may always hold */
+    NBD_MEM_PART = 4,          /* more: this part of what nobody holds, or one request */
 };
 #define NBD_MEM_TOTAL (512ull << 20) /* data held for all; each lane has its equal part */
 
@@ -178,6 +179,7 @@ struct nbd_lane {
     struct rdefer hook;
     struct rtimer watchdog; /* runs while there are waiters */
     bool watchdog_armed;
+    bool barred; /* while there are waiters: nobody is served before them */
     struct iobuf *batch[NBD_BATCH_SLOTS];
     struct nbd_req *free_reqs;
     unsigned free_count;
@@ -242,7 +244,8 @@ void nbd_req_free(struct nbd_req *req);
 /* Counts memory as held by a request; gives it back, and lets those go on who waited for it. */
 void nbd_req_hold(struct nbd_req *req, uint32_t len);
 void nbd_req_unhold(struct nbd_req *req);
-/* May the connection hold `len` more bytes? Asks to be resumed when it may. */
+/* May the connection hold `len` more bytes? If not, and it holds none: asks to be resumed when it
+ * may. Who holds some tries again with each reply of its own that goes out. */
 bool nbd_mem_fits(const struct nbd_conn *c, uint32_t len);
 void nbd_mem_wait(struct nbd_conn *c, uint32_t len);
 /* Lets the first of those who wait try again, as many as there is room for. */

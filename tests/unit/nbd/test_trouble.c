@@ -2,6 +2,7 @@
 /* Clients that misbehave, and devices that go away: what it costs, and whom. */
 #include "nbd/client.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -279,6 +280,57 @@ HARNESS_TEST(whoever_stalls_while_others_wait_for_memory_is_dropped)
     fault_server_end();
 }
 
+enum { LONG = 32 << 20, MEDIUM = 1 << 20 };
+
+static int any_readable(const int *fds, unsigned n)
+{
+    struct pollfd p[8];
+    for (unsigned i = 0; i < n; i++)
+        p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    check(poll(p, n, 60000) > 0);
+    unsigned i = 0;
+    while (!(p[i].revents & POLLIN))
+        check(++i < n);
+    return (int)i;
+}
+
+static void stay_beside_those_who_wait(void *arg)
+{
+    int *fds = arg;
+    uint64_t cookie;
+    uint8_t *b = malloc(MEDIUM);
+    for (unsigned i = 0; i < 8; i++) { /* four on each reactor: one has its memory, three wait */
+        fds[i] = connect_to("f");
+        send_request(fds[i], NBD_CMD_READ, 0, i, 0, LONG);
+    }
+    int fd[2] = {connect_to("f"), connect_to("f")};
+    for (unsigned i = 0; i < 100; i++)
+        check_int(do_read(fd[i & 1], 0, b, MEDIUM), NBD_OK);
+    for (unsigned i = 0; i < 8; i++) { /* nobody had to go for that, and they get theirs */
+        int ready = any_readable(fds, 8);
+        check_int(recv_reply(fds[ready], &cookie), NBD_OK);
+        for (unsigned done = 0; done < LONG; done += MEDIUM)
+            check(recv_bytes(fds[ready], b, MEDIUM));
+        close(fds[ready]);
+        fds[ready] = -1;
+    }
+    close(fd[0]);
+    close(fd[1]);
+    free(b);
+}
+
+HARNESS_TEST(who_never_reads_or_waits_for_much_holds_nobody_back)
+{
+    int fds[8];
+    fault_server("");
+    for (unsigned i = 0; i < 2; i++) {
+        nbd_lane_get(i)->mem_max = 64 << 20;
+        nbd_lane_get(i)->stall_ns = 3600ull * 1000 * 1000 * 1000;
+    }
+    client(stay_beside_those_who_wait, fds);
+    fault_server_end();
+}
+
 /* ---- handshakes */
 
 enum { CROWD = NBD_HELLO_MAX + 40 };
@@ -443,6 +495,7 @@ int main(void)
         cmocka_unit_test(more_than_the_memory_of_a_connection_is_served_in_turn),
         cmocka_unit_test(scarce_memory_is_shared_in_turn),
         cmocka_unit_test(whoever_stalls_while_others_wait_for_memory_is_dropped),
+        cmocka_unit_test(who_never_reads_or_waits_for_much_holds_nobody_back),
         cmocka_unit_test(a_crowd_of_silent_clients_costs_the_oldest_not_the_newcomer),
         cmocka_unit_test(
             a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed),
