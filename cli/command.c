@@ -22,8 +22,8 @@ const struct opt command_globals[] = {
     {"noheadings", OPT_BOOL, .help = "tables without their first line"},
     {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
     {"watch", OPT_UINT, .help = "do it again every so many seconds, on a terminal in place"},
-    {"wait", OPT_BOOL, .help = "wait for the job that a verb started (the default)"},
-    {"no_wait", OPT_BOOL, .help = "print the job's id instead of waiting for it"},
+    {"wait", OPT_BOOL, .help = "wait for the job that a verb started; apply does so by itself"},
+    {"no_wait", OPT_BOOL, .help = "print the number of that job and don't wait for it"},
     {"yes", OPT_BOOL, .help = "consent; every verb takes it, those that destroy data need it"},
     {"help", OPT_BOOL, .help = "help for what stands before it"},
     {.name = NULL},
@@ -133,9 +133,9 @@ static int put_global(struct parser *p, const struct opt *opt, const char *value
     else if (!strcmp(opt->name, "noheadings"))
         c->noheadings = on;
     else if (!strcmp(opt->name, "wait"))
-        c->no_wait = !on;
+        c->wait = on, c->no_wait = !on;
     else if (!strcmp(opt->name, "no_wait"))
-        c->no_wait = on;
+        c->wait = !on, c->no_wait = on;
     else if (!strcmp(opt->name, "watch"))
         c->watch = (unsigned)strtoul(value, NULL, 10);
     else if (!strcmp(opt->name, "help"))

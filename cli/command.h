@@ -15,7 +15,7 @@ enum { COMMAND_OPTIONS = 64, COMMAND_SECRETS = 4 };
 struct command {
     const char *api;                          /* NULL: the defaults */
     const char *ca, *cert, *key, *token_file; /* the same */
-    bool json, noheadings, no_wait, help;
+    bool json, noheadings, wait, no_wait, help;
     const char *columns; /* -o */
     unsigned watch;      /* seconds; 0: once */
     char units;          /* 'h' for people, 'b', 'k', 'm', 'g', 't' */

@@ -164,9 +164,10 @@ static int send_change(const struct command *c, const char *path, struct json_ob
     }
 }
 
+/* Background work is not waited for, but for what makes objects usable. */
 static int finish_job(const struct command *c, struct answer *a)
 {
-    if (c->no_wait) {
+    if (c->no_wait || !(c->wait || c->verb->flags & VERB_WAIT)) {
         if (c->json)
             output_json(a->json);
         else
@@ -178,6 +179,46 @@ static int finish_job(const struct command *c, struct answer *a)
     if (!rc)
         output_change(c, c->json ? job : NULL);
     json_object_put(job);
+    return rc;
+}
+
+/* An array that a verb has left syncing: waits until it is idle, or tells who syncs it. */
+static int finish_sync(const struct command *c, const char *path, struct answer *a)
+{
+    struct json_object *job = NULL, *id = NULL;
+    autofree char *bare = xasprintf("%.*s", (int)strcspn(path, "?"), path);
+    autofree char *item = schema_item_path(bare);
+    int rc = 0;
+    for (;;) {
+        if (!json_object_object_get_ex(a->json, "sync_job", &id) || !json_object_get_int64(id))
+            return rc;
+        if (c->no_wait) {
+            printf("job %s\n", json_object_get_string(id));
+            return 0;
+        }
+        autofree char *location = xasprintf("/v1/jobs/%s", json_object_get_string(id));
+        rc = api_wait_job(location, 0, &job);
+        json_object_put(job);
+        if (rc && rc != EXIT_JOB_FAILED)
+            return rc;
+        answer_clear(a);
+        int read = api_call("GET", item, NULL, NULL, false, a);
+        if (read)
+            return read;
+    }
+}
+
+static int finish_change(const struct command *c, const char *path, struct answer *a)
+{
+    struct json_object *id = NULL;
+    bool syncs = json_object_object_get_ex(a->json, "sync_job", &id) && json_object_get_int64(id);
+    if (!syncs || (!c->wait && (!c->no_wait || c->json))) {
+        output_change(c, a->json);
+        return 0;
+    }
+    int rc = finish_sync(c, path, a);
+    if (!rc && !c->no_wait)
+        output_change(c, a->json);
     return rc;
 }
 
@@ -196,7 +237,7 @@ static int run_change(const struct command *c, const char *path, struct json_obj
     else if (!rc && !strcmp(c->verb->name, "plan"))
         rc = plan_print(c, a.json);
     else if (!rc)
-        output_change(c, a.json);
+        rc = finish_change(c, path, &a);
     answer_clear(&a);
     return rc;
 }

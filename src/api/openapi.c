@@ -202,6 +202,11 @@ static void add_answer(struct json_object *responses, const char *status, const 
         json_object_object_add(child(child(r, "content"), "application/json"), "schema", schema);
 }
 
+static const struct schema_field *job_fields(void)
+{
+    return schema_verb_find(schema_noun_find("job"), "show")->fields;
+}
+
 static struct json_object *responses_of(const struct schema_verb *v)
 {
     struct json_object *o = json_object_new_object();
@@ -211,6 +216,8 @@ static struct json_object *responses_of(const struct schema_verb *v)
         add_answer(o, "200", "the object, or the list", answer_schema(v));
     if (!strcmp(v->method, "PUT"))
         add_answer(o, "201", "created", answer_schema(v));
+    if (v->flags & VERB_JOB)
+        add_answer(o, "202", "a job does it: Location has its path", fields_schema(job_fields()));
     json_object_object_add(o, "default", reference("responses/Problem"));
     return o;
 }

@@ -26,7 +26,8 @@
  *    ?fields= and filters like ?state=degraded.
  *  - VERB_OBJECT answers one bare object; after a change it has "changed" too.
  *  - VERB_DONE answers 204, or 200 with an object when there is something to tell.
- *  - Any verb may answer 202 with Location: /v1/jobs/ID and the job's object.
+ *  - VERB_JOB answers 202 with Location: /v1/jobs/ID and the job's object, or as its result says
+ * when there is nothing to be done.
  */
 enum schema_result { VERB_OBJECT, VERB_LIST, VERB_DONE };
 
@@ -36,6 +37,8 @@ enum schema_verb_flags {
     VERB_ADMIN = 1 << 3,     /* needs the role admin */
     VERB_READ = 1 << 4, /* changes nothing though no GET: a viewer may; on record when refused */
     VERB_CLI_ONLY = 1 << 2, /* orionctl puts it together from other verbs; path is NULL */
+    VERB_JOB = 1 << 5,      /* answers 202 with the job that does it */
+    VERB_WAIT = 1 << 6,     /* and orionctl waits for that, unless it is told not to */
 };
 
 /* A positional argument. Its value goes into the path where `{field}` stands in it, else into the

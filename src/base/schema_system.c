@@ -17,7 +17,8 @@ static const struct schema_field job_fields[] = {
     {"can_cancel", FMT_BOOL, 0, "can be cancelled", NULL},
     {"eta", FMT_NUMBER, 0, "seconds until it is done at this rate, or null", NULL},
     {"error", FMT_TEXT, 0, "why it failed or was given up, else empty", NULL},
-    {"result", FMT_MAP, 0, "what it told: an apply has the lists done, undone, not_undone", NULL},
+    {"result", FMT_MAP, 0,
+     "what it found or did, if it told: an apply has the lists done, undone, not_undone", NULL},
     FIELD_END,
 };
 static const struct opt job_wait_opts[] = {
@@ -212,7 +213,7 @@ const struct schema_noun schema_config = {
          {ARG("config", "FILE")},
          apply_opts,
          VERB_OBJECT,
-         VERB_IF_MATCH | VERB_ADMIN,
+         VERB_IF_MATCH | VERB_ADMIN | VERB_JOB | VERB_WAIT,
          plan_fields,
          "make the configuration be as this file says, as one job; undone when a step fails"},
         VERB_END,

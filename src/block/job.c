@@ -21,9 +21,10 @@ struct job {
     struct reactor *home;
     job_fn fn;
     void *arg;
-    uint64_t done, total, rate;  /* atomic */
-    bool cancel, pause;          /* atomic; main sets them */
-    uint64_t mark_ns, mark_done; /* the job's: where the rate window began */
+    uint64_t done, total, rate;      /* atomic */
+    struct job_fact fact[JOB_FACTS]; /* atomic, key after value */
+    bool cancel, pause;              /* atomic; main sets them */
+    uint64_t mark_ns, mark_done;     /* the job's: where the rate window began */
     int rc;
     struct err err; /* the job's until it has ended */
     struct rpost post;
@@ -59,6 +60,10 @@ static void snapshot(struct job *j, struct job_info *info_r)
     j->info.done = __atomic_load_n(&j->done, __ATOMIC_RELAXED);
     j->info.total = __atomic_load_n(&j->total, __ATOMIC_RELAXED);
     j->info.rate = j->info.ended_ms ? 0 : __atomic_load_n(&j->rate, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < JOB_FACTS; i++) {
+        j->info.fact[i].key = __atomic_load_n(&j->fact[i].key, __ATOMIC_ACQUIRE);
+        j->info.fact[i].value = __atomic_load_n(&j->fact[i].value, __ATOMIC_RELAXED);
+    }
     *info_r = j->info;
 }
 
@@ -215,6 +220,30 @@ bool job_step(struct job *j, uint64_t done, uint64_t total)
 uint64_t job_id(const struct job *j)
 {
     return j->info.id;
+}
+
+void job_tell(struct job *j, const char *key, uint64_t value)
+{
+    unsigned i = 0;
+    while (j->fact[i].key && strcmp(j->fact[i].key, key) != 0) {
+        i++;
+        assert(i < JOB_FACTS);
+    }
+    __atomic_store_n(&j->fact[i].value, value, __ATOMIC_RELAXED);
+    __atomic_store_n(&j->fact[i].key, key, __ATOMIC_RELEASE);
+}
+
+static void checkpoint(void *arg)
+{
+    tell(arg);
+}
+
+void job_checkpoint(struct job *j)
+{
+    if (reactor_self() == reactor_main())
+        tell(j);
+    else
+        task_call(reactor_main(), checkpoint, j);
 }
 
 /* ---- main's view */

@@ -17,6 +17,12 @@ struct job;
 
 enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
+enum { JOB_FACTS = 4 };
+struct job_fact {
+    const char *key; /* static; NULL: none */
+    uint64_t value;
+};
+
 struct job_info {
     uint64_t id;     /* > 0, grows */
     char kind[24];   /* "resync", "rebuild", ... */
@@ -26,7 +32,8 @@ struct job_info {
     uint64_t rate;                 /* per second, over the last few seconds */
     uint64_t started_ms, ended_ms; /* wall clock, ms since 1970 */
     bool can_cancel;
-    struct err err; /* JOB_FAILED, JOB_CANCELLED: why */
+    struct job_fact fact[JOB_FACTS]; /* what it found so far */
+    struct err err;                  /* JOB_FAILED, JOB_CANCELLED: why */
 };
 
 /* fn returns 0 = done; -1 with *e filled: failed, or cancelled when that was asked for; JOB_STOPPED
@@ -35,7 +42,7 @@ struct job_info {
 enum { JOB_STOPPED = 1 };
 typedef int (*job_fn)(struct job *job, void *arg, struct err *e);
 
-/* Any reactor. `start_at` is the cursor to resume from. Returns the id. */
+/* Any reactor. Returns the id. */
 uint64_t job_start(struct reactor *home, const char *kind, const char *object, bool can_cancel,
                    job_fn fn, void *arg);
 
@@ -43,6 +50,11 @@ uint64_t job_start(struct reactor *home, const char *kind, const char *object, b
 /* Publishes progress, waits while paused; false: cancelled, stop soon. */
 bool job_step(struct job *job, uint64_t done, uint64_t total);
 uint64_t job_id(const struct job *job);
+/* What it found so far, for its result: `key` is static text, and the first that it is told stays
+ * in its place. At most JOB_FACTS of them. */
+void job_tell(struct job *job, const char *key, uint64_t value);
+/* The observer is told how far it is, and has been when this returns. */
+void job_checkpoint(struct job *job);
 
 /* ---- main */
 bool job_get(uint64_t id, struct job_info *info_r);
@@ -60,7 +72,8 @@ void job_forget_interrupted(void (*fn)(const struct job_info *info, void *arg), 
 bool job_wait(uint64_t id);
 const char *job_state_name(enum job_state state);
 
-/* fn runs on main whenever a job starts, ends, or changes its state. One observer (control). */
+/* fn runs on main whenever a job starts, ends, changes its state or is at a checkpoint. One
+ * observer (control). */
 void job_observe(void (*fn)(const struct job_info *info, void *arg), void *arg);
 
 #endif

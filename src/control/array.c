@@ -598,9 +598,11 @@ static int array_replace(struct verb_run *v, struct err *e)
         rc = check_members(&device, 1, e);
     if (!rc)
         rc = raid_replace_member(name, opts_str(v->opts, "member"), device, verb_flag(v, "force"),
-                                 e);
+                                 &v->job, e);
     if (rc && e && (!strcmp(e->field, "members") || !strcmp(e->field, "device")))
         strcpy(e->field, "with");
+    if (!rc && !v->job)
+        v->note = "a resync goes first: the new member is filled when it has ended";
     free(device);
     return rc;
 }
@@ -608,13 +610,13 @@ static int array_replace(struct verb_run *v, struct err *e)
 static int array_scrub(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
-    return is_running(name, e) ? -1 : raid_scrub(name, false, NULL, e);
+    return is_running(name, e) ? -1 : raid_scrub(name, false, &v->job, e);
 }
 
 static int array_repair(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
-    return is_running(name, e) ? -1 : raid_scrub(name, true, NULL, e);
+    return is_running(name, e) ? -1 : raid_scrub(name, true, &v->job, e);
 }
 
 const struct verb_entry array_verbs[] = {

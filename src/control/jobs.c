@@ -9,11 +9,13 @@
 #include "base/mem.h"
 #include "block/job.h"
 #include "control/shows.h"
+#include "raid/raid.h"
 
 /*
  * A job is saved when it starts and when it ends, so that who started it learns its outcome after a
  * restart too. One that is found running at start-up was cut off: the sync of an array goes on
- * under its number, other work has failed. Numbers go on over a restart.
+ * under its number, and so does its scrub, from where it was when that was saved; other work has
+ * failed. Numbers go on over a restart.
  */
 enum { KEEP_SAVED = 256 };
 
@@ -35,10 +37,23 @@ static uint64_t id_of(const struct schema_match *m)
 
 /* ---- the record: the object as it is shown, with times as numbers */
 
+/* What control was told of the job, or the facts that it found. */
+static struct json_object *result_of(const struct job_info *j, const char *id)
+{
+    struct json_object *result = NULL;
+    if (results && json_object_object_get_ex(results, id, &result))
+        return json_object_get(result);
+    for (unsigned i = 0; i < JOB_FACTS && j->fact[i].key; i++) {
+        result = result ? result : json_object_new_object();
+        put_u64(result, j->fact[i].key, j->fact[i].value);
+    }
+    return result;
+}
+
 static struct json_object *record_of(const struct job_info *j)
 {
     char id[24];
-    struct json_object *o = json_object_new_object(), *result = NULL;
+    struct json_object *o = json_object_new_object();
     id_text(j->id, id);
     put_u64(o, "id", j->id);
     put_str(o, "kind", j->kind);
@@ -51,8 +66,9 @@ static struct json_object *record_of(const struct job_info *j)
     put_u64(o, "ended_ms", j->ended_ms);
     put_bool(o, "can_cancel", j->can_cancel && j->state <= JOB_PAUSED);
     put_str(o, "error", j->state == JOB_FAILED || j->state == JOB_CANCELLED ? j->err.msg : "");
-    if (results && json_object_object_get_ex(results, id, &result))
-        json_object_object_add(o, "result", json_object_get(result));
+    struct json_object *result = result_of(j, id);
+    if (result)
+        json_object_object_add(o, "result", result);
     return o;
 }
 
@@ -172,9 +188,23 @@ static void save_job(const struct job_info *j)
     task_start(reactor_main(), "save job", save_task, s);
 }
 
-static bool goes_on(const char *kind)
+static bool is_scrub(const char *kind)
+{
+    return !strcmp(kind, "check") || !strcmp(kind, "repair");
+}
+
+static bool is_sync(const char *kind)
 {
     return !strcmp(kind, "resync") || !strcmp(kind, "rebuild");
+}
+
+/* What an array goes on with at the next start is not over. */
+static void save_cursor(const struct job_info *j)
+{
+    struct job_info on = *j;
+    on.state = JOB_RUNNING;
+    on.ended_ms = 0;
+    save_job(&on);
 }
 
 static void on_job(const struct job_info *j, void *arg)
@@ -182,9 +212,11 @@ static void on_job(const struct job_info *j, void *arg)
     (void)arg;
     if (!results || control.phase == CONTROL_STARTING)
         return;
-    /* What an array goes on with at the next start is not over. */
-    if (control.phase == CONTROL_STOPPING && j->state == JOB_CANCELLED && goes_on(j->kind))
+    bool stays = is_sync(j->kind) || is_scrub(j->kind);
+    if (control.phase == CONTROL_STOPPING && j->state == JOB_CANCELLED && stays) {
+        save_cursor(j);
         return;
+    }
     save_job(j);
     if (j->state >= JOB_DONE)
         event_raise(j->object, "job-ended", "job %" PRIu64 " (%s) is %s%s%s", j->id, j->kind,
@@ -225,6 +257,50 @@ void jobs_init(void)
     job_observe(on_job, NULL);
 }
 
+/* ---- scrubs that go on */
+
+struct cut_scrubs {
+    struct json_object **record;
+    unsigned n;
+};
+
+static void find_scrub(const char *key, struct json_object *record, void *arg)
+{
+    struct cut_scrubs *all = arg;
+    (void)key;
+    if (get_u64(record, "ended_ms") || !is_scrub(get_str(record, "kind")))
+        return;
+    all->record = xrealloc(all->record, (all->n + 1) * sizeof *all->record);
+    all->record[all->n++] = json_object_get(record);
+}
+
+static void go_on(struct json_object *record)
+{
+    struct json_object *told = NULL;
+    struct err e = {.msg = ""};
+    json_object_object_get_ex(record, "result", &told);
+    struct raid_scrub_past past = {get_u64(record, "done"), get_u64(told, "mismatch"),
+                                   get_u64(told, "unreadable_windows")};
+    bool repair = !strcmp(get_str(record, "kind"), "repair");
+    if (!raid_scrub_on(get_str(record, "object"), repair, &past, NULL, &e))
+        return;
+    autofree char *why =
+        xasprintf("oriond ended while it ran, and it could not go on at byte %" PRIu64 ": %s",
+                  past.at, e.msg);
+    put_str(record, "error", why);
+}
+
+static void scrubs_go_on(void)
+{
+    struct cut_scrubs all = {0};
+    journal_for_each(control.journal, "job/", find_scrub, &all);
+    for (unsigned i = 0; i < all.n; i++) {
+        go_on(all.record[i]);
+        json_object_put(all.record[i]);
+    }
+    free(all.record);
+}
+
 /* An array goes on where it was, as soon as it runs again; other work is lost. The map is not
  * changed, its values may be: they are ours. */
 static void cut_off(const struct job_info *j, void *arg)
@@ -235,8 +311,9 @@ static void cut_off(const struct job_info *j, void *arg)
     struct json_object *record = state_get("job", id);
     if (!record)
         return;
-    put_str(record, "state", job_state_name(goes_on(j->kind) ? JOB_CANCELLED : JOB_FAILED));
-    put_str(record, "error", "oriond ended while it ran");
+    put_str(record, "state", job_state_name(is_sync(j->kind) ? JOB_CANCELLED : JOB_FAILED));
+    if (!*get_str(record, "error"))
+        put_str(record, "error", "oriond ended while it ran");
     put_bool(record, "can_cancel", false);
     put_u64(record, "rate", 0);
     put_u64(record, "ended_ms", control.started_ms);
@@ -250,6 +327,7 @@ static void save_early(const struct job_info *j, void *arg)
 
 void jobs_started(void)
 {
+    scrubs_go_on();
     job_forget_interrupted(cut_off, NULL);
     job_for_each(save_early, NULL);
 }

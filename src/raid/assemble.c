@@ -215,13 +215,9 @@ static void note_replay(void *arg) /* home */
     tlock_unlock(&a->meta_lock);
 }
 
-/* A job that goes on has its number by the time that this returns. */
 static void start_sync(void *arg) /* home */
 {
-    struct raid_array *a = arg;
-    raid_sync_next(a);
-    while (a->sync_runs && !raid_load(&a->sync_job))
-        task_yield();
+    raid_sync_start(arg);
 }
 
 /* Members that were away while the others went on: what the bitmap has kept for them is copied. */

@@ -297,7 +297,7 @@ static void first_write(void *arg) /* home */
 
 static void start_sync(void *arg) /* home */
 {
-    raid_sync_next(arg);
+    raid_sync_start(arg);
 }
 
 static int write_and_start(struct raid_array *a, struct err *e)

@@ -172,13 +172,21 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
  * ERR_UNSUPPORTED when nobody knows what it lacks. */
 int raid_readd_member(const char *name, const char *device, struct err *e);
 /* A member that is in sync gives way to `device`, or to a spare of the array when that is NULL: it
- * serves until the new one has all. To take it back, remove the new one. */
+ * serves until the new one has all. To take it back, remove the new one. *job_r (may be NULL) is
+ * the id of the job that fills it; 0: a resync goes first. */
 int raid_replace_member(const char *name, const char *member, const char *device, bool force,
-                        struct err *e);
+                        uint64_t *job_r, struct err *e);
 /* Compares all redundancy, and with `repair` puts right what does not fit: of three and more copies
  * what most say, of two what the first says; of raid6 whom both parities name, else parity. *job_r
  * (may be NULL) is the job's id. */
 int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e);
+/* One that a restart cut off goes on; its job told all of this. */
+struct raid_scrub_past {
+    uint64_t at; /* bytes of a member that were looked at */
+    uint64_t mismatch, unreadable;
+};
+int raid_scrub_on(const char *name, bool repair, const struct raid_scrub_past *past,
+                  uint64_t *job_r, struct err *e);
 
 bool raid_get(const char *name, struct raid_info *info_r);
 void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);

@@ -127,9 +127,11 @@ struct raid_array {
     bool failed;       /* cannot store any more */
     uint64_t sync_job; /* id, 0 = none */
     uint64_t sync_rate, sync_limit, client_p99; /* as in raid_info */
-    uint32_t era;   /* how often somebody has taken a slot of the running array */
-    unsigned scrub; /* enum raid_sync: a check or a repair that runs */
+    uint32_t era;      /* how often somebody has taken a slot of the running array */
+    unsigned scrub;    /* enum raid_sync: a check or a repair that runs */
+    uint64_t last_job; /* home: id of the last one that was started */
     uint64_t scrub_pos;
+    uint64_t scrub_unread;            /* windows, before a restart */
     uint64_t mismatch;                /* bytes, of the last or running scrub */
     uint64_t wrong[RAID_MEMBERS_MAX]; /* places where a slot was the one that differed */
 
@@ -303,6 +305,8 @@ void raid_check_tell(struct raid_array *a, struct raid_check *c, uint64_t offset
 
 /* ---- sync.c, what is due */
 void raid_sync_next(struct raid_array *a); /* starts what is to be done, if anything is */
+/* Home, in a task: the same, and its job has its number when this returns. */
+void raid_sync_start(struct raid_array *a);
 /* Meta_lock held: the spare is to be filled, for a slot that nobody has or that it will take over
  * later (`replaces`). Durable when this returns. False: it failed. */
 bool raid_take_slot(struct raid_array *a, struct raid_member *spare, int slot, bool replaces);

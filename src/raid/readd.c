@@ -114,7 +114,7 @@ static void take_back_home(void *arg)
     c->rc = take_back(c->a, c->m, c->e);
     tlock_unlock(&c->a->meta_lock);
     raid_publish(c->a);
-    raid_sync_next(c->a);
+    raid_sync_start(c->a);
 }
 
 static int come_back(struct raid_array *a, const char *device, struct err *e)

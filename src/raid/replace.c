@@ -97,7 +97,8 @@ int raid_replace_end(struct raid_array *a, struct raid_member *m, struct err *e)
 struct replace_call {
     struct raid_array *a;
     const char *member, *device;
-    bool spare; /* the device is one already */
+    bool spare;   /* the device is one already */
+    uint64_t job; /* that fills it; 0: not yet known */
     int rc;
     struct err *e;
 };
@@ -142,10 +143,23 @@ static void check_home(void *arg)
     tlock_unlock(&c->a->meta_lock);
 }
 
+/* A scrub gives way at its next step; behind a resync one waits its turn. */
+static void await_job(struct replace_call *c, uint64_t before)
+{
+    enum { NAP_US = 1000 };
+    struct raid_array *a = c->a;
+    raid_sync_next(a);
+    while (a->last_job == before && a->sync_runs && raid_load(&a->resync_pos) == UINT64_MAX)
+        task_sleep_us(NAP_US);
+    if (a->last_job != before)
+        c->job = a->last_job;
+}
+
 static void replace_home(void *arg)
 {
     struct replace_call *c = arg;
     struct raid_array *a = c->a;
+    uint64_t before = a->last_job;
     char object[80];
     tlock_lock(&a->meta_lock);
     c->rc = check(c, true);
@@ -160,11 +174,12 @@ static void replace_home(void *arg)
             c->rc = err_set(c->e, ERR_IO, "device", "%s could not be written", spare->device);
     }
     tlock_unlock(&a->meta_lock);
-    raid_sync_next(a);
+    if (!c->rc)
+        await_job(c, before);
 }
 
 int raid_replace_member(const char *name, const char *member, const char *device, bool force,
-                        struct err *e)
+                        uint64_t *job_r, struct err *e)
 {
     struct raid_array *a = raid_find(name);
     struct replace_call c = {.a = a, .member = member, .device = device, .e = e};
@@ -180,5 +195,7 @@ int raid_replace_member(const char *name, const char *member, const char *device
     if (!c.rc)
         task_call(a->home, replace_home, &c);
     a->main_tasks--;
+    if (job_r)
+        *job_r = c.job;
     return c.rc;
 }

@@ -13,6 +13,8 @@
 #include "raid/raid_private.h"
 
 enum { WINDOW = 512 << 10, TOLD_MAX = 16 };
+/* After a crash at most so much is read once more. */
+static const uint64_t CHECKPOINT_NS = 10000000000u;
 
 static void tell_stripe(const struct raid_array *a, const char *object, const struct raid_check *c,
                         uint64_t offset, uint64_t length, const struct raid_member *wrong)
@@ -62,11 +64,22 @@ static bool disturbed(const struct raid_array *a)
            raid_in_sync_count(a) < a->slots;
 }
 
+static void note(struct job *job, const struct raid_check *c, uint64_t *marked_ns)
+{
+    job_tell(job, "mismatch", c->bytes);
+    job_tell(job, "unreadable_windows", c->unread);
+    if (clock_ns() - *marked_ns < CHECKPOINT_NS)
+        return;
+    job_checkpoint(job);
+    *marked_ns = clock_ns();
+}
+
 static int walk(struct job *job, struct raid_array *a, struct raid_check *c, struct err *e)
 {
     struct raid_pace pace;
+    uint64_t marked_ns = clock_ns();
     raid_pace_begin(a, &pace);
-    for (uint64_t pos = 0; pos < a->sync_bytes;) {
+    for (uint64_t pos = raid_load(&a->scrub_pos); pos < a->sync_bytes;) {
         if (!job_step(job, pos, a->sync_bytes)) {
             err_set(e, ERR_NOT_READY, "", "stopped at byte %llu", (unsigned long long)pos);
             return JOB_STOPPED;
@@ -85,6 +98,7 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
         c->unread += rc == -EIO;
         pos += len;
         raid_store(&a->scrub_pos, pos);
+        note(job, c, &marked_ns);
         raid_pace_give_way(a, &pace, len);
     }
     job_step(job, a->sync_bytes, a->sync_bytes);
@@ -94,12 +108,15 @@ static int walk(struct job *job, struct raid_array *a, struct raid_check *c, str
 static int scrub_job(struct job *job, void *arg, struct err *e)
 {
     struct raid_array *a = arg;
-    struct raid_check c = {.repair = a->scrub == RAID_SYNC_REPAIR};
+    struct raid_check c = {.repair = a->scrub == RAID_SYNC_REPAIR,
+                           .bytes = raid_load(&a->mismatch),
+                           .unread = a->scrub_unread};
+    uint64_t from = raid_load(&a->scrub_pos);
     char object[80];
     raid_object(a, object);
     raid_publish(a);
-    event_raise(object, c.repair ? "repair-started" : "check-started", "of %llu bytes",
-                (unsigned long long)a->sync_bytes);
+    event_raise(object, c.repair ? "repair-started" : "check-started", "at byte %llu of %llu",
+                (unsigned long long)from, (unsigned long long)a->sync_bytes);
     int rc = walk(job, a, &c, e);
     if (!rc)
         event_raise(object, c.repair ? "repair-done" : "check-done",
@@ -117,6 +134,7 @@ static int scrub_job(struct job *job, void *arg, struct err *e)
 
 struct scrub_call {
     struct raid_array *a;
+    const struct raid_scrub_past *past;
     bool repair;
     uint64_t job;
     int rc;
@@ -136,18 +154,26 @@ static void scrub_home(void *arg)
     a->sync_runs = true;
     a->tasks++;
     raid_store(&a->scrub, c->repair ? RAID_SYNC_REPAIR : RAID_SYNC_CHECK);
-    raid_store(&a->scrub_pos, 0);
-    raid_store(&a->mismatch, 0);
+    raid_store(&a->scrub_pos, c->past->at / WINDOW * WINDOW);
+    raid_store(&a->mismatch, c->past->mismatch);
+    a->scrub_unread = c->past->unreadable;
     memset(a->wrong, 0, sizeof a->wrong);
     c->job = job_start(a->home, c->repair ? "repair" : "check", a->bdev.name, true, scrub_job, a);
     raid_store(&a->sync_job, c->job);
+    a->last_job = c->job;
     raid_publish(a);
 }
 
 int raid_scrub(const char *name, bool repair, uint64_t *job_r, struct err *e)
 {
+    return raid_scrub_on(name, repair, &(struct raid_scrub_past){0}, job_r, e);
+}
+
+int raid_scrub_on(const char *name, bool repair, const struct raid_scrub_past *past,
+                  uint64_t *job_r, struct err *e)
+{
     struct raid_array *a = raid_find(name);
-    struct scrub_call c = {.a = a, .repair = repair, .e = e};
+    struct scrub_call c = {.a = a, .past = past, .repair = repair, .e = e};
     if (!a || a->freeing)
         return err_set(e, ERR_NOT_FOUND, "", "no array %s", name);
     if (!a->level->check_window || (a->read_only && repair))

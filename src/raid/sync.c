@@ -282,6 +282,13 @@ static int sync_job(struct job *job, void *arg, struct err *e)
     return rc;
 }
 
+static void begin(struct raid_array *a, bool resync)
+{
+    a->last_job =
+        job_start(a->home, resync ? "resync" : "rebuild", a->bdev.name, true, sync_job, a);
+    raid_store(&a->sync_job, a->last_job);
+}
+
 static void next_task(void *arg)
 {
     struct raid_array *a = arg;
@@ -290,8 +297,7 @@ static void next_task(void *arg)
     bool work = resync || rebuilding(a) || take_spare(a);
     tlock_unlock(&a->meta_lock);
     if (work && !a->stopping && !raid_load(&a->failed))
-        raid_store(&a->sync_job, job_start(a->home, resync ? "resync" : "rebuild", a->bdev.name,
-                                           true, sync_job, a));
+        begin(a, resync);
     else
         raid_task_end(a, &a->sync_runs);
 }
@@ -301,4 +307,12 @@ void raid_sync_next(struct raid_array *a)
     if (!a->level->redundant || a->read_only || a->stopping || raid_load(&a->failed))
         return;
     raid_task(a, &a->sync_runs, "raid-sync", next_task);
+}
+
+void raid_sync_start(struct raid_array *a)
+{
+    uint64_t before = a->last_job;
+    raid_sync_next(a);
+    while (a->sync_runs && !raid_load(&a->sync_job) && a->last_job == before)
+        task_yield();
 }

@@ -320,7 +320,7 @@ static void add_home(void *arg)
         }
     }
     tlock_unlock(&a->meta_lock);
-    raid_sync_next(a);
+    raid_sync_start(a);
 }
 
 int raid_add_member(const char *name, const char *device, bool force, struct err *e)

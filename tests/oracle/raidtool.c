@@ -224,7 +224,7 @@ static int do_add(char **w, struct err *e)
 
 static int do_replace(char **w, struct err *e)
 {
-    return raid_replace_member(w[1], w[2], w[3], false, e);
+    return raid_replace_member(w[1], w[2], w[3], false, NULL, e);
 }
 
 static int do_readd(char **w, struct err *e)

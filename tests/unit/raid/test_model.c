@@ -353,7 +353,8 @@ static void move_replace(uint64_t *random)
     char users[64];
     crowd_begin(random, 20);
     if (victim >= 0 && !bdev_users(bdev_find(name), users, sizeof users)) {
-        int rc = raid_replace_member("a", name_of(life->kind, (unsigned)victim), name, true, &e);
+        int rc =
+            raid_replace_member("a", name_of(life->kind, (unsigned)victim), name, true, NULL, &e);
         tell("device %d is replaced by %s: %s\n", victim, name, rc ? e.msg : "yes");
     }
     crowd_end();

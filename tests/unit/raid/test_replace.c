@@ -75,7 +75,7 @@ static void let_go(unsigned i)
 static void begin_and_hold(unsigned n)
 {
     rules(n, "write+write_zeroes:hold:offset=2M-4M");
-    must(raid_replace_member("a", "d1", name_of("d", n), false, &e), &e);
+    must(raid_replace_member("a", "d1", name_of("d", n), false, NULL, &e), &e);
     wait_held(n);
     check_int(state_of("d1"), RAID_MEMBER_IN_SYNC);
     check_int(state_of(name_of("d", n)), RAID_MEMBER_REPLACING);
@@ -86,7 +86,7 @@ static void life(const char *level, unsigned n)
 {
     make(level, n);
     struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
-    must(raid_replace_member("a", "d1", name_of("d", n), false, &e), &e);
+    must(raid_replace_member("a", "d1", name_of("d", n), false, NULL, &e), &e);
     for (unsigned i = 0; i < 200 || info_of("a").sync != RAID_SYNC_IDLE; i++)
         write_one(d, i);
     wait_free("d1");
@@ -133,10 +133,10 @@ HARNESS_TEST(parity_levels_replace_while_they_are_written)
 HARNESS_TEST(a_spare_of_the_array_can_be_told_to)
 {
     make("raid5", 3);
-    check_int(raid_replace_member("a", "d1", NULL, false, &e), -1);
+    check_int(raid_replace_member("a", "d1", NULL, false, NULL, &e), -1);
     check_int(e.code, ERR_NOT_FOUND);
     must(raid_add_member("a", "d3", false, &e), &e);
-    must(raid_replace_member("a", "d1", NULL, false, &e), &e);
+    must(raid_replace_member("a", "d1", NULL, false, NULL, &e), &e);
     wait_free("d1");
     check_int(state_of("d3"), RAID_MEMBER_IN_SYNC);
     check(array_holds(model));
@@ -230,7 +230,7 @@ HARNESS_TEST(what_the_old_one_cannot_read_comes_from_the_others)
 {
     make("raid5", 3);
     rules(1, "read:error=EIO:offset=1500K-1501K");
-    must(raid_replace_member("a", "d1", "d3", false, &e), &e);
+    must(raid_replace_member("a", "d1", "d3", false, NULL, &e), &e);
     for (unsigned i = 0; i < 12000 && state_of("d3") != RAID_MEMBER_IN_SYNC; i++)
         task_sleep_us(5000);
     check_int(state_of("d3"), RAID_MEMBER_IN_SYNC);
@@ -277,16 +277,16 @@ HARNESS_TEST(one_at_a_time_and_of_members_in_sync_only)
     make("raid5", 3);
     make_member(4, "4M");
     begin_and_hold(3);
-    check_int(raid_replace_member("a", "d0", "d4", false, &e), -1);
+    check_int(raid_replace_member("a", "d0", "d4", false, NULL, &e), -1);
     check_int(e.code, ERR_IN_USE);
     check(is_free("d4"));
     check_int(raid_scrub("a", false, NULL, &e), -1);
     let_go(3);
     wait_free("d1");
     must(raid_fail_member("a", "d0", false, &e), &e);
-    check_int(raid_replace_member("a", "d2", "d4", false, &e), -1);
-    check_int(raid_replace_member("a", "d0", "d4", false, &e), -1);
-    check_int(raid_replace_member("a", "d9", "d4", false, &e), -1);
+    check_int(raid_replace_member("a", "d2", "d4", false, NULL, &e), -1);
+    check_int(raid_replace_member("a", "d0", "d4", false, NULL, &e), -1);
+    check_int(raid_replace_member("a", "d9", "d4", false, NULL, &e), -1);
     check(is_free("d4"));
     stop();
     remove_members(5);
