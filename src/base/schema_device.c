@@ -153,7 +153,8 @@ static const struct opt array_assemble_opts[] = {
     {"as", OPT_NAME, .help = "name to give it here"},
     {"dry_run", OPT_BOOL, .help = "say what would be started and written, and do nothing"},
     {"read_only", OPT_BOOL, .help = "write nothing at all, not even superblocks"},
-    OPT_FORCE("start although dirty and degraded, or with stale members"),
+    OPT_FORCE("start although dirty and degraded, with stale members, or with superblocks of two "
+              "versions on a member"),
     OPT_END,
 };
 static const struct opt array_delete_opts[] = {
@@ -205,7 +206,7 @@ static const struct schema_field array_fields[] = {
     {"level", FMT_TEXT, FIELD_TABLE, "RAID level", NULL},
     {"state", FMT_TEXT, FIELD_TABLE, "inactive, clean, active, degraded, failed or read-only",
      NULL},
-    {"reason", FMT_TEXT, 0, "why it is inactive, else empty", NULL},
+    {"reason", FMT_TEXT, 0, "why it is inactive or read-only, else empty", NULL},
     {"sync_action", FMT_TEXT, FIELD_TABLE, "idle, resync, recover, check or repair", NULL},
     {"sync_done/sync_total", FMT_PERCENT, FIELD_TABLE, "progress of the sync", NULL},
     {"sync_done", FMT_SIZE, 0, "bytes of a member that are synced", NULL},
@@ -256,7 +257,7 @@ static const struct schema_field assemble_fields[] = {
 
 const struct schema_noun schema_array = {
     "array",
-    "RAID arrays (Linux md, superblock 1.2)",
+    "RAID arrays (Linux md, superblock 1.2; older ones read-only)",
     (const struct schema_verb[]){
         {"create",
          "PUT",

@@ -210,6 +210,7 @@ int array_assemble(struct verb_run *v, struct err *e)
 int array_start_saved(const char *name, struct json_object *record, bool degraded_ok, struct err *e)
 {
     struct raid_assemble a = {.name = name,
+                              .known = true,
                               .degraded_ok = degraded_ok,
                               .read_only = get_bool(record, "read_only"),
                               .no_log = get_bool(record, "no_log")};

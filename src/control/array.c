@@ -46,7 +46,7 @@ static void show_live(struct json_object *o, const struct raid_info *info)
     char uuid[UUID_TEXT];
     put_str(o, "level", info->level);
     put_str(o, "state", raid_state_name(info->state));
-    put_str(o, "reason", "");
+    put_str(o, "reason", info->reason);
     put_str(o, "sync_action", raid_sync_name(info->sync));
     put_u64(o, "sync_done", info->sync_done);
     put_u64(o, "sync_total", info->sync_total);

@@ -23,6 +23,8 @@ static int check_choice(const struct raid_assemble *r, const struct raid_choice 
         return err_set(e, ERR_UNSUPPORTED, "", "not unambiguous: %s", ch->why);
     if (!ch->startable)
         return err_set(e, ERR_UNSUPPORTED, "", "cannot be started: %s", ch->why);
+    if (ch->clash && !r->known && !r->force)
+        return err_set(e, ERR_NEEDS_FORCE, "force", "not unambiguous: %s", ch->clash_why);
     if (!ch->complete && !r->degraded_ok && !r->force)
         return err_set(e, ERR_NEEDS_FORCE, "force", "%s", ch->why);
     if (!r->name || !bdev_name_valid(r->name))
@@ -39,10 +41,11 @@ static int check_again(struct raid_member *m, const struct raid_candidate *c, ui
                        struct err *e)
 {
     autofree struct md_super *now = xcalloc(1, sizeof *now);
-    int error = bdev_read(m->desc, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE);
+    uint64_t at = md_super_place(c->sb.format, bdev_size(m->desc));
+    int error = bdev_read(m->desc, at, bytes, MD_SUPER_SIZE);
     if (error)
         return err_set(e, ERR_IO, "", "%s cannot be read: %s", m->device, strerror(-error));
-    if (md_super_read(now, bytes, e) || memcmp(now, &c->sb, sizeof *now))
+    if (md_super_read_as(now, c->sb.format, at, bytes, e) || memcmp(now, &c->sb, sizeof *now))
         return err_set(e, ERR_IN_USE, "", "the superblock of %s changes: somebody else uses it",
                        m->device);
     return 0;
@@ -61,7 +64,7 @@ static void take_replacement(struct raid_array *a, struct raid_member *m)
 static int add(struct raid_array *a, const struct raid_assemble *r, const struct raid_candidate *c,
                int slot, struct err *e)
 {
-    bool only_read = r->read_only || r->dry_run;
+    bool only_read = a->read_only;
     struct raid_member *m =
         raid_member_open(a, c->device, only_read ? CLAIM_READ : CLAIM_EXCLUSIVE, e);
     if (!m)
@@ -123,6 +126,10 @@ static void would(const struct raid_array *a, const struct raid_assemble *r,
     if (!r->would || !r->would_size)
         return;
     say("%s of %u members, %u in sync; ", a->level->name, a->slots, ch->in_sync);
+    if (a->reason[0]) {
+        say("read-only (%s): nothing would be written", a->reason);
+        return;
+    }
     if (!a->level->redundant) {
         say("nothing would be written to superblocks");
         return;
@@ -230,19 +237,32 @@ static void take_back_stale(struct raid_array *a, const struct raid_choice *ch)
     }
 }
 
+/* What is not written in our format is only read: the members stay as they are, for who made them.
+ */
+static void judge_writing(struct raid_array *a, const struct raid_assemble *r)
+{
+    if (r->read_only)
+        snprintf(a->reason, sizeof a->reason, "it was assembled so");
+    if (a->sb.format != MD_1_2)
+        snprintf(a->reason, sizeof a->reason,
+                 "its superblocks have version %s, and only version 1.2 is written",
+                 md_format_name(a->sb.format));
+    a->read_only = a->reason[0] || r->dry_run;
+}
+
 static int assemble(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
 {
     const struct md_super *top = &ch->freshest->sb;
     const struct raid_level *level = raid_level_find(top->level);
     struct raid_array *a = raid_array_new(r->name, level, top);
-    a->read_only = r->read_only || r->dry_run;
+    judge_writing(a, r);
     a->no_log = r->no_log;
     if (ch->dirty)
         a->resync_pos =
             top->resync_offset < raid_sync_sectors(top) ? top->resync_offset * MD_SECTOR : 0;
     a->bump = !ch->complete;
     int rc = add_all(a, r, ch, e);
-    if (!rc)
+    if (!rc && a->sb.format == MD_1_2)
         rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);
     if (!rc)
         rc = work_off_log(a, r, ch, e);
@@ -257,8 +277,8 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     }
     char object[80];
     raid_object(a, object);
-    event_raise(object, "array-assembled", "%s with %u of %u members%s%s", level->name, ch->in_sync,
-                a->slots, r->read_only ? ", read-only" : "",
+    event_raise(object, "array-assembled", "%s with %u of %u members%s%s%s", level->name,
+                ch->in_sync, a->slots, a->read_only ? ", read-only: " : "", a->reason,
                 a->resync_pos != UINT64_MAX ? ", needs a resync" : "");
     if (a->replayed)
         task_call(a->home, note_replay, a);

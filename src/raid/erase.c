@@ -22,7 +22,8 @@ int raid_erase(const struct uuid *uuid, struct err *e)
     unsigned n = raid_candidates(&list);
     int rc = 0;
     for (unsigned i = 0; i < n; i++)
-        if (uuid_equal(&list[i].sb.set_uuid, uuid) && erase_device(list[i].device, rc ? NULL : e))
+        if (uuid_equal(&list[i].sb.set_uuid, uuid) && list[i].sb.format == MD_1_2 &&
+            erase_device(list[i].device, rc ? NULL : e))
             rc = -1;
     free(list);
     return rc;

@@ -118,6 +118,7 @@ void raid_publish(struct raid_array *a)
     snprintf(info->level, sizeof info->level, "%s", a->level->name);
     info->uuid = a->bdev.uuid;
     info->state = state_of(a, in_sync);
+    memcpy(info->reason, a->reason, sizeof info->reason);
     info->sync = (enum raid_sync)raid_load(&a->scrub);
     if (raid_load(&a->resync_pos) != UINT64_MAX)
         info->sync = RAID_SYNC_RESYNC;

@@ -91,7 +91,8 @@ static void read_state(struct md_super *sb, struct rd *r)
     sb->logical_block = rd_le32(r);
 }
 
-static int check_frame(const struct md_super *sb, const uint8_t *bytes, struct err *e)
+static int check_frame(const struct md_super *sb, const uint8_t *bytes, uint64_t place,
+                       struct err *e)
 {
     struct rd r = rd_make(bytes + AT_CHECKSUM, 4);
     uint32_t want = rd_le32(&r), have;
@@ -102,10 +103,11 @@ static int check_frame(const struct md_super *sb, const uint8_t *bytes, struct e
     if (have != want)
         return err_set(e, ERR_INVALID, "",
                        "md superblock has checksum %08x, its contents give %08x", want, have);
-    if (sb->super_offset != MD_SUPER_OFFSET / MD_SECTOR)
+    if (sb->super_offset != place / MD_SECTOR)
         return err_set(e, ERR_INVALID, "",
-                       "md superblock says that it stands at sector %llu, it stands at sector %u",
-                       (unsigned long long)sb->super_offset, MD_SUPER_OFFSET / MD_SECTOR);
+                       "md superblock says that it stands at sector %llu, it stands at sector %llu",
+                       (unsigned long long)sb->super_offset,
+                       (unsigned long long)(place / MD_SECTOR));
     if (!all_zero(bytes + 12, 4) || !all_zero(bytes + HEAD - PAD3, PAD3))
         return err_set(e, ERR_UNSUPPORTED, "",
                        "md superblock uses bytes that are unused in all that we know: a newer "
@@ -115,17 +117,22 @@ static int check_frame(const struct md_super *sb, const uint8_t *bytes, struct e
 
 int md_super_read(struct md_super *sb, const void *bytes, struct err *e)
 {
+    return md_super_read_at(sb, MD_SUPER_OFFSET, bytes, e);
+}
+
+int md_super_read_at(struct md_super *sb, uint64_t place, const void *bytes, struct err *e)
+{
     struct rd r = rd_make(bytes, MD_SUPER_SIZE);
     uint32_t magic = rd_le32(&r), major = rd_le32(&r);
     memset(sb, 0, sizeof *sb);
     if (magic != MD_SB_MAGIC || major != 1)
-        return err_set(e, ERR_NOT_FOUND, "", "no md superblock of version 1.2");
+        return err_set(e, ERR_NOT_FOUND, "", "no md superblock of version 1");
     sb->features = rd_le32(&r);
     rd_skip(&r, 4);
     read_array(sb, &r);
     read_member(sb, &r);
     read_state(sb, &r);
-    if (check_frame(sb, bytes, e))
+    if (check_frame(sb, bytes, place, e))
         return -1;
     rd_seek(&r, HEAD);
     for (uint32_t i = 0; i < sb->max_dev; i++)
@@ -204,6 +211,11 @@ static int check_features(const struct md_super *sb, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "",
                        "the md superblock has feature bits 0x%x, which this version does not know",
                        unknown);
+    if (sb->format != MD_1_2 && sb->features & MD_FEATURE_BAD_BLOCKS)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the device has a list of bad blocks that is not empty, and a superblock of "
+                       "version %s",
+                       md_format_name(sb->format));
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
         if (sb->features & refused[i].bit)
             return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
@@ -232,14 +244,23 @@ static int check_features(const struct md_super *sb, struct err *e)
     return 0;
 }
 
+/* Behind the superblock, or, where that stands at the end, before it. */
+static bool data_beside_super(const struct md_super *sb, uint64_t sectors)
+{
+    bool at_end = sb->format == MD_1_0 || sb->format == MD_0_90;
+    uint64_t first = at_end ? 0 : sb->super_offset + MD_SUPER_SIZE / MD_SECTOR;
+    uint64_t end = at_end && sb->super_offset < sectors ? sb->super_offset : sectors;
+    return sb->data_offset >= first && sb->data_offset <= end &&
+           sb->data_size <= end - sb->data_offset;
+}
+
 static int check_geometry(const struct md_super *sb, uint64_t sectors, struct err *e)
 {
     if (!sb->raid_disks || sb->raid_disks > sb->max_dev || sb->dev_number >= sb->max_dev)
         return err_set(e, ERR_INVALID, "",
                        "the md superblock is device %u of %u in %u slots, which cannot be",
                        sb->dev_number, sb->max_dev, sb->raid_disks);
-    if (sb->data_offset < (MD_SUPER_OFFSET + MD_SUPER_SIZE) / MD_SECTOR ||
-        sb->data_offset > sectors || sb->data_size > sectors - sb->data_offset)
+    if (!data_beside_super(sb, sectors))
         return err_set(e, ERR_INVALID, "",
                        "the md superblock puts data at sectors %llu + %llu, the device has %llu",
                        (unsigned long long)sb->data_offset, (unsigned long long)sb->data_size,

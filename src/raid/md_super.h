@@ -34,6 +34,15 @@ enum {
 
 #define MD_CLEAN UINT64_MAX /* resync_offset: nothing to do */
 
+/* How a superblock is written, and where it stands. All but 1.2 are only read: md_formats.c. */
+enum md_format {
+    MD_1_2,
+    MD_1_1,  /* at the start */
+    MD_1_0,  /* 8 to 12 KiB before the end */
+    MD_0_90, /* 64 to 128 KiB before the end; 1024 words in the byte order of who made it */
+    MD_FORMATS
+};
+
 struct md_super {
     /* the same on all members */
     uint32_t features; /* MD_FEATURE_* of md_p.h */
@@ -67,6 +76,7 @@ struct md_super {
     uint16_t bblog_size;  /* sectors; 0 = no bad-block log */
     int32_t bblog_offset; /* from the superblock */
 
+    enum md_format format;
     uint16_t role[MD_ROLES_MAX]; /* by dev_number */
 };
 
@@ -77,7 +87,17 @@ struct md_super {
  */
 int md_super_read(struct md_super *sb, const void *bytes, struct err *e);
 
-/* Writes all MD_SUPER_SIZE bytes, with the checksum. */
+/* The same of version 1 at another byte of the device. */
+int md_super_read_at(struct md_super *sb, uint64_t place, const void *bytes, struct err *e);
+
+/* The byte where a format has it on a device of so many bytes; UINT64_MAX: no room for it. */
+uint64_t md_super_place(enum md_format format, uint64_t device_size);
+/* md_super_read of a format; `bytes` stand at its place. */
+int md_super_read_as(struct md_super *sb, enum md_format format, uint64_t place, const void *bytes,
+                     struct err *e);
+const char *md_format_name(enum md_format format); /* "0.90" */
+
+/* Writes all MD_SUPER_SIZE bytes, of version 1, with the checksum. */
 void md_super_write(const struct md_super *sb, void *bytes);
 
 /*

@@ -54,6 +54,7 @@ struct raid_info {
     struct uuid uuid;
     char level[8]; /* "raid1" */
     enum raid_state state;
+    char reason[96]; /* why it is read-only, else "" */
     enum raid_sync sync;
     uint64_t sync_done, sync_total; /* bytes of a member */
     uint64_t sync_saved;            /* bytes that a restart need not do again */
@@ -138,9 +139,10 @@ unsigned raid_scan(struct raid_found **found_r);
 struct raid_assemble {
     const char *name; /* the array's name here */
     struct uuid uuid;
-    bool
-        force; /* start although dirty and degraded, or with too few fresh members where possible */
-    bool no_log;      /* parity levels: do not write the log that closes the write hole */
+    bool force;  /* start although dirty and degraded, or with too few fresh members where possible,
+                    or with superblocks of two formats on a member */
+    bool known;  /* it ran here before: a second superblock on a member is its clients' data */
+    bool no_log; /* parity levels: do not write the log that closes the write hole */
     bool degraded_ok; /* start with members missing (redundant levels) */
     bool read_only;   /* writes nothing at all */
     bool dry_run;     /* describes in *would (may be NULL) what would be written, writes nothing */
@@ -151,6 +153,7 @@ struct raid_assemble {
     int (*backup)(const char *device, uint64_t offset, const void *data, uint64_t len, void *arg);
     void *backup_arg;
 };
+/* An array whose superblocks are not of version 1.2 is read-only whatever is asked. */
 int raid_assemble(const struct raid_assemble *a, struct err *e);
 
 /* Flushes, checkpoints and ends a sync, marks clean, releases the members, unregisters the device.

@@ -113,6 +113,7 @@ struct raid_array {
     uint64_t sync_bytes;   /* what a resync goes through: member_bytes, on raid10 the array's */
     uint64_t member_bytes; /* of each member's data, for redundant levels */
     bool read_only, no_log;
+    char reason[96];          /* why it is read-only */
     bool logged;              /* parity levels: a log closes the write hole */
     struct range_map *ranges; /* redundant levels */
     void *level_data;
@@ -329,9 +330,12 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r); /* any thre
 struct raid_candidate {
     char device[BDEV_NAME_MAX + 1];
     uint64_t size;
+    bool clash; /* the device has a superblock of another format too, and either may be left over */
+    enum md_format other;
     struct md_super sb;
 };
-/* Superblocks on devices that nobody uses; malloc'ed, also the list. */
+/* Superblocks on devices that nobody uses; malloc'ed, also the list. A device may be there twice.
+ */
 unsigned raid_candidates(struct raid_candidate **list_r);
 
 /* Which of the candidates form the array `uuid`, and whether it can start. */
@@ -344,7 +348,8 @@ struct raid_choice {
     unsigned stales;
     unsigned spares, in_sync, rebuilding, found;
     bool ambiguous, startable, complete, dirty;
-    char why[300];
+    bool clash; /* of one of them: `clash_why` */
+    char why[300], clash_why[300];
 };
 void raid_choose(const struct raid_candidate *list, unsigned n, const struct uuid *uuid,
                  struct raid_choice *choice_r);

@@ -27,21 +27,56 @@ static void collect(struct bdev *bdev, void *arg)
     snprintf(all->name[all->n++], sizeof *all->name, "%s", bdev_name(bdev));
 }
 
-static bool load(const char *device, struct raid_candidate *c)
+static bool load_as(struct bdev_desc *desc, enum md_format format, struct raid_candidate *c)
 {
     static uint8_t bytes[MD_SUPER_SIZE]; /* main's, in one task at a time: see raid_candidates */
+    struct err e;
+    uint64_t at = md_super_place(format, c->size);
+    return at != UINT64_MAX && !bdev_read(desc, at, bytes, sizeof bytes) &&
+           !md_super_read_as(&c->sb, format, at, bytes, &e);
+}
+
+/* Does the superblock of `inner` lie where `outer` has its data? */
+static bool holds(const struct raid_candidate *outer, const struct raid_candidate *inner)
+{
+    const struct md_super *sb = &outer->sb;
+    uint64_t at = inner->sb.super_offset;
+    return at >= sb->data_offset && at - sb->data_offset < sb->data_size;
+}
+
+/* One that lies in the data of the other, and not the other way round, is data: an array made on
+ * the array. Else nobody can tell which of them is left over. */
+static unsigned settle(struct raid_candidate c[MD_FORMATS], unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < n; k++)
+            if (i != k && holds(&c[k], &c[i]) && !holds(&c[i], &c[k])) {
+                memmove(&c[i], &c[i + 1], (n - i - 1) * sizeof *c);
+                return settle(c, n - 1);
+            }
+    for (unsigned i = 0; i < n && n > 1; i++) {
+        c[i].clash = true;
+        c[i].other = c[i ? 0 : 1].sb.format;
+    }
+    return n;
+}
+
+static unsigned load(const char *device, struct raid_candidate c[MD_FORMATS])
+{
     struct bdev_user user = {.label = "a scan for arrays"};
     struct err e;
+    unsigned n = 0;
     struct bdev_desc *desc = bdev_open(device, CLAIM_READ, &user, &e);
     if (!desc)
-        return false;
-    snprintf(c->device, sizeof c->device, "%s", device);
-    c->size = bdev_size(desc);
-    bool good = c->size >= MD_SUPER_OFFSET + MD_SUPER_SIZE &&
-                !bdev_read(desc, MD_SUPER_OFFSET, bytes, sizeof bytes) &&
-                !md_super_read(&c->sb, bytes, &e);
+        return 0;
+    for (unsigned f = 0; f < MD_FORMATS; f++) {
+        memset(&c[n], 0, sizeof *c);
+        snprintf(c[n].device, sizeof c[n].device, "%s", device);
+        c[n].size = bdev_size(desc);
+        n += load_as(desc, (enum md_format)f, &c[n]);
+    }
     bdev_drain_close(&desc);
-    return good;
+    return settle(c, n);
 }
 
 unsigned raid_candidates(struct raid_candidate **list_r)
@@ -57,10 +92,8 @@ unsigned raid_candidates(struct raid_candidate **list_r)
     *list_r = NULL;
     bdev_for_each(collect, &all);
     for (unsigned i = 0; i < all.n; i++) {
-        *list_r = xrealloc(*list_r, (n + 1) * sizeof **list_r);
-        memset(&(*list_r)[n], 0, sizeof **list_r);
-        if (load(all.name[i], &(*list_r)[n]))
-            n++;
+        *list_r = xrealloc(*list_r, (n + MD_FORMATS) * sizeof **list_r);
+        n += load(all.name[i], &(*list_r)[n]);
     }
     free(all.name);
     tlock_unlock(&lock);
@@ -72,7 +105,8 @@ unsigned raid_candidates(struct raid_candidate **list_r)
 static bool same_array(const struct md_super *a, const struct md_super *b)
 {
     return a->level == b->level && a->layout == b->layout && a->size == b->size &&
-           a->chunk == b->chunk && a->raid_disks == b->raid_disks && a->ctime == b->ctime;
+           a->chunk == b->chunk && a->raid_disks == b->raid_disks && a->ctime == b->ctime &&
+           a->format == b->format;
 }
 
 static bool rebuilding(const struct md_super *sb)
@@ -154,6 +188,13 @@ static void consider(struct raid_choice *ch, const struct raid_candidate *c)
         blame(ch, "%s and %s carry the same UUID and describe different arrays",
               ch->freshest->device, c->device);
         return;
+    }
+    if (c->clash && !ch->clash) {
+        ch->clash = true;
+        snprintf(ch->clash_why, sizeof ch->clash_why,
+                 "%s has two md superblocks, of version %s and of version %s; who knows which is "
+                 "left over erases it (mdadm --zero-superblock --metadata=VERSION)",
+                 c->device, md_format_name(sb->format), md_format_name(c->other));
     }
     if (own == MD_ROLE_SPARE) {
         if (ch->spares < RAID_MEMBERS_MAX && !md_super_usable(sb, c->size, &e))
@@ -269,9 +310,9 @@ static void describe(const struct raid_candidate *list, unsigned n, const struct
     f->have = ch.in_sync;
     f->complete = ch.complete;
     f->startable = ch.startable;
-    f->ambiguous = ch.ambiguous;
+    f->ambiguous = ch.ambiguous || ch.clash;
     f->needs_resync = ch.dirty && ch.in_sync > 1;
-    snprintf(f->why, sizeof f->why, "%.199s", ch.why);
+    snprintf(f->why, sizeof f->why, "%.199s", ch.clash ? ch.clash_why : ch.why);
     for (unsigned i = 0; i < n && f->device_count < RAID_MEMBERS_MAX; i++)
         if (uuid_equal(&list[i].sb.set_uuid, uuid))
             memcpy(f->device[f->device_count++], list[i].device, sizeof f->device[0]);

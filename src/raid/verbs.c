@@ -74,6 +74,12 @@ int raid_stop(const char *name, struct err *e)
 
 int raid_delete(const char *name, struct err *e)
 {
+    struct raid_array *a = find(name, e);
+    if (!a)
+        return -1;
+    if (a->read_only)
+        return err_set(e, ERR_UNSUPPORTED, "", "array %s is read-only (%s): it can be stopped",
+                       name, a->reason);
     return stop(name, true, e);
 }
 

@@ -9,7 +9,7 @@
  * with its message and status 1. Arrays that run at the end are stopped.
  *
  *   create NAME LEVEL MEMBERS [clean] [force] [chunk=SIZE] [bitmap=CHUNK] [layout=L]      scan
- *   assemble NAME [degraded] [readonly] [dry]                   info NAME
+ *   assemble NAME [degraded] [readonly] [dry] [force] [known]   info NAME
  *   write NAME OFFSET FILE     read NAME FILE                   flush NAME
  *   fail NAME MEMBER [force]   remove NAME MEMBER   add NAME MEMBER   re-add NAME MEMBER
  *   wait NAME                  stop NAME            delete NAME
@@ -132,6 +132,8 @@ static int do_assemble(char **w, struct err *e)
                               .uuid = f[0].uuid,
                               .degraded_ok = has(w, "degraded"),
                               .read_only = has(w, "readonly"),
+                              .force = has(w, "force"),
+                              .known = has(w, "known"),
                               .dry_run = has(w, "dry"),
                               .would = would,
                               .would_size = sizeof would};
@@ -149,6 +151,8 @@ static int do_info(char **w, struct err *e)
         return fail(e, "no such array");
     printf("%s %s state=%s sync=%s size=%" PRIu64 " missing=%u events=%" PRIu64 "\n", i.name,
            i.level, raid_state_name(i.state), raid_sync_name(i.sync), i.size, i.missing, i.events);
+    if (*i.reason)
+        printf("  read-only: %s\n", i.reason);
     for (unsigned k = 0; k < i.member_count; k++)
         printf("  %d %s %s\n", i.member[k].slot, i.member[k].device,
                raid_member_state_name(i.member[k].state));

@@ -64,6 +64,71 @@ HARNESS_TEST(a_clean_array_is_assembled_without_a_write)
     remove_members(2);
 }
 
+/* The superblock as version 1.0 has it, at the end. */
+static void to_the_end(unsigned i, uint64_t data)
+{
+    static const uint8_t none[MD_SUPER_SIZE];
+    struct md_super sb = super_of(i);
+    uint8_t bytes[MD_SUPER_SIZE];
+    struct bdev_desc *d = open_device(name_of("d", i), CLAIM_EXCLUSIVE);
+    uint64_t at = md_super_place(MD_1_0, bdev_size(d));
+    sb.super_offset = at / MD_SECTOR;
+    sb.data_offset = data / MD_SECTOR;
+    sb.size = sb.data_size = sb.super_offset - sb.data_offset;
+    md_super_write(&sb, bytes);
+    check_int(bdev_write(d, at, bytes, sizeof bytes, 0), 0);
+    check_int(bdev_write(d, MD_SUPER_OFFSET, none, sizeof none, 0), 0);
+    bdev_close(&d);
+}
+
+HARNESS_TEST(an_array_of_older_superblocks_is_only_read)
+{
+    make(2);
+    for (unsigned i = 0; i < 2; i++)
+        to_the_end(i, DATA);
+    watch(2);
+    must(assemble(false, &e), &e);
+    check_int(info_of("a").state, RAID_READ_ONLY);
+    check(strstr(info_of("a").reason, "version 1.0"));
+    check_int(raid_fail_member("a", "d0", true, &e), -1);
+    check_int(raid_delete("a", &e), -1);
+    rules(0, "read:error=ENODEV");
+    struct bdev_desc *d = open_device("a", CLAIM_READ);
+    uint8_t data[4096];
+    check_int(bdev_read(d, 0, data, sizeof data), 0);
+    bdev_close(&d);
+    must(raid_stop("a", &e), &e);
+    check_int(writes(2), 0);
+    remove_members(2);
+}
+
+/* An old member became one of a new array, or somebody wrote such bytes to it. */
+HARNESS_TEST(two_superblocks_on_a_device_are_one_too_many)
+{
+    make(2);
+    struct md_super sb[2] = {super_of(0), super_of(1)};
+    for (unsigned i = 0; i < 2; i++) {
+        to_the_end(i, 0); /* its data are where ours begin */
+        sb[i].set_uuid.b[0] ^= 1;
+        put_super(i, &sb[i]);
+    }
+    struct raid_found *f;
+    check_int(raid_scan(&f), 2);
+    check(f[0].ambiguous && f[1].ambiguous);
+    struct raid_assemble r = {.name = "a", .uuid = sb[0].set_uuid};
+    watch(2);
+    check_int(raid_assemble(&r, &e), -1);
+    check_int(e.code, ERR_NEEDS_FORCE);
+    check(strstr(e.msg, "two md superblocks"));
+    check_int(writes(2), 0);
+    r.known = true;
+    must(raid_assemble(&r, &e), &e);
+    check_int(info_of("a").state, RAID_CLEAN);
+    must(raid_stop("a", &e), &e);
+    free(f);
+    remove_members(2);
+}
+
 HARNESS_TEST(read_only_and_dry_run_write_nothing_even_when_dirty)
 {
     make(2);
@@ -331,6 +396,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_scan_tells_what_is_there_and_writes_nothing),
         cmocka_unit_test(a_clean_array_is_assembled_without_a_write),
+        cmocka_unit_test(an_array_of_older_superblocks_is_only_read),
+        cmocka_unit_test(two_superblocks_on_a_device_are_one_too_many),
         cmocka_unit_test(read_only_and_dry_run_write_nothing_even_when_dirty),
         cmocka_unit_test(one_event_behind_is_accepted_two_are_not),
         cmocka_unit_test(a_member_that_the_freshest_calls_faulty_stays_out),
