@@ -292,7 +292,7 @@ static int new_acl(const char *iqn, const char *initiator, const char *name,
                        ISCSI_NAME_MAX);
     int rc = add_acl(iqn, initiator, all, all, NULL, e);
     if (!rc && save("acl", name, all, e)) {
-        iscsi_acl_remove(iqn, initiator, NULL);
+        iscsi_acl_remove(iqn, initiator, true, NULL);
         rc = -1;
     }
     return rc;
@@ -357,7 +357,8 @@ int unacl_verb(struct verb_run *v, struct err *e)
 {
     char name[KEY_MAX];
     acl_name(v->match, name);
-    if (iscsi_acl_remove(verb_param(v, "iqn"), verb_param(v, "initiator"), e))
+    if (iscsi_acl_remove(verb_param(v, "iqn"), verb_param(v, "initiator"),
+                         verb_flag(v, "disconnect"), e))
         return -1;
     reason_set("acl", name, NULL);
     return save("acl", name, NULL, e);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: tsan
 """iSCSI as RFC 7143 has it, PDU by PDU."""
+import contextlib
 import itertools
 import os
 import socket
@@ -379,8 +380,27 @@ def test_portals_of_several_groups():
         o.fds_mark()
 
 
+@contextlib.contextmanager
+def ending(o, polite, rude, *args):
+    """Both are asked to log out by what orionctl does; the rude one is dropped, then that is done."""
+    with subprocess.Popen([find('orionctl'), '--api', 'unix:' + o.api, *args]) as p:
+        begin = time.monotonic()
+        for i in (polite, rude):
+            a = i.recv()
+            assert a.op == ASYNC and a.head[36] == 1 and a.head[42:44] == b'\0\x01', a
+            try:
+                assert i is rude or i.logout().head[2] == 0
+            except (EOFError, ConnectionError):  # this machine was too slow
+                assert time.monotonic() - begin > 0.9
+        assert polite.closed()
+        yield
+        a = rude.recv()
+        assert a.op == ASYNC and a.head[36] == 3 and rude.closed(), a
+        assert p.wait(60) == 0
+
+
 def test_sessions_of_one_initiator_and_the_end_of_their_portal():
-    """Several sessions, on different reactors, by two groups; a portal that goes leaves them alone."""
+    """Several sessions, on different reactors, by two groups; those of a portal that goes are asked to go."""
     with start() as o:
         two = '127.0.0.1:%d' % free_port()
         o.ctl('iscsi', 'portal', 'add', two, '--group', '2')
@@ -388,11 +408,17 @@ def test_sessions_of_one_initiator_and_the_end_of_their_portal():
                        for a in (o.addr, two) for n in (1, 2)]
         assert len({i.tsih for i in all_of_them}) == 4
         assert {s['reactor'] for s in sessions(o)} == {0, 1}, sessions(o)
-        o.ctl('iscsi', 'portal', 'remove', two, json_out=False)
         for n, i in enumerate(all_of_them):
             assert i.write(8 * n, bytes([n]) * 4096).status == 0
         for n in range(4):
             assert all_of_them[3 - n].read(8 * n, 8).data == bytes([n]) * 4096
+        halfway = Initiator(two, IQN, login=False)
+        halfway.login_pdu(0, 1, halfway.names() + [('AuthMethod', 'None')])
+        with ending(o, all_of_them[2], all_of_them[3], 'iscsi', 'portal', 'remove', two):
+            assert halfway.closed()
+        for i in all_of_them[:2]:
+            assert i.nop(b'here').data == b'here'
+        assert len(sessions(o)) == 2, sessions(o)
         try:
             Initiator(two, IQN)
             raise AssertionError('the portal still answers')
@@ -401,12 +427,11 @@ def test_sessions_of_one_initiator_and_the_end_of_their_portal():
         d = Initiator(o.addr)
         assert [v for k, v in d.send_targets() if k == 'TargetAddress'] == [o.addr + ',1']
         d.logout()
-        rtpg = all_of_them[2].do(bytes([0xa3, 0x0a]) + bytes(6) + b'\xff\0' + bytes(2), read=255).data
-        assert len(rtpg) == 4 + 2 * 12, 'the group of living sessions'
+        rtpg = all_of_them[0].do(bytes([0xa3, 0x0a]) + bytes(6) + b'\xff\0' + bytes(2), read=255).data
+        assert len(rtpg) == 4 + 2 * 12, 'a group stays'
         o.ctl('iscsi', 'portal', 'add', two, '--group', '2')
         again = Initiator(two, IQN, isid=b'\x40\0\x37\0\0\1').ready()
-        assert all_of_them[2].closed() and all_of_them[3].nop(b'here').data == b'here'
-        for i in all_of_them + [again, d]:
+        for i in all_of_them + [again, d, halfway]:
             i.close()
         o.ctl('iscsi', 'portal', 'remove', two, json_out=False)
         o.fds_mark()
@@ -521,17 +546,31 @@ def test_initiators_are_asked_to_log_out_before_a_target_goes():
     with start() as o:
         polite, rude = (Initiator(o.addr, IQN, name='iqn.2026-11.test:' + n).ready() for n in ('polite', 'rude'))
         o.ctl('iscsi', 'delete', IQN, expect=5)
-        with subprocess.Popen([find('orionctl'), '--api', 'unix:' + o.api, 'iscsi', 'delete', IQN,
-                               '--disconnect']) as p:
-            for i in (polite, rude):
-                a = i.recv()
-                assert a.op == ASYNC and a.head[36] == 1 and a.head[42:44] == b'\0\x01', a
-            assert polite.logout().head[2] == 0 and polite.closed()
-            a = rude.recv()
-            assert a.op == ASYNC and a.head[36] == 3 and rude.closed(), a
-            assert p.wait(60) == 0
+        with ending(o, polite, rude, 'iscsi', 'delete', IQN, '--disconnect'):
+            pass
         refused(o.addr, 0x0203, IQN)
         rude.close(), polite.close()
+
+
+def test_who_goes_off_the_list_is_asked_to_log_out():
+    with start() as o:
+        one, other = 'iqn.2026-11.test:one', 'iqn.2026-11.test:other'
+        o.ctl('iscsi', 'acl', IQN, one)
+        o.ctl('iscsi', 'acl', IQN, other)
+        polite, rude = (Initiator(o.addr, IQN, name=one, isid=b'\x40\0\x37\0\0' + bytes([n])).ready()
+                        for n in (1, 2))
+        stays = Initiator(o.addr, IQN, name=other).ready()
+        assert one in o.ctl('iscsi', 'unacl', IQN, one, expect=5)
+        assert polite.nop(b'here').data == b'here'
+        with ending(o, polite, rude, 'iscsi', 'unacl', IQN, one, '--disconnect'):
+            refused(o.addr, 0x0202, IQN, name=one)
+        refused(o.addr, 0x0202, IQN, name=one)
+        assert stays.nop(b'here').data == b'here' and len(sessions(o)) == 1
+        stays.logout()
+        for i in (polite, rude, stays):
+            i.close()
+        wait_for(lambda: not sessions(o), what='the end')
+        o.ctl('iscsi', 'unacl', IQN, other, json_out=False)  # nobody is there
 
 
 run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
@@ -544,4 +583,4 @@ run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
     test_sessions_of_one_initiator_and_the_end_of_their_portal,
     test_the_segment_length_may_change_later, test_text_requests_may_span_pdus_too, test_ipv6_portals_serve,
     test_a_slow_reader_gets_every_byte, test_sessions_are_listed_and_killed,
-    test_initiators_are_asked_to_log_out_before_a_target_goes)
+    test_initiators_are_asked_to_log_out_before_a_target_goes, test_who_goes_off_the_list_is_asked_to_log_out)

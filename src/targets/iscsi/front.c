@@ -81,13 +81,23 @@ void front_drop(const struct iscsi_target *t)
     }
 }
 
-void front_stop(const struct iscsi_target *t)
+bool front_matches(const struct front_which *w, const struct iscsi_session *s)
 {
+    return (!w->target || s->arg == w->target) &&
+           (!w->initiator || !strcasecmp(s->seed.initiator, w->initiator)) &&
+           (!w->portal || !strcmp(s->portal, w->portal));
+}
+
+void front_stop(const struct front_which *w)
+{
+    struct iscsi_session *s;
+    uint64_t last = 0; /* who comes after it may come, and is not meant */
+    list_for_each (s, &sessions, link)
+        last = s->id;
     for (;;) {
         bool any = false;
-        struct iscsi_session *s;
         list_for_each (s, &sessions, link) {
-            if (t && s->arg != t)
+            if (!front_matches(w, s) || s->id > last)
                 continue;
             any = true;
             session_stop(s, SESSION_ASK);
@@ -445,10 +455,12 @@ void front_accept(int fd, const char *portal, uint16_t group)
     conn_start(v->conn, &front_ops, v);
 }
 
-void front_close(void)
+void front_close(const char *portal)
 {
     struct visitor *v, *next;
     list_for_each_safe (v, next, &visitors, link) {
+        if (portal && strcmp(v->conn->portal, portal) != 0)
+            continue;
         if (v->session)
             leave(v);
         else

@@ -122,8 +122,8 @@ static void free_target(struct iscsi_target *t)
 void iscsi_shutdown(void)
 {
     portals_close();
-    front_close();
-    front_stop(NULL);
+    front_close(NULL);
+    front_stop(&(struct front_which){0});
     struct iscsi_target *t;
     while ((t = list_first(&registry_targets, struct iscsi_target, link)))
         free_target(t);
@@ -191,7 +191,7 @@ int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struc
 }
 
 struct names {
-    const struct iscsi_target *target;
+    struct front_which which;
     char text[256];
     unsigned n;
 };
@@ -199,17 +199,20 @@ struct names {
 static void add_name(const struct iscsi_session *s, void *arg)
 {
     struct names *w = arg;
-    if (s->arg != w->target || w->n++ >= 3)
+    if (!front_matches(&w->which, s) || w->n++ >= 3)
         return;
     size_t len = strlen(w->text);
     snprintf(w->text + len, sizeof w->text - len, "%s%s (session %llu)", len ? ", " : "",
              s->seed.initiator, (unsigned long long)s->id);
 }
 
-static int in_use(const struct iscsi_target *t, const char *what, struct err *e)
+/* 0: no session is there. */
+static int in_use(const struct front_which *which, const char *what, struct err *e)
 {
-    struct names w = {.target = t};
+    struct names w = {.which = *which};
     front_sessions(add_name, &w);
+    if (!w.n)
+        return 0;
     return err_set(e, ERR_IN_USE, "", "%s is in use by %u session%s: %s%s", what, w.n,
                    w.n == 1 ? "" : "s", w.text, w.n > 3 ? ", ..." : "");
 }
@@ -221,12 +224,13 @@ int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e)
         return -1;
     if (t->removing)
         return err_set(e, ERR_IN_USE, "iqn", "target %s is being removed", iqn);
-    if (t->sessions && !disconnect)
-        return in_use(t, t->iqn, e);
+    struct front_which all = {.target = t};
+    if (!disconnect && in_use(&all, t->iqn, e))
+        return -1;
     pthread_mutex_lock(&registry_lock);
     t->removing = true;
     pthread_mutex_unlock(&registry_lock);
-    front_stop(t);
+    front_stop(&all);
     free_target(t);
     return 0;
 }
@@ -299,8 +303,8 @@ int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err 
         return err_set(e, ERR_NOT_FOUND, "lun", "target %s has no LUN %u", iqn, lun);
     char what[ISCSI_NAME_MAX + 16];
     snprintf(what, sizeof what, "%s LUN %u", t->iqn, lun);
-    if (t->sessions && !disconnect)
-        return in_use(t, what, e);
+    if (!disconnect && in_use(&(struct front_which){.target = t}, what, e))
+        return -1;
     /* The sessions stay for the other LUNs. */
     return scsi_lun_remove(t->scsi, lun, e);
 }
@@ -422,7 +426,7 @@ int iscsi_acl_set_map(const char *iqn, const char *initiator, const struct scsi_
     return 0;
 }
 
-int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e)
+int iscsi_acl_remove(const char *iqn, const char *initiator, bool disconnect, struct err *e)
 {
     struct iscsi_target *t = must_find(iqn, e);
     if (!t)
@@ -431,11 +435,17 @@ int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e)
     if (!a)
         return err_set(e, ERR_NOT_FOUND, "initiator", "%s has no access entry for %s", iqn,
                        initiator);
+    struct front_which its = {.target = t, .initiator = initiator};
+    char what[2 * ISCSI_NAME_MAX + 32];
+    snprintf(what, sizeof what, "the access of %s to %s", initiator, iqn);
+    if (!disconnect && in_use(&its, what, e))
+        return -1;
     pthread_mutex_lock(&registry_lock);
     list_del(&a->link);
     t->acl_count--;
     pthread_mutex_unlock(&registry_lock);
     free_acl(a);
+    front_stop(&its); /* nobody comes anew: it is off the list */
     return 0;
 }
 

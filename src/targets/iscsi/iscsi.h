@@ -45,7 +45,9 @@ void iscsi_shutdown(void); /* T */
 /* T; default port 3260. Portals of one group are ways to one target port (its number is the
  * group's, 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
 int iscsi_portal_add(const char *addr, unsigned group, struct err *e);
-int iscsi_portal_remove(const char *addr, struct err *e); /* T */
+/* T: nobody is accepted any more; the sessions that came by it are asked to log out, and dropped
+ * when they do not within a second. */
+int iscsi_portal_remove(const char *addr, struct err *e);
 void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
 
 /* Contract: without access rules a target serves everyone on loopback and unix portals only. */
@@ -95,7 +97,10 @@ int iscsi_acl_set_auth(const char *iqn, const char *initiator, const struct iscs
 struct scsi_map;
 int iscsi_acl_set_map(const char *iqn, const char *initiator, const struct scsi_map *map,
                       struct err *e);
-int iscsi_acl_remove(const char *iqn, const char *initiator, struct err *e);
+/* T: ERR_IN_USE while the initiator has sessions, unless disconnect: then they are asked to log
+ * out.
+ */
+int iscsi_acl_remove(const char *iqn, const char *initiator, bool disconnect, struct err *e);
 void iscsi_acl_for_each(const char *iqn, void (*fn)(const char *initiator, void *arg), void *arg);
 
 #endif

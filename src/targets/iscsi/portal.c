@@ -46,8 +46,8 @@ static bool is_any(const struct net_addr *a)
     return !strncmp(text, "0.0.0.0:", 8) || !strncmp(text, "[::]:", 5);
 }
 
-/* The LUNs tell the groups as target ports. Sessions outlive their portal, and so do groups; port 1
- * is there from the first. */
+/* The LUNs tell the groups as target ports. Registrations and access states outlive a portal, and
+ * so do groups; port 1 is there from the first. */
 static void tell_ports(void)
 {
     static uint32_t ports = 1u << 1;
@@ -97,7 +97,11 @@ int iscsi_portal_remove(const char *addr, struct err *e)
     struct portal *p = find(addr);
     if (!p)
         return err_set(e, ERR_NOT_FOUND, "addr", "there is no portal %s", addr);
+    char bound[NET_ADDR_TEXT];
+    snprintf(bound, sizeof bound, "%s", p->bound);
     close_portal(p);
+    front_close(bound);
+    front_stop(&(struct front_which){.portal = bound});
     return 0;
 }
 

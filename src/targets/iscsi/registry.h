@@ -47,12 +47,18 @@ void portals_close(void);
 
 /* front.c; main: connections in their login phase, and the list of sessions. */
 void front_accept(int fd, const char *portal, uint16_t group);
-void front_close(void); /* drops those in login */
+/* In no callback of a connection: drops those that log in by the portal (NULL: by any). */
+void front_close(const char *portal);
 void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg);
 struct iscsi_session *front_find(uint64_t id);
-/* In a task: asks the sessions of a target (NULL: all) to log out, drops those that do not, and
- * waits for their end. */
-void front_stop(const struct iscsi_target *t);
+/* Which sessions; what is NULL is any. `portal` is where it listens, as bound. */
+struct front_which {
+    const struct iscsi_target *target;
+    const char *initiator, *portal;
+};
+bool front_matches(const struct front_which *w, const struct iscsi_session *s);
+/* In a task: asks the sessions to log out, drops those that do not, and waits for their end. */
+void front_stop(const struct front_which *w);
 void front_drop(const struct iscsi_target *t); /* at once, without waiting */
 void front_wait_end(void);                     /* in a task: until some session has ended */
 

@@ -254,8 +254,9 @@ HARNESS_TEST(access_lists_let_in_whom_they_name)
     check(!iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e));
     initiator(try_logins, NULL);
     check(iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e) && e.code == ERR_EXISTS);
-    check(iscsi_acl_remove(IQN, "iqn.a:stranger", &e) && e.code == ERR_NOT_FOUND);
-    check(!iscsi_acl_remove(IQN, "iqn.a:friend", &e));
+    check(iscsi_acl_remove(IQN, "iqn.a:stranger", false, &e) && e.code == ERR_NOT_FOUND);
+    wait_sessions(0);
+    check(!iscsi_acl_remove(IQN, "iqn.a:friend", false, &e));
     target_end();
 }
 
