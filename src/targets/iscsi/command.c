@@ -34,9 +34,9 @@ static void stop_gathering(struct command *c)
     if (!c->receiving)
         return;
     c->receiving = false; /* aborted by another in the middle of a PDU */
-    c->s->rx = NULL;
-    c->s->rx_drop = true;
-    conn_rx_abandon(c->s->conn);
+    c->m->rx = NULL;
+    c->m->rx_drop = true;
+    conn_rx_abandon(c->m->conn);
 }
 
 /* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
@@ -70,7 +70,7 @@ static void run(struct command *c)
 static void on_done(struct scsi_cmd *cmd)
 {
     struct command *c = cmd->arg;
-    if (c->s->closing || (cmd->aborted && cmd->status != SCSI_TASK_ABORTED)) {
+    if (c->m->closing || (cmd->aborted && cmd->status != SCSI_TASK_ABORTED)) {
         give_up(c);
         return;
     }
@@ -90,8 +90,7 @@ static void solicit(struct command *c)
     while (c->r2t_off < c->want && c->r2t_next - c->r2t_head < max_r2t) {
         uint32_t left = c->want - c->r2t_off;
         struct r2t *r = &c->r2t[c->r2t_next++ % R2T_MAX];
-        r->tag = c->s->next_tag;
-        c->s->next_tag = r->tag + 1 == ISCSI_NO_TAG ? 0 : r->tag + 1;
+        r->tag = session_tag(c->s);
         r->off = c->r2t_off;
         r->len = left < burst ? left : burst;
         c->r2t_off += r->len;
@@ -157,17 +156,17 @@ static void find_room(struct command *c)
 static void receive(struct command *c, uint32_t len)
 {
     c->receiving = true;
-    c->s->rx = c;
+    c->m->rx = c;
     if (c->off >= c->want)
-        conn_rx_skip(c->s->conn);
+        conn_rx_skip(c->m->conn);
     else if (len)
-        conn_rx_to(c->s->conn, c->base + c->off, c->want - c->off);
+        conn_rx_to(c->m->conn, c->base + c->off, c->want - c->off);
 }
 
 static void received(struct command *c, uint32_t len)
 {
     c->receiving = false;
-    c->s->rx = NULL;
+    c->m->rx = NULL;
     c->off += len;
 }
 
@@ -192,7 +191,7 @@ static bool fill(struct command *c, const struct iscsi_pdu *pdu, const uint8_t *
     cmd->cdb_len = 16 + (unsigned)ext_len;
     cmd->attr = attributes[attr];
     cmd->expected = pdu->w20;
-    cmd->may_borrow = !c->s->conn->data_digest;
+    cmd->may_borrow = !c->m->conn->data_digest;
     cmd->done = on_done;
     cmd->arg = c;
     c->itt = pdu->itt;
@@ -220,26 +219,26 @@ static void check_unsolicited(struct command *c, const struct iscsi_pdu *pdu)
         fail(c, SENSE_INVALID_FIELD_IN_CDB); /* its data can never come */
 }
 
-static struct command *accept_command(struct iscsi_session *s, const struct iscsi_pdu *pdu,
+static struct command *accept_command(struct member *m, const struct iscsi_pdu *pdu,
                                       const uint8_t *ahs)
 {
+    struct iscsi_session *s = m->s;
     if (pdu->itt == ISCSI_NO_TAG || command_lookup(s, pdu->itt)) {
-        session_reject(s, pdu, REJECT_PROTOCOL);
+        member_reject(m, pdu, REJECT_PROTOCOL);
         return NULL;
     }
     if (pdu->immediate && s->immediates >= IMMEDIATE_MAX) {
-        session_reject(s, pdu, REJECT_IMMEDIATE);
+        member_reject(m, pdu, REJECT_IMMEDIATE);
         return NULL;
     }
-    struct command *c = command_get(s);
+    struct command *c = command_get(m);
     if (!c) {
-        session_fail(s, "out of memory");
+        member_fail(m, "out of memory");
         return NULL;
     }
     if (!fill(c, pdu, ahs)) {
-        s->live--;
-        c->s = NULL;
-        session_reject(s, pdu, REJECT_FIELD);
+        m->live--;
+        member_reject(m, pdu, REJECT_FIELD);
         command_discard(c);
         return NULL;
     }
@@ -248,7 +247,7 @@ static struct command *accept_command(struct iscsi_session *s, const struct iscs
     s->immediates += c->immediate;
     s->slots += c->in_window;
     command_enlist(c);
-    __atomic_store_n(&s->stats.inflight, s->live, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->stats.inflight, s->stats.inflight + 1, __ATOMIC_RELAXED);
     return c;
 }
 
@@ -257,13 +256,13 @@ static uint32_t lesser(uint64_t a, uint32_t b)
     return a < b ? (uint32_t)a : b;
 }
 
-void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const uint8_t *ahs)
+void command_begin(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *ahs)
 {
-    struct command *c = session_take_sn(s, pdu) ? accept_command(s, pdu, ahs) : NULL;
+    struct command *c = member_take_sn(m, pdu) ? accept_command(m, pdu, ahs) : NULL;
     if (!c) {
-        s->rx_drop = true;
-        if (!s->closing)
-            conn_rx_skip(s->conn);
+        m->rx_drop = true;
+        if (!m->closing)
+            conn_rx_skip(m->conn);
         return;
     }
     c->cmd.times.arrived = c->cmd.times.admitted = reactor_now();
@@ -283,12 +282,12 @@ void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const u
     receive(c, pdu->data_len);
 }
 
-void command_end(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+void command_end(struct member *m, const struct iscsi_pdu *pdu)
 {
-    struct command *c = s->rx;
+    struct command *c = m->rx;
     received(c, pdu->data_len);
     advance(c);
-    commands_feed(s);
+    commands_feed(m->s);
 }
 
 /* ---- Data-Out */
@@ -321,13 +320,13 @@ static bool check_asked(struct command *c, const struct iscsi_pdu *pdu)
     return true;
 }
 
-void data_out_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+void data_out_begin(struct member *m, const struct iscsi_pdu *pdu)
 {
-    struct command *c = command_lookup(s, pdu->itt);
-    bool lost = !c || c->state != COMMAND_GATHERS || !c->write;
+    struct command *c = command_lookup(m->s, pdu->itt);
+    bool lost = !c || c->m != m || c->state != COMMAND_GATHERS || !c->write;
     if (lost || c->cmd.aborted) { /* its command was aborted or refused: late data is dropped */
-        s->rx_drop = true;
-        conn_rx_skip(s->conn);
+        m->rx_drop = true;
+        conn_rx_skip(m->conn);
         return;
     }
     bool asked = pdu->w20 != ISCSI_NO_TAG;
@@ -337,9 +336,9 @@ void data_out_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu)
     receive(c, pdu->data_len);
 }
 
-void data_out_end(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+void data_out_end(struct member *m, const struct iscsi_pdu *pdu)
 {
-    struct command *c = s->rx;
+    struct command *c = m->rx;
     received(c, pdu->data_len);
     bool asked = pdu->w20 != ISCSI_NO_TAG, final = pdu->flags & F_FINAL;
     c->data_sn = final ? 0 : c->data_sn + 1;
@@ -353,20 +352,21 @@ void data_out_end(struct iscsi_session *s, const struct iscsi_pdu *pdu)
     if (c->cmd.aborted) /* meanwhile: done comes, or came */
         return;
     advance(c);
-    commands_feed(s);
+    commands_feed(m->s);
 }
 
 /* ---- giving up */
 
-void commands_drop(struct iscsi_session *s)
+void commands_drop(struct member *m)
 {
     struct command *c, *next;
-    s->in_commands = true;
-    list_for_each_safe (c, next, &s->commands, link) {
-        if (c->state == COMMAND_GATHERS && !c->cmd.aborted) /* of an aborted one, done is to come */
+    m->in_commands = true;
+    list_for_each_safe (c, next, &m->s->commands, link) {
+        bool gathers = c->m == m && c->state == COMMAND_GATHERS;
+        if (gathers && !c->cmd.aborted) /* of an aborted one, done is to come */
             give_up(c);
     }
-    s->in_commands = false;
+    m->in_commands = false;
 }
 
 struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt)

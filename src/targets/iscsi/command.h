@@ -25,6 +25,7 @@ struct r2t {
 struct command {
     struct tx_item tx;
     struct iscsi_session *s;
+    struct member *m;       /* the connection it came by */
     struct list link;       /* session's commands */
     struct list wait;       /* session's waiting ones, for memory */
     struct command *chain;  /* of its bucket */
@@ -66,7 +67,7 @@ struct command {
 };
 
 /* pool.c */
-struct command *command_get(struct iscsi_session *s);
+struct command *command_get(struct member *m);
 /* Takes it out of everything, ends the scsi command, gives it back; what waited for memory may go.
  */
 void command_free(struct command *c);

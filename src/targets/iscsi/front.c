@@ -201,7 +201,6 @@ static struct iscsi_session *new_session(struct visitor *v)
     seed->tpgt = l->tpgt;
     seed->discovery = l->nego.discovery;
     seed->exp_cmdsn = l->cmdsn;
-    seed->statsn = l->statsn;
     seed->params = l->nego.params;
     s->id = target_next_session_id();
     s->since_ms = wall_ms();
@@ -209,10 +208,8 @@ static struct iscsi_session *new_session(struct visitor *v)
     s->scsi = v->target ? v->target->scsi : NULL;
     s->ended = on_session_end;
     s->arg = v->target;
-    s->conn = v->conn;
     memcpy(s->peer, v->conn->peer, sizeof s->peer);
     memcpy(s->portal, v->conn->portal, sizeof s->portal);
-    memcpy(s->self, v->conn->self, sizeof s->self);
     s->local = v->conn->local;
     list_add_tail(&sessions, &s->link);
     load[reactor_index(s->home)]++;
@@ -236,6 +233,20 @@ static void visitor_free(struct visitor *v)
     free(v);
 }
 
+/* Takes the connection along. */
+static struct member *new_member(struct visitor *v, struct iscsi_session *s)
+{
+    const struct login *l = &v->login;
+    struct member *m = member_new(s, v->conn);
+    m->cid = l->cid;
+    m->statsn = l->statsn;
+    m->max_xmit = l->nego.params.max_xmit_segment;
+    m->header_digest = l->nego.params.header_digest;
+    m->data_digest = l->nego.params.data_digest;
+    v->conn = NULL;
+    return m;
+}
+
 /* Not within the connection's callbacks any more: it goes, to its session or for good. */
 static void leave(void *arg)
 {
@@ -247,7 +258,7 @@ static void leave(void *arg)
     if (s && !v->conn->closed) {
         struct iscsi_acl *acl = v->target ? acl_find(v->target, s->seed.initiator) : NULL;
         conn_detach(v->conn);
-        v->conn = NULL;
+        s->first = new_member(v, s);
         /* As it is now: who changes it from here on reaches the session. */
         s->map = acl ? scsi_map_copy(acl->map) : NULL;
         session_start(s);

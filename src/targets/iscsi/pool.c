@@ -19,7 +19,7 @@ static struct pool {
     struct list starved; /* sessions with commands that wait for other sessions' memory */
 } __attribute__((aligned(CACHE_LINE))) pools[REACTOR_MAX]; /* each is its reactor's */
 
-struct command *command_get(struct iscsi_session *s)
+struct command *command_get(struct member *m)
 {
     unsigned r = reactor_self_index();
     struct command *c = pools[r].free;
@@ -32,9 +32,10 @@ struct command *command_get(struct iscsi_session *s)
             return NULL;
     }
     memset(c, 0, sizeof *c);
-    c->s = s;
+    c->s = m->s;
+    c->m = m;
     list_init(&c->wait);
-    s->live++;
+    m->live++;
     return c;
 }
 
@@ -114,12 +115,23 @@ bool command_admit(struct command *c)
     return false;
 }
 
+/* The first that waits and could go on. */
+static struct command *first_waiting(struct iscsi_session *s)
+{
+    struct command *c;
+    list_for_each (c, &s->waiting, wait) {
+        if (!c->receiving && !c->m->closing)
+            return c;
+    }
+    return NULL;
+}
+
 /* Lets waiting commands of the session go, first come first served. */
 static void feed(struct iscsi_session *s, unsigned r)
 {
     struct command *c;
-    while (!s->closing && (c = list_first(&s->waiting, struct command, wait))) {
-        if (c->receiving || !fits(s, r, c->charge))
+    while ((c = first_waiting(s))) {
+        if (!fits(s, r, c->charge))
             return;
         list_del(&c->wait);
         s->bytes += c->charge;
@@ -127,7 +139,8 @@ static void feed(struct iscsi_session *s, unsigned r)
         c->admitted = true;
         command_admitted(c);
     }
-    list_del(&s->starved);
+    if (list_empty(&s->waiting))
+        list_del(&s->starved);
 }
 
 void commands_feed(struct iscsi_session *s)
@@ -170,9 +183,10 @@ void command_discard(struct command *c)
 void command_free(struct command *c)
 {
     struct iscsi_session *s = c->s;
+    struct member *m = c->m;
     assert(!c->tx_queued);
-    if (s->rx == c)
-        s->rx = NULL;
+    if (m->rx == c)
+        m->rx = NULL;
     if (!c->given_up)
         command_forget(c);
     list_del(&c->link);
@@ -187,9 +201,9 @@ void command_free(struct command *c)
         scsi_cmd_end(&c->cmd);
     iobuf_put(&c->early);
     discharge(c);
-    s->live--;
+    m->live--;
     command_discard(c);
-    __atomic_store_n(&s->stats.inflight, s->live, __ATOMIC_RELAXED);
-    if (!s->live)
-        session_check_end(s);
+    __atomic_store_n(&s->stats.inflight, s->stats.inflight - 1, __ATOMIC_RELAXED);
+    if (!m->live)
+        member_check_end(m);
 }

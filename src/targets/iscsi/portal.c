@@ -124,46 +124,46 @@ void portals_close(void)
 /* TargetAddress=addr:port,tag (RFC 7143 13.8). A portal on the wildcard address is told as the
  * address that the initiator reached. Loopback is told to loopback only; unix sockets have no such
  * form. */
-static bool add_portal(const struct iscsi_session *s, const struct portal *p, struct text *reply)
+static bool add_portal(const struct iscsi_conn *c, const struct portal *p, struct text *reply)
 {
-    if (!strncmp(p->bound, "unix:", 5) || (p->local && !s->local))
+    if (!strncmp(p->bound, "unix:", 5) || (p->local && !c->local))
         return true;
     char addr[NET_ADDR_TEXT];
     snprintf(addr, sizeof addr, "%s", p->bound);
     if (p->any) {
         bool v6 = p->bound[0] == '[';
-        if (!strncmp(s->self, "unix:", 5) || v6 != (s->self[0] == '['))
+        if (!strncmp(c->self, "unix:", 5) || v6 != (c->self[0] == '['))
             return true;
-        const char *port = strrchr(p->bound, ':'), *end = strrchr(s->self, ':');
-        snprintf(addr, sizeof addr, "%.*s%s", (int)(end - s->self), s->self, port);
+        const char *port = strrchr(p->bound, ':'), *end = strrchr(c->self, ':');
+        snprintf(addr, sizeof addr, "%.*s%s", (int)(end - c->self), c->self, port);
     }
     return text_add(reply, "TargetAddress", "%s,%u", addr, p->group);
 }
 
-static bool add_target(const struct iscsi_session *s, const struct iscsi_target *t,
-                       struct text *reply)
+static bool add_target(const struct iscsi_conn *c, const struct iscsi_target *t, struct text *reply)
 {
     if (!text_add(reply, "TargetName", "%s", t->iqn))
         return false;
     const struct portal *p;
     list_for_each (p, &portals, link) {
         bool shown = t->open || t->acl_count || p->local || p->any;
-        if (shown && !add_portal(s, p, reply))
+        if (shown && !add_portal(c, p, reply))
             return false;
     }
     return true;
 }
 
-bool portals_send_targets(const struct iscsi_session *s, const char *only, struct text *reply)
+bool portals_send_targets(const struct iscsi_session *s, const struct iscsi_conn *conn,
+                          const char *only, struct text *reply)
 {
     bool fits = true;
     pthread_mutex_lock(&registry_lock);
     const struct iscsi_target *t;
     list_for_each (t, &registry_targets, link) {
         if ((only && strcasecmp(t->iqn, only) != 0) || t->removing ||
-            !registry_permits(t, s->seed.initiator, s->local))
+            !registry_permits(t, s->seed.initiator, conn->local))
             continue;
-        fits = fits && add_target(s, t, reply);
+        fits = fits && add_target(conn, t, reply);
     }
     pthread_mutex_unlock(&registry_lock);
     return fits;

@@ -30,20 +30,18 @@ static void build_data_in(struct iscsi_conn *conn, struct tx_item *item, struct 
 {
     (void)conn;
     struct command *c = container_of(item, struct command, tx);
-    struct iscsi_session *s = c->s;
-    const struct iscsi_params *params = &s->seed.params;
     uint32_t len = c->in_len - item->off;
-    uint32_t burst = params->max_burst - item->off % params->max_burst;
+    uint32_t max_burst = c->s->seed.params.max_burst, burst = max_burst - item->off % max_burst;
     if (len > burst)
         len = burst;
-    if (len > params->max_xmit_segment)
-        len = params->max_xmit_segment;
+    if (len > c->m->max_xmit)
+        len = c->m->max_xmit;
     p->last = item->off + len == c->in_len;
     if (p->last)
         leave_window(c);
     struct iscsi_pdu pdu = {.op = OP_DATA_IN, .data_len = len, .itt = c->itt};
     pdu.w20 = ISCSI_NO_TAG;
-    session_stamp_next(s, &pdu);
+    member_stamp_next(c->m, &pdu);
     pdu.w24 = 0;
     pdu.flags = p->last || len == burst ? F_FINAL : 0;
     pdu.w36 = item->sn;
@@ -75,7 +73,7 @@ static void build_response(struct iscsi_conn *conn, struct tx_item *item, struct
     struct iscsi_pdu pdu = {.op = OP_SCSI_RSP, .flags = F_FINAL | c->rsp_flags, .itt = c->itt};
     pdu.b3 = c->cmd.status;
     pdu.data_len = (uint32_t)c->sense_iov.iov_len;
-    session_stamp_next(c->s, &pdu);
+    member_stamp_next(c->m, &pdu);
     pdu.w24 = c->statsn;
     pdu.w36 = c->r2t_next; /* ExpDataSN: how many R2T and Data-In PDUs there were */
     pdu.w44 = c->residual;
@@ -97,7 +95,7 @@ static void build_r2t(struct iscsi_conn *conn, struct tx_item *item, struct tx_p
     struct iscsi_pdu pdu = {.op = OP_R2T, .flags = F_FINAL, .itt = c->itt};
     memcpy(pdu.lun, c->cmd.lun, sizeof pdu.lun);
     pdu.w20 = r->tag;
-    session_stamp_next(c->s, &pdu);
+    member_stamp_next(c->m, &pdu);
     pdu.w36 = item->sn;
     pdu.w40 = r->off;
     pdu.w44 = r->len;
@@ -129,7 +127,7 @@ void command_queue_r2t(struct command *c)
         return;
     c->tx_queued = true;
     c->tx.ops = &r2t_tx;
-    conn_queue(c->s->conn, &c->tx);
+    conn_queue(c->m->conn, &c->tx);
 }
 
 /* ---- status */
@@ -177,7 +175,6 @@ static void count(struct command *c)
 
 void command_reply(struct command *c)
 {
-    struct iscsi_session *s = c->s;
     if (c->tx_queued) { /* an R2T of a command that failed is still queued: it goes first */
         c->reply_next = true;
         return;
@@ -186,9 +183,9 @@ void command_reply(struct command *c)
     set_residual(c, c->cmd.length);
     set_sense(c);
     count(c);
-    c->statsn = s->seed.statsn++;
+    c->statsn = c->m->statsn++;
     c->tx.off = c->tx.sn = 0;
     c->tx.ops = c->in_len ? &data_in_tx : &response_tx;
     c->tx_queued = true;
-    conn_queue(s->conn, &c->tx);
+    conn_queue(c->m->conn, &c->tx);
 }

@@ -7,12 +7,18 @@
 #include "targets/scsi/scsi.h"
 
 /*
- * A session in full feature phase: one connection (MaxConnections=1), ErrorRecoveryLevel 0, on one
- * reactor. A discovery session has no target and lives on main.
+ * A session in full feature phase, ErrorRecoveryLevel 0, on one reactor, with its connections. A
+ * discovery session has no target and lives on main.
  *
- * Main makes it and starts it; from then on only its reactor touches it, but for the members marked
- * "main's" and the counters, which anyone may read. It ends by itself (logout, lost connection) or
- * by session_stop; `ended` then runs on main, once, when nothing of it is in flight any more.
+ * The session has what orders commands and names the nexus: CmdSN, tags, tasks, memory. Each of its
+ * connections (a member) has what goes with a stream of bytes: StatSN, digests, the text exchange,
+ * a logout. A command belongs to the connection it came by: its data, R2Ts and status go there
+ * (connection allegiance, RFC 7143 4.2.5.1), and it ends with it.
+ *
+ * Main makes it and starts it; from then on only its reactor touches it, but for what is marked
+ * "main's" and the counters, which anyone may read. It ends by itself (logout, its last connection
+ * lost) or by session_stop; `ended` then runs on main, once, when nothing of it is in flight any
+ * more.
  */
 
 /* What login hands over: plain data, all that a session is but for what is in flight. */
@@ -20,14 +26,15 @@ struct session_seed {
     char initiator[ISCSI_NAME_MAX + 1];
     char target[ISCSI_NAME_MAX + 1]; /* "" in a discovery session */
     uint8_t isid[6];
-    uint16_t tsih, cid, tpgt;
+    uint16_t tsih, tpgt, cid; /* cid: of its first connection */
     bool discovery;
-    uint32_t exp_cmdsn, statsn;
-    struct iscsi_params params;
+    uint32_t exp_cmdsn;
+    struct iscsi_params params; /* what holds for one connection only, its member has */
 };
 
 struct session_stats {
     uint64_t inflight, reads, writes, read_bytes, written_bytes; /* one writer, atomic */
+    uint64_t connections;
 };
 
 enum { COMMAND_BUCKETS = 256 };
@@ -40,49 +47,71 @@ struct iscsi_session {
     struct scsi_map *map;     /* until the nexus has it */
     void (*ended)(struct iscsi_session *s);
     void *arg;
-    char peer[NET_ADDR_TEXT], portal[NET_ADDR_TEXT], self[NET_ADDR_TEXT];
+    char peer[NET_ADDR_TEXT], portal[NET_ADDR_TEXT]; /* of its first connection */
     bool local;
     struct session_stats stats;
 
     /* -- main's */
     struct list link;
-    bool started, over, stop_posted, asked, cut;
+    struct member *first; /* until it is started */
+    bool started, over, stop_soon, stop_posted, asked, cut;
+    unsigned posted; /* posts that are to come back: it stays until then */
     struct rpost stop_post;
 
     /* -- the reactor's */
-    struct iscsi_conn *conn;
+    struct list members;
     struct scsi_nexus *nexus;
-    bool closing;         /* the connection is closed, no response goes out any more */
-    bool in_commands;     /* walking its commands: ending waits */
-    unsigned live;        /* commands that are not freed */
-    unsigned slots;       /* of them: in the command window */
-    unsigned immediates;  /* of them: immediate ones */
-    unsigned tmfs;        /* task management functions under way */
-    uint64_t bytes;       /* data of admitted commands */
-    uint32_t next_tag;    /* target transfer tags */
-    struct list commands; /* in order of arrival */
-    struct list waiting;  /* for memory */
-    struct list starved;  /* link of the reactor's list of sessions that wait */
+    bool closing;     /* all of its connections are, or are about to be */
+    bool logging_out; /* as a whole */
+    bool finished;
+    unsigned slots;                          /* commands in the command window */
+    unsigned immediates;                     /* immediate ones */
+    uint64_t bytes;                          /* data of admitted commands */
+    uint32_t next_tag;                       /* target transfer tags */
+    struct list commands;                    /* in order of arrival */
+    struct list waiting;                     /* for memory */
+    struct list starved;                     /* link of the reactor's list of sessions that wait */
     struct command *bucket[COMMAND_BUCKETS]; /* by initiator task tag */
-    struct command *rx;                      /* whose PDU is being received */
-    bool rx_drop;                            /* the PDU being received is to be ignored */
+    uint64_t begun_at;                       /* ns */
+    struct rtimer timer;                     /* of an end that is under way */
+    struct rpost post;
+};
+
+/* A connection of a session. */
+struct member {
+    struct list link;
+    struct iscsi_session *s;
+    struct iscsi_conn *conn;
+    uint16_t cid;
+    uint32_t statsn;
+    uint32_t max_xmit; /* the initiator's MaxRecvDataSegmentLength */
+    bool header_digest, data_digest;
+
+    /* -- the reactor's */
+    bool closing;       /* it is closed, no response goes out any more */
+    bool in_commands;   /* walking the commands: ending waits */
+    unsigned live;      /* commands that are not freed */
+    unsigned tmfs;      /* task management functions under way */
+    struct command *rx; /* whose PDU is being received */
+    bool rx_drop;       /* the PDU being received is to be ignored */
     bool logging_out;
     struct iscsi_pdu logout;
     struct text text_in, text_out; /* a text exchange over several PDUs */
     size_t text_sent;
     uint32_t text_tag;  /* of the exchange under way, or ISCSI_NO_TAG */
     uint64_t pinged_at; /* ns; 0: no answer is due */
-    uint64_t begun_at;  /* ns */
     struct rtimer timer;
     struct rdefer end;
-    struct rpost post;
 };
 
-/* Main: posts it to its home, with its connection (detached, held). */
+/* Main: takes the connection, detached and held, or still to be. */
+struct member *member_new(struct iscsi_session *s, struct iscsi_conn *conn);
+void member_free(struct member **m); /* one that was never started */
+/* Main: posts it to its home, with its first connection. */
 void session_start(struct iscsi_session *s);
 /* Main: drains and closes; `ended` follows. Harmless when it is ending already. */
 enum session_stop {
-    SESSION_DROP, /* it is told that its connection goes, and it goes */
+    SESSION_DROP, /* it is told that its connections go, and they go */
     SESSION_ASK,  /* it is asked to log out, and has a second for that */
     SESSION_CUT,  /* it goes untold: there is no room for it */
 };
@@ -90,37 +119,52 @@ void session_stop(struct iscsi_session *s, enum session_stop how);
 
 /* ---- the session's parts to one another, on its reactor */
 
-/* Fills StatSN (and moves it on), ExpCmdSN, MaxCmdSN. */
-void session_stamp(struct iscsi_session *s, struct iscsi_pdu *pdu);
-/* The same without taking a StatSN. */
-void session_stamp_next(struct iscsi_session *s, struct iscsi_pdu *pdu);
 uint32_t session_max_cmdsn(const struct iscsi_session *s);
+uint32_t session_tag(struct iscsi_session *s);               /* a fresh target transfer tag */
+void session_fail(struct iscsi_session *s, const char *why); /* closes its connections */
+/* One of its connections is closed; it is gone. */
+void session_member_closes(struct iscsi_session *s);
+void session_member_left(struct iscsi_session *s);
+/* All its connections are to be dropped: tells it, then does it. */
+void session_drop(struct iscsi_session *s);
+
+/* member.c */
+void member_start(struct member *m);
+/* Fills StatSN (and moves it on), ExpCmdSN, MaxCmdSN. */
+void member_stamp(struct member *m, struct iscsi_pdu *pdu);
+/* The same without taking a StatSN. */
+void member_stamp_next(struct member *m, struct iscsi_pdu *pdu);
 /* False: the PDU is outside the command window and to be ignored (RFC 7143 4.2.2.1). Takes the
  * CmdSN of one that is not. */
-bool session_take_sn(struct iscsi_session *s, const struct iscsi_pdu *pdu);
-void session_reject(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum iscsi_reject why);
-void session_fail(struct iscsi_session *s, const char *why); /* closes the connection */
-void session_check_end(struct iscsi_session *s);
+bool member_take_sn(struct member *m, const struct iscsi_pdu *pdu);
+void member_reject(struct member *m, const struct iscsi_pdu *pdu, enum iscsi_reject why);
+void member_fail(struct member *m, const char *why); /* closes the connection */
+void member_check_end(struct member *m);
+
+/* logout.c */
+void logout_request(struct member *m, const struct iscsi_pdu *pdu);
+void logout_check(struct member *m); /* is what it waits for done? */
 
 /* command.c */
-void command_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu, const uint8_t *ahs);
-void command_end(struct iscsi_session *s, const struct iscsi_pdu *pdu);
-void data_out_begin(struct iscsi_session *s, const struct iscsi_pdu *pdu);
-void data_out_end(struct iscsi_session *s, const struct iscsi_pdu *pdu);
-/* Gives up every command that does not run yet. */
-void commands_drop(struct iscsi_session *s);
+void command_begin(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *ahs);
+void command_end(struct member *m, const struct iscsi_pdu *pdu);
+void data_out_begin(struct member *m, const struct iscsi_pdu *pdu);
+void data_out_end(struct member *m, const struct iscsi_pdu *pdu);
+/* Gives up every command of the connection that does not run yet. */
+void commands_drop(struct member *m);
 /* The command with the tag, if it can still be aborted. */
 struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt);
 void command_pools_free(void);
 
 /* tmf.c */
-void tmf_request(struct iscsi_session *s, const struct iscsi_pdu *pdu);
+void tmf_request(struct member *m, const struct iscsi_pdu *pdu);
 
 /* text_full.c */
-void text_request(struct iscsi_session *s, const struct iscsi_pdu *pdu, const uint8_t *data);
+void text_request(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *data);
 
-/* portal.c, any thread: answers SendTargets with what the initiator may log in to; `only` that
- * target when it is not NULL. */
-bool portals_send_targets(const struct iscsi_session *s, const char *only, struct text *reply);
+/* portal.c, any thread: answers SendTargets, asked by that connection, with what the initiator may
+ * log in to; `only` that target when it is not NULL. */
+bool portals_send_targets(const struct iscsi_session *s, const struct iscsi_conn *conn,
+                          const char *only, struct text *reply);
 
 #endif

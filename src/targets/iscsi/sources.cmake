@@ -8,6 +8,8 @@ list(APPEND target_sources
     iscsi/front.c
     iscsi/iscsi.c
     iscsi/login.c
+    iscsi/logout.c
+    iscsi/member.c
     iscsi/nego.c
     iscsi/pdu.c
     iscsi/pool.c

@@ -26,16 +26,16 @@ enum iscsi_tmf_response { /* 11.6.1 */
                           TMF_REJECTED = 255,
 };
 
-static void respond(struct iscsi_session *s, uint32_t itt, enum iscsi_tmf_response response)
+static void respond(struct member *m, uint32_t itt, enum iscsi_tmf_response response)
 {
     struct iscsi_pdu reply = {.op = OP_TMF_RSP, .flags = F_FINAL, .b2 = (uint8_t)response};
     reply.itt = itt;
-    session_stamp(s, &reply);
-    conn_note(s->conn, &reply, NULL, 0, NULL);
+    member_stamp(m, &reply);
+    conn_note(m->conn, &reply, NULL, 0, NULL);
 }
 
 struct pending {
-    struct iscsi_session *s;
+    struct member *m;
     uint32_t itt;
     bool cold;                       /* the sessions go too, */
     char target[ISCSI_NAME_MAX + 1]; /* of this one */
@@ -60,54 +60,54 @@ static void done(enum scsi_tmf_response response, void *arg)
         [SCSI_TMF_DENIED] = TMF_DENIED,
     };
     struct pending *p = arg;
-    struct iscsi_session *s = p->s;
-    if (!s->closing)
-        respond(s, p->itt, map[response]);
+    struct member *m = p->m;
+    if (!m->closing)
+        respond(m, p->itt, map[response]);
     if (p->cold && response == SCSI_TMF_COMPLETE)
         reactor_post(reactor_main(), &p->post, drop_sessions, p);
     else
         free(p);
-    s->tmfs--;
-    session_check_end(s);
+    m->tmfs--;
+    member_check_end(m);
 }
 
-static void start(struct iscsi_session *s, const struct iscsi_pdu *pdu, enum scsi_tmf fn,
+static void start(struct member *m, const struct iscsi_pdu *pdu, enum scsi_tmf fn,
                   struct scsi_cmd *task)
 {
     struct pending *p = xcalloc(1, sizeof *p);
-    p->s = s;
+    p->m = m;
     p->itt = pdu->itt;
     p->cold = (pdu->flags & 0x7f) == TMF_TARGET_COLD_RESET;
-    memcpy(p->target, s->seed.target, sizeof p->target);
-    s->tmfs++;
-    scsi_tmf(s->nexus, fn, pdu->lun, task, done, p);
+    memcpy(p->target, m->s->seed.target, sizeof p->target);
+    m->tmfs++;
+    scsi_tmf(m->s->nexus, fn, pdu->lun, task, done, p);
 }
 
-static void abort_task(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+static void abort_task(struct member *m, const struct iscsi_pdu *pdu)
 {
-    struct scsi_cmd *cmd = command_to_abort(s, pdu->w20);
+    struct scsi_cmd *cmd = command_to_abort(m->s, pdu->w20);
     if (!cmd || memcmp(cmd->lun, pdu->lun, sizeof cmd->lun) != 0)
-        respond(s, pdu->itt, TMF_NO_TASK); /* never seen, or its response is on its way */
+        respond(m, pdu->itt, TMF_NO_TASK); /* never seen, or its response is on its way */
     else
-        start(s, pdu, SCSI_ABORT_TASK, cmd);
+        start(m, pdu, SCSI_ABORT_TASK, cmd);
 }
 
-void tmf_request(struct iscsi_session *s, const struct iscsi_pdu *pdu)
+void tmf_request(struct member *m, const struct iscsi_pdu *pdu)
 {
     enum { TMFS_MAX = 32 };
-    if (s->tmfs >= TMFS_MAX) {
-        respond(s, pdu->itt, TMF_REJECTED);
+    if (m->tmfs >= TMFS_MAX) {
+        respond(m, pdu->itt, TMF_REJECTED);
         return;
     }
     switch (pdu->flags & 0x7f) {
-    case TMF_ABORT_TASK: abort_task(s, pdu); break;
-    case TMF_ABORT_TASK_SET: start(s, pdu, SCSI_ABORT_TASK_SET, NULL); break;
-    case TMF_CLEAR_ACA: start(s, pdu, SCSI_CLEAR_ACA, NULL); break;
-    case TMF_CLEAR_TASK_SET: start(s, pdu, SCSI_CLEAR_TASK_SET, NULL); break;
-    case TMF_LOGICAL_UNIT_RESET: start(s, pdu, SCSI_LOGICAL_UNIT_RESET, NULL); break;
+    case TMF_ABORT_TASK: abort_task(m, pdu); break;
+    case TMF_ABORT_TASK_SET: start(m, pdu, SCSI_ABORT_TASK_SET, NULL); break;
+    case TMF_CLEAR_ACA: start(m, pdu, SCSI_CLEAR_ACA, NULL); break;
+    case TMF_CLEAR_TASK_SET: start(m, pdu, SCSI_CLEAR_TASK_SET, NULL); break;
+    case TMF_LOGICAL_UNIT_RESET: start(m, pdu, SCSI_LOGICAL_UNIT_RESET, NULL); break;
     case TMF_TARGET_COLD_RESET:
-    case TMF_TARGET_WARM_RESET: start(s, pdu, SCSI_TARGET_RESET, NULL); break;
-    case TMF_TASK_REASSIGN: respond(s, pdu->itt, TMF_NO_REASSIGNMENT); break;
-    default: respond(s, pdu->itt, TMF_NOT_SUPPORTED); break;
+    case TMF_TARGET_WARM_RESET: start(m, pdu, SCSI_TARGET_RESET, NULL); break;
+    case TMF_TASK_REASSIGN: respond(m, pdu->itt, TMF_NO_REASSIGNMENT); break;
+    default: respond(m, pdu->itt, TMF_NOT_SUPPORTED); break;
     }
 }
