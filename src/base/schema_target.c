@@ -129,7 +129,7 @@ const struct schema_noun schema_nbd = {
          VERB_OBJECT,
          VERB_IF_MATCH,
          nbd_fields,
-         "change an export; sessions that stand go on"},
+         "change an export; sessions that its new rules forbid are closed, others go on"},
         {"unexport",
          "DELETE",
          "/v1/nbd/exports/{name}",

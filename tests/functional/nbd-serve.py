@@ -176,6 +176,61 @@ def test_a_client_in_its_handshake_sees_the_export_go():
         c.s.close()
 
 
+def test_a_change_that_is_refused_turns_nobody_away():
+    with Orion() as o:
+        o.mem('d0')
+        path = o.nbd('v', 'd0').split('socket=')[1]
+        stays = Raw(path)
+        failed, over, served = [], threading.Event(), []
+
+        def come_and_go():
+            try:
+                while not over.is_set():
+                    c = Raw(path)
+                    served.append(c.read(0, 512))
+                    c.s.close()
+            except Exception as e:
+                failed.append(e)
+        visitor = threading.Thread(target=come_and_go)
+        visitor.start()
+        for _ in range(2):
+            before = len(served)
+            assert 'session' in o.ctl('nbd', 'unexport', 'v', expect=5)
+            assert 'session' in o.ctl('nbd', 'set', 'v', '--read-only', expect=5)
+            wait_for(lambda: len(served) > before + 2 or failed, what='visitors')
+        over.set()
+        visitor.join()
+        assert not failed, failed
+        stays.s.close()
+        o.ctl('nbd', 'set', 'v', '--read-only')
+        c = Raw(path)
+        assert c.flags & 2 and c.read(0, 512) == bytes(512)
+        c.s.close()
+        o.ctl('nbd', 'unexport', 'v')
+
+
+def test_new_rules_end_the_sessions_that_they_forbid():
+    with Orion() as o:
+        o.mem('d0')
+        path = o.nbd('v', 'd0').split('socket=')[1]
+        port = free_port()
+        o.ctl('nbd', 'listen', '127.0.0.1:%d' % port)
+        near, far = Raw(path), Raw(port)
+        o.ctl('nbd', 'set', 'v', '--allow', 'unix,127.0.0.0/8')
+        o.ctl('nbd', 'set', 'v', '--description', 'both stay')
+        assert near.read(0, 512) == far.read(0, 512) == bytes(512)
+        far.write(0, b'x' * 512)
+        o.ctl('nbd', 'set', 'v', '--allow', 'unix')
+        assert far.closed()
+        assert near.read(0, 512) == b'x' * 512
+        assert [s['portal'] for s in o.ctl('session', 'list')['items']] == ['unix:' + path]
+        o.ctl('nbd', 'set', 'v', '--allow', '10.0.0.0/8')
+        assert near.closed() and not o.ctl('session', 'list')['items']
+        far.s.close()
+        near.s.close()
+        nothing_left(o)
+
+
 def test_sockets_that_were_handed_over_are_listened_on():
     """As systemd does it; a client that came before the daemon is served."""
     with Orion() as o:
@@ -214,4 +269,6 @@ run(test_a_resize_is_told_at_the_next_info_while_clients_go_on,
     test_no_acknowledged_write_is_lost_when_its_export_is_removed,
     test_exports_and_listeners_come_and_go_beside_those_who_are_served,
     test_a_client_in_its_handshake_sees_the_export_go,
+    test_a_change_that_is_refused_turns_nobody_away,
+    test_new_rules_end_the_sessions_that_they_forbid,
     test_sockets_that_were_handed_over_are_listened_on)

@@ -47,7 +47,8 @@ int nbd_unlisten(const char *addr, struct err *e);                 /* T */
 void nbd_listener_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
 
 int nbd_export_add(const struct nbd_export_args *args, struct err *e); /* T */
-/* Other settings of the same device; sessions that stand go on. Only read_only wants none. T */
+/* Other settings of the same device. Sessions go on, but for those that the new rules forbid: these
+ * are drained and closed. Only read_only wants no session at all. T */
 int nbd_export_set(const struct nbd_export_args *args, struct err *e);
 /* ERR_IN_USE naming the sessions, unless disconnect: then they are drained and closed. T */
 int nbd_export_remove(const char *name, bool disconnect, struct err *e);

@@ -6,6 +6,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -620,6 +621,17 @@ void nbd_conn_stop(void *conn)
             nbd_conn_leave(c);
     }
     nbd_conn_settle(c);
+}
+
+void nbd_conn_look(struct nbd_conn *c)
+{
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    if (c->state != NBD_CONN_OPEN || poll(&p, 1, 0) <= 0)
+        return;
+    if (p.revents & (POLLHUP | POLLERR))
+        nbd_conn_close(c, NULL);
+    else
+        relaxed_put(&c->hung_up, true); /* it may still read */
 }
 
 void nbd_conn_close(struct nbd_conn *c, const char *why)

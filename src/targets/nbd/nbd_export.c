@@ -123,7 +123,7 @@ void nbd_exports_fini(void)
 
 /* ---- what clients see */
 
-static bool visible(const struct nbd_export *x, const struct nbd_client *client)
+bool nbd_export_admits(const struct nbd_export *x, const struct nbd_client *client)
 {
     for (unsigned i = 0; i < x->rule_count; i++) {
         if (nbd_rule_matches(&x->rules[i], client))
@@ -216,11 +216,11 @@ uint32_t nbd_export_choose(const char *name, size_t len, const struct nbd_client
         snprintf(why, 160, len ? "no export has this name" : "there is no default export");
         return NBD_REP_ERR_UNKNOWN;
     }
-    if (!visible(x, client) && is_tls_only(x, client)) {
+    if (!nbd_export_admits(x, client) && is_tls_only(x, client)) {
         snprintf(why, 160, "this export is served through TLS only");
         return NBD_REP_ERR_TLS_REQD;
     }
-    if (!visible(x, client)) {
+    if (!nbd_export_admits(x, client)) {
         snprintf(why, 160,
                  x->rule_count ? "none of the access rules of this export allows this client"
                                : "this export is served on loopback and unix sockets only");
@@ -244,7 +244,7 @@ void nbd_export_list(const struct nbd_client *client,
 {
     const struct nbd_export *x;
     list_for_each (x, &exports, link) {
-        if (visible(x, client))
+        if (nbd_export_admits(x, client))
             each(x->name, x->description, ctx);
     }
 }
@@ -332,58 +332,66 @@ static void add_user(struct nbd_conn *c, void *arg)
                  (unsigned long long)c->id, c->peer);
 }
 
-/* A client that has just sent DISC or closed does not count, and its last bytes may still be on the
- * way to the reactor: look for a moment before refusing. */
-static int refuse_in_use(const struct nbd_export *x, struct err *e)
+/* The export when nobody is at it: no device that leaves, no other verb. NULL: there is none. T */
+static struct nbd_export *find_idle(const char *name, struct err *e)
+{
+    struct nbd_export *x;
+    while ((x = nbd_export_find(name)) && x->closing)
+        task_sleep_us(1000);
+    if (!x)
+        err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", name);
+    return x;
+}
+
+/* Closes an export that nobody uses to newcomers. A client that has just sent DISC or closed does
+ * not count, and its last bytes may still be on the way to the reactor: we look for a moment before
+ * refusing, and serve who comes meanwhile. T */
+static struct nbd_export *close_unused(const char *name, struct err *e)
 {
     struct users u;
     for (unsigned waited = 0;; waited += GRACE_STEP_US) {
+        struct nbd_export *x = find_idle(name, e);
+        if (!x)
+            return NULL;
         u = (struct users){0};
         nbd_server_each(x, add_user, &u);
-        if (!u.count)
-            return 0;
+        x->closing = !u.count;
+        if (x->closing)
+            return x;
         if (waited >= GRACE_US)
             break;
+        if (!waited)
+            task_call_all(nbd_lane_look_for_gone, x);
         task_sleep_us(GRACE_STEP_US);
     }
-    return err_set(e, ERR_IN_USE, "name", "export %s has %u session%s: %s", x->name, u.count,
-                   u.count == 1 ? "" : "s", u.text);
+    err_set(e, ERR_IN_USE, "name", "export %s has %u session%s: %s", name, u.count,
+            u.count == 1 ? "" : "s", u.text);
+    return NULL;
 }
 
-/* The device is opened anew, with the other claim. */
-static int set_read_only(struct nbd_export *x, bool read_only, struct err *e)
+/* Clients are told at their GO whether they may write. */
+static int set_read_only(const char *name, bool read_only, struct err *e)
 {
-    struct err ignored;
-    if (x->read_only == read_only)
-        return 0;
-    x->closing = true; /* nobody comes in meanwhile */
-    int rc = refuse_in_use(x, e);
-    if (!rc && x->desc)
-        bdev_drain_close(&x->desc);
-    if (!rc) {
-        x->read_only = read_only;
-        rc = attach(x, e);
-    }
-    if (rc && !x->desc) {
-        x->read_only = !read_only;
-        attach(x, &ignored);
-    }
+    struct nbd_export *x = close_unused(name, e);
+    if (!x)
+        return -1;
+    nbd_server_disconnect(x, 0); /* those on their way out */
+    x->read_only = read_only;
     x->closing = false;
     if (x->device_leaving)
         start_device_leaves(x);
-    return rc;
+    return 0;
 }
 
 int nbd_export_set(const struct nbd_export_args *args, struct err *e)
 {
-    struct nbd_export *x;
-    while ((x = nbd_export_find(args->name)) && x->closing)
-        task_sleep_us(1000);
-    if (!x)
-        return err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", args->name);
+    struct nbd_export *x = find_idle(args->name, e);
     struct nbd_export rules = {0};
+    if (!x)
+        return -1;
     if (check_args(args, x, e) || take_rules(&rules, args, e) ||
-        set_read_only(x, args->read_only, e)) {
+        (x->read_only != args->read_only && set_read_only(args->name, args->read_only, e)) ||
+        !(x = find_idle(args->name, e))) {
         free(rules.rules);
         return -1;
     }
@@ -391,23 +399,19 @@ int nbd_export_set(const struct nbd_export_args *args, struct err *e)
     x->rules = rules.rules;
     x->rule_count = rules.rule_count;
     take_settings(x, args);
+    unsigned n = nbd_server_evict(x);
+    if (n)
+        log_info("nbd", "sessions ended, the rules do not allow them any more export=%s count=%u",
+                 args->name, n);
     return 0;
 }
 
 int nbd_export_remove(const char *name, bool disconnect, struct err *e)
 {
-    struct nbd_export *x;
-    while ((x = nbd_export_find(name)) && x->closing)
-        task_sleep_us(1000); /* its device is leaving, or another removal goes on */
+    struct nbd_export *x = disconnect ? find_idle(name, e) : close_unused(name, e);
     if (!x)
-        return err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", name);
-    x->closing = true; /* nobody comes in while we look, or wait */
-    if (!disconnect && refuse_in_use(x, e)) {
-        x->closing = false;
-        if (x->device_leaving)
-            start_device_leaves(x);
         return -1;
-    }
+    x->closing = true; /* nobody comes in while we wait */
     nbd_server_disconnect(x, 0);
     if (x->desc)
         bdev_drain_close(&x->desc);

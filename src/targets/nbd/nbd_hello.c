@@ -83,11 +83,20 @@ static int send_output(struct hello *h)
     return 1;
 }
 
+static struct nbd_client client_of(const struct hello *h)
+{
+    return (struct nbd_client){.local = h->local,
+                               .peer = h->addr,
+                               .identity = h->tls ? tls_identity(h->tls) : "",
+                               .offered_tls = nbd_handshake_offers_tls(&h->hs)};
+}
+
 /* From the hand-over on, the descriptor belongs to another thread: the watch goes first. */
 static void move_on(struct hello *h, struct rd *in)
 {
     fdwatch_free(&h->watch);
-    nbd_server_enter(h->fd, h->tls, h->peer, h->portal, &h->hs.chosen, in->p + in->pos,
+    struct nbd_client who = client_of(h);
+    nbd_server_enter(h->fd, h->tls, &who, h->peer, h->portal, &h->hs.chosen, in->p + in->pos,
                      rd_left(in));
     hello_free(h);
 }
@@ -196,14 +205,6 @@ static void on_socket(void *arg, unsigned events)
     while (busy && h->tls_more && !h->shaking && !h->out.len)
         receive(h);
     busy = NULL;
-}
-
-static struct nbd_client client_of(const struct hello *h)
-{
-    return (struct nbd_client){.local = h->local,
-                               .peer = h->addr,
-                               .identity = h->tls ? tls_identity(h->tls) : "",
-                               .offered_tls = nbd_handshake_offers_tls(&h->hs)};
 }
 
 static uint32_t find(void *arg, const char *name, size_t len, struct nbd_view *view_r,

@@ -53,6 +53,18 @@ void nbd_lane_fini(void *unused)
     lane->iov = NULL;
 }
 
+void nbd_lane_look_for_gone(void *export)
+{
+    if (reactor_self_index() >= reactor_count())
+        return; /* main */
+    struct nbd_lane *lane = &lanes[reactor_self_index()];
+    struct nbd_conn *c;
+    list_for_each (c, &lane->conns, lane_link) {
+        if (c->export == export)
+            nbd_conn_look(c);
+    }
+}
+
 struct nbd_req *nbd_req_new(struct nbd_conn *c)
 {
     struct nbd_lane *lane = c->lane;

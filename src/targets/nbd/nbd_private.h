@@ -119,6 +119,8 @@ struct nbd_conn {
     /* main's; read by main only */
     struct list link;
     char peer[128], portal[128], client[256];
+    bool local;
+    struct net_addr addr; /* the peer's */
     uint64_t since_ms;
     bool stopping; /* the stop post was sent */
     struct rpost start_post, stop_post;
@@ -136,6 +138,7 @@ struct nbd_conn {
     uint64_t reads, writes, read_bytes, written_bytes;
     unsigned inflight; /* bios */
     unsigned state;    /* enum nbd_conn_state */
+    bool hung_up;      /* it will ask for nothing more; requests that have arrived are served */
 
     /* the reactor's */
     struct nbd_lane *lane;
@@ -201,6 +204,8 @@ bool nbd_rule_matches(const struct nbd_rule *rule, const struct nbd_client *clie
 
 /* ---- nbd_export.c, main */
 struct nbd_export *nbd_export_find(const char *name);
+/* Do the rules let the client use it? */
+bool nbd_export_admits(const struct nbd_export *x, const struct nbd_client *client);
 /* The export that a client asks for: 0, or NBD_REP_ERR_* and why. */
 uint32_t nbd_export_choose(const char *name, size_t len, const struct nbd_client *client,
                            struct nbd_view *view_r, char why[160]);
@@ -224,12 +229,15 @@ void nbd_hello_close_all(void);
 
 /* ---- nbd_server.c, main */
 /* Takes the fd, its TLS (or NULL) and up to `len` bytes that were received behind the handshake. */
-void nbd_server_enter(int fd, struct tls *tls, const char *peer, const char *portal,
-                      const struct nbd_view *view, const uint8_t *rest, size_t len);
+void nbd_server_enter(int fd, struct tls *tls, const struct nbd_client *who, const char *peer,
+                      const char *portal, const struct nbd_view *view, const uint8_t *rest,
+                      size_t len);
 /* Runs on main when a connection is gone for good; frees it. */
 void nbd_server_gone(void *conn);
 /* Ends the connections of an export (NULL: all), or the one with `id` (0: any), and waits. T */
 unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id);
+/* The same with those whom the export's rules do not admit. T */
+unsigned nbd_server_evict(const struct nbd_export *export);
 /* Calls fn for each connection of the export (NULL: all) that is not on its way out. */
 void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
                      void *arg);
@@ -238,6 +246,9 @@ void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn
 struct nbd_lane *nbd_lane_get(unsigned reactor);
 void nbd_lane_init(unsigned reactor, uint64_t mem_max); /* main, before any connection */
 void nbd_lane_fini(void *unused);
+/* Who has hung up behind requests that wait, and so was not read to the end, is noticed. Any
+ * reactor. */
+void nbd_lane_look_for_gone(void *export);
 /* NULL: out of memory, and the connection was closed for it. */
 struct nbd_req *nbd_req_new(struct nbd_conn *c);
 void nbd_req_free(struct nbd_req *req);
@@ -256,6 +267,7 @@ void nbd_conn_start(void *conn); /* post from main */
 void nbd_conn_stop(void *conn);  /* post from main */
 void nbd_conn_leave(struct nbd_conn *c);
 void nbd_conn_close(struct nbd_conn *c, const char *why); /* why: logged, or NULL */
+void nbd_conn_look(struct nbd_conn *c);                   /* has it hung up? */
 void nbd_conn_watch(struct nbd_conn *c, unsigned events);
 void nbd_conn_resume(struct nbd_conn *c);
 /* Closes a leaving connection that has nothing more to do, and reports a closed one gone. Last use

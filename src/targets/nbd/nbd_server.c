@@ -49,8 +49,9 @@ static void tune_socket(int fd)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
-void nbd_server_enter(int fd, struct tls *tls, const char *peer, const char *portal,
-                      const struct nbd_view *view, const uint8_t *rest, size_t len)
+void nbd_server_enter(int fd, struct tls *tls, const struct nbd_client *who, const char *peer,
+                      const char *portal, const struct nbd_view *view, const uint8_t *rest,
+                      size_t len)
 {
     if (conn_count >= NBD_CONN_MAX) {
         log_every(10, LOG_LEVEL_WARN, "nbd", "too many connections, refusing one peer=%s", peer);
@@ -69,7 +70,9 @@ void nbd_server_enter(int fd, struct tls *tls, const char *peer, const char *por
     c->nexus = nexus;
     c->fd = fd;
     c->tls = tls;
-    snprintf(c->client, sizeof c->client, "%s", tls ? tls_identity(tls) : "");
+    snprintf(c->client, sizeof c->client, "%s", who->identity);
+    c->local = who->local;
+    c->addr = who->peer;
     c->limits = view->limits;
     c->lend = info.mem_align <= 1;
     c->since_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
@@ -124,17 +127,26 @@ void nbd_server_gone(void *conn)
         free(c);
 }
 
-static bool selected(const struct nbd_conn *c, const struct nbd_export *export, uint64_t id)
+struct selection {
+    const struct nbd_export *export; /* NULL: any */
+    uint64_t id;                     /* 0: any */
+    bool outlaws;                    /* whom the export does not admit */
+};
+
+static bool selected(const struct nbd_conn *c, const struct selection *sel)
 {
-    return (!export || c->export == export) && (!id || c->id == id);
+    if ((sel->export && c->export != sel->export) || (sel->id && c->id != sel->id))
+        return false;
+    struct nbd_client who = {.local = c->local, .peer = c->addr, .identity = c->client};
+    return !sel->outlaws || !nbd_export_admits(c->export, &who);
 }
 
-static unsigned stop_selected(const struct nbd_export *export, uint64_t id)
+static unsigned stop_selected(const struct selection *sel)
 {
     unsigned n = 0;
     struct nbd_conn *c;
     list_for_each (c, &conns, link) {
-        if (!selected(c, export, id))
+        if (!selected(c, sel))
             continue;
         n++;
         if (c->stopping)
@@ -145,12 +157,12 @@ static unsigned stop_selected(const struct nbd_export *export, uint64_t id)
     return n;
 }
 
-unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id)
+static unsigned end_selected(const struct selection *sel)
 {
     struct gone_wait w = {.task = task_self()};
-    unsigned n = stop_selected(export, id);
+    unsigned n = stop_selected(sel);
     list_add_tail(&gone_waits, &w.link);
-    for (unsigned left = n; left; left = stop_selected(export, id)) {
+    for (unsigned left = n; left; left = stop_selected(sel)) {
         task_park();
         w.woken = false;
     }
@@ -158,12 +170,23 @@ unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id)
     return n;
 }
 
+unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id)
+{
+    return end_selected(&(struct selection){.export = export, .id = id});
+}
+
+unsigned nbd_server_evict(const struct nbd_export *export)
+{
+    return end_selected(&(struct selection){.export = export, .outlaws = true});
+}
+
 void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
                      void *arg)
 {
     struct nbd_conn *c;
     list_for_each (c, &conns, link) {
-        if (selected(c, export, 0) && relaxed_get(&c->state) == NBD_CONN_OPEN)
+        if ((!export || c->export == export) && !relaxed_get(&c->hung_up) &&
+            relaxed_get(&c->state) == NBD_CONN_OPEN)
             fn(c, arg);
     }
 }

@@ -446,20 +446,62 @@ HARNESS_TEST(a_shutdown_answers_what_was_asked)
     remove_device("m");
 }
 
-HARNESS_TEST(a_removal_does_not_get_lost_in_a_refused_unexport)
+HARNESS_TEST(a_device_may_be_removed_while_an_unexport_looks_for_sessions)
 {
     int fd;
     struct err e;
     struct done d = {.f = fault_server("read:delay=500ms")};
     client(send_eight, &fd);
     wait_inflight(d.f, 8);
-    task_start(reactor_main(), "remove", remove_task, &d); /* comes while we look for sessions */
-    check(nbd_export_remove("f", false, &e));
-    check_int(e.code, ERR_IN_USE);
+    task_start(reactor_main(), "remove", remove_task, &d);
+    check_int(nbd_export_remove("f", false, &e), 0); /* the device has sent them away */
     client(read_until_closed, &fd);
     wait_over(&d);
     server_end();
     remove_device("m");
+}
+
+/* ---- hung up, and not read to the end */
+
+static void ask_too_much_and_hang_up(void *arg)
+{
+    (void)arg;
+    int fd = connect_to("f");
+    for (unsigned i = 0; i < NBD_DEPTH + 44; i++)
+        send_request(fd, NBD_CMD_READ, 0, i, i * 512, 512);
+    close(fd);
+}
+
+struct removal {
+    int rc;
+    bool over;
+};
+
+static void unexport_task(void *arg)
+{
+    struct removal *r = arg;
+    r->rc = nbd_export_remove("f", false, NULL);
+    r->over = true;
+}
+
+HARNESS_TEST(who_hung_up_behind_requests_without_answer_is_not_in_the_way)
+{
+    struct removal r = {.rc = -2};
+    struct nbd_export_info info = {.ready = true};
+    struct bdev *f = fault_server("read:hold");
+    client(ask_too_much_and_hang_up, NULL);
+    wait_held(f, NBD_DEPTH);
+    task_start(reactor_main(), "unexport", unexport_task, &r);
+    for (unsigned i = 0; i < 60000 && info.ready && !r.over; i++) {
+        task_sleep_us(1000);
+        check(nbd_export_get("f", &info));
+    }
+    check(!r.over); /* not refused: it waits for what the device still holds */
+    fault_release(f);
+    for (unsigned i = 0; i < 60000 && !r.over; i++)
+        task_sleep_us(1000);
+    check_int(r.rc, 0);
+    fault_server_end();
 }
 
 static void connect_forty(void *arg)
@@ -500,7 +542,8 @@ int main(void)
         cmocka_unit_test(
             a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed),
         cmocka_unit_test(a_shutdown_answers_what_was_asked),
-        cmocka_unit_test(a_removal_does_not_get_lost_in_a_refused_unexport),
+        cmocka_unit_test(a_device_may_be_removed_while_an_unexport_looks_for_sessions),
+        cmocka_unit_test(who_hung_up_behind_requests_without_answer_is_not_in_the_way),
         cmocka_unit_test(idle_connections_hold_no_buffers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
