@@ -143,8 +143,15 @@ static int send_change(const struct command *c, const char *path, struct json_ob
                        struct answer *a)
 {
     const char *method = c->verb->method;
-    if (!(c->verb->flags & VERB_IF_MATCH))
-        return api_call(method, path, NULL, body, false, a);
+    if (!(c->verb->flags & VERB_IF_MATCH)) {
+        int rc = api_call(method, path, NULL, body, true, a);
+        if (a->status != 428) {
+            if (rc)
+                api_complain(a);
+            return rc;
+        }
+        answer_clear(a); /* it changes something that is there */
+    }
     autofree char *bare = xasprintf("%.*s", (int)strcspn(path, "?"), path);
     autofree char *item = schema_item_path(bare);
     for (unsigned i = 0;; i++) {

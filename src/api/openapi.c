@@ -256,6 +256,10 @@ static struct json_object *parameters_of(const struct schema_verb *v, bool body)
         add_query(list, schema_is_list(v) ? schema_list_opts(v) : v->opts);
     if (v->flags & VERB_IF_MATCH)
         add_parameter(list, "If-Match", "header", true, "ETag of the object", typed("string"));
+    else if (!strcmp(v->method, "PUT"))
+        add_parameter(list, "If-Match", "header", false,
+                      "ETag of the object, where the request may change one that is there",
+                      typed("string"));
     return list;
 }
 

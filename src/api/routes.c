@@ -172,7 +172,8 @@ static void reply_call(struct http_request *r, struct control_call *call)
 {
     snprintf(r->etag, sizeof r->etag, "%s", call->etag);
     snprintf(r->location, sizeof r->location, "%s", call->location);
-    if (*r->etag && r->if_none_match && strstr(r->if_none_match, r->etag)) {
+    if (!strcmp(r->method, "GET") && *r->etag && r->if_none_match &&
+        control_etag_listed(r->if_none_match, r->etag, true)) {
         http_reply_text(r, 304, NULL, NULL, 0);
     } else if (call->reply) {
         http_reply_json(r, call->status, call->reply);
@@ -189,6 +190,7 @@ static void run_verb(struct http_request *r, struct control_call *call)
     call->fields = take_fields;
     call->arg = &v;
     call->if_match = r->if_match;
+    call->if_none_match = strcmp(r->method, "GET") ? r->if_none_match : NULL;
     call->who = r->id->who;
     call->role = r->id->role;
     if (control_run(call, &e))

@@ -19,7 +19,8 @@
  * string of GET and DELETE (`?yes=true&force=true`). A parameter of the path is not repeated in
  * them.
  *  - PUT creates: 201 with the object; 200 with "changed": false when it stands with the same
- *    settings; 409 naming the field when it stands with others. It needs no If-Match.
+ *    settings; 409 naming the field when it stands with others. It needs no
+ *    If-Match, but for the few that change what is there by PUT.
  *  - VERB_IF_MATCH: the ETag of the item (schema_item_path) must be sent. An ETag covers what a
  *    person set and the states; progress, counters and rates do not change it.
  *  - VERB_LIST answers {"items": [...], "next": CURSOR or null} and takes ?limit=, ?cursor=,

@@ -67,13 +67,15 @@ static int ask_fields(struct control_call *call, struct err *e)
     return control_opts_json(call, NULL, e);
 }
 
-static bool etag_listed(const char *header, const char *etag)
+bool control_etag_listed(const char *header, const char *etag, bool weak)
 {
     size_t n = strlen(etag);
     for (const char *p = header; *p;) {
         p += strspn(p, " \t,");
         if (*p == '*')
             return true;
+        if (weak && !strncmp(p, "W/", 2))
+            p += 2;
         size_t len = strcspn(p, ",");
         while (len && (p[len - 1] == ' ' || p[len - 1] == '\t'))
             len--;
@@ -84,19 +86,30 @@ static bool etag_listed(const char *header, const char *etag)
     return false;
 }
 
+static int without_match(const struct resource *r, struct err *e)
+{
+    return err_set(e, ERR_NO_MATCH, "If-Match",
+                   "If-Match with the ETag of this %s is required to change or delete it", r->what);
+}
+
+int need_match(const struct verb_run *v, struct err *e)
+{
+    autofree char *item = schema_item_path(v->match->verb->path);
+    bool ours = v->call->role == ROLE_NONE; /* the daemon knows what it changes */
+    return ours || v->call->if_match ? 0 : without_match(resource_of_item(item), e);
+}
+
 static int check_precondition(const struct control_call *call, const struct resource *r,
                               struct json_object *object, struct err *e)
 {
-    if (!(call->match.verb->flags & VERB_IF_MATCH) && !call->if_match)
-        return 0;
-    if (!call->if_match)
-        return err_set(e, ERR_NO_MATCH, "If-Match",
-                       "If-Match with the ETag of this %s is required to change or delete it",
-                       r->what);
     char etag[CONTROL_ETAG_MAX] = "";
     if (object)
         resource_etag(r, object, etag);
-    if (!object || !etag_listed(call->if_match, etag))
+    if (object && call->if_none_match && control_etag_listed(call->if_none_match, etag, true))
+        return err_set(e, ERR_STALE, "If-None-Match", "the %s is there: %s", r->what, etag);
+    if (!call->if_match)
+        return call->match.verb->flags & VERB_IF_MATCH ? without_match(r, e) : 0;
+    if (!object || !control_etag_listed(call->if_match, etag, false))
         return err_set(e, ERR_STALE, "If-Match", "the %s has changed: it is %s now", r->what,
                        object ? etag : "absent");
     return 0;
@@ -183,8 +196,8 @@ static int run_change(struct control_call *call, const struct resource *r, verb_
     struct json_object *existing = r ? r->show(&call->match) : NULL;
     struct verb_run v = {
         .call = call, .match = &call->match, .existing = existing, .changed = true};
-    int rc = 0;
-    if (r && !put && !existing)
+    int rc = r && r->parent ? r->parent(&call->match, e) : 0;
+    if (!rc && r && !put && !existing)
         rc = not_found(call, r, e);
     if (!rc && r)
         rc = check_precondition(call, r, existing, e);

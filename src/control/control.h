@@ -73,6 +73,7 @@ struct control_call {
     struct control_who who;
     enum control_role role; /* ROLE_NONE: the daemon itself, which may do everything */
     const char *if_match;   /* as in the header, NULL when absent */
+    const char *if_none_match;
     int (*fields)(struct control_call *call, struct err *e);
     void *arg; /* fields' */
 
@@ -90,6 +91,8 @@ struct control_call {
         *errors; /* array of {field, detail}: every wrong field, not just the first */
 };
 int control_run(struct control_call *call, struct err *e); /* T */
+/* Does the header If-Match (or, `weak`, If-None-Match) of RFC 9110 list the ETag? */
+bool control_etag_listed(const char *header, const char *etag, bool weak);
 void control_call_clear(struct control_call *call);
 
 /* The fields of a request: a JSON object (NULL: empty) or name=value text. All wrong fields are

@@ -244,8 +244,6 @@ static int lun_verb(struct verb_run *v, struct err *e)
     if (n < 0)
         return err_set(e, ERR_INVALID, "lun", "lun is '%.20s'; expected a number from 0 to %d",
                        verb_param(v, "lun"), ISCSI_LUN_MAX);
-    if (need_target(v->match, e))
-        return -1;
     snprintf(name, sizeof name, "%s/%ld", iqn, n);
     struct json_object *record = lun_record(v->opts);
     int rc;

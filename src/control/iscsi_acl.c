@@ -323,8 +323,6 @@ static int set_acl(const struct verb_run *v, const char *name, struct json_objec
 int acl_verb(struct verb_run *v, struct err *e)
 {
     char name[KEY_MAX];
-    if (need_target(v->match, e))
-        return -1;
     acl_name(v->match, name);
     if (check_refs(v->opts, e))
         return -1;
@@ -405,8 +403,11 @@ int discovery_set_verb(struct verb_run *v, struct err *e)
                        *secrets = secrets_of("discovery-auth", "iscsi"),
                        *all = merged(v->opts, users, secrets);
     int rc = 0;
+    bool put = !strcmp(v->match->verb->method, "PUT");
     v->changed = compare("discovery-auth", "iscsi", all, users, secrets, NULL);
-    if (v->changed)
+    if (v->changed && put && users)
+        rc = need_match(v, e);
+    if (v->changed && !rc)
         rc = apply_discovery(all, e);
     json_object_put(all);
     return rc;

@@ -33,6 +33,5 @@ int alua_start(const char *name, struct json_object *record, struct err *e);
 struct json_object *secrets_of(const char *kind, const char *name);
 
 /* iscsi.c */
-int need_target(const struct schema_match *m, struct err *e);
 
 #endif

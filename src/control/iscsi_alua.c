@@ -153,8 +153,6 @@ static int need_group(const struct verb_run *v, unsigned *group_r, struct err *e
 {
     const char *text = verb_param(v, "group");
     *group_r = group_number(text);
-    if (need_target(v->match, e))
-        return -1;
     if (*group_r)
         return 0;
     return err_set(e, ERR_INVALID, "group", "group is '%.20s'; expected a number from 1 to %d",
@@ -171,6 +169,9 @@ int alua_verb(struct verb_run *v, struct err *e)
     /* What a host set is the administrator's from now on, even if it is the same. */
     v->changed = !v->existing || strcmp(get_str(v->existing, "state"), state) ||
                  strcmp(get_str(v->existing, "set_by"), "administrator");
+    bool was_set = v->existing && *get_str(v->existing, "set_by");
+    if (v->changed && was_set && need_match(v, e))
+        return -1;
     return v->changed ? iscsi_alua_set(verb_param(v, "iqn"), &g, e) : 0;
 }
 

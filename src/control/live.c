@@ -238,10 +238,10 @@ static void add_problem(const char *text, void *arg)
     json_object_array_add(arg, json_object_new_string(text));
 }
 
-static int system_show(struct verb_run *v, struct err *e)
+SHOW(system)
 {
-    (void)e;
-    struct json_object *o = v->reply = json_object_new_object();
+    (void)m;
+    struct json_object *o = json_object_new_object();
     struct json_object *problems = json_object_new_array();
     control_problems(add_problem, problems);
     put_str(o, "state", control_phase_name(control.phase));
@@ -252,7 +252,7 @@ static int system_show(struct verb_run *v, struct err *e)
     put_u64(o, "state_generation", journal_generation(control.journal));
     json_object_object_add(o, "counts", counts());
     json_object_object_add(o, "problems", problems);
-    return 0;
+    return o;
 }
 
 SHOW(config)
@@ -282,7 +282,9 @@ static int log_set(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry live_verbs[] = {
-    {"log-level", "set", log_set},     {"log-level", "patch", log_set},
-    {"session", "kill", session_kill}, {"job", "cancel", job_cancel_verb},
-    {"status", "", system_show},       {NULL, NULL, NULL},
+    {"log-level", "set", log_set},
+    {"log-level", "patch", log_set},
+    {"session", "kill", session_kill},
+    {"job", "cancel", job_cancel_verb},
+    {NULL, NULL, NULL},
 };

@@ -38,6 +38,8 @@ struct resource {
     void (*lock)(const struct schema_match *m, char key[KEY_MAX]);
     const char *const *live; /* keys that are no part of the ETag; ends with NULL; may be NULL */
     const char *what;        /* "device": for messages */
+    /* Of what stands below another item: ERR_NOT_FOUND when that is not there. May be NULL. */
+    int (*parent)(const struct schema_match *m, struct err *e);
 };
 const struct resource *resource_of_item(const char *path);
 const struct resource *resource_of_collection(const char *path);
@@ -73,6 +75,9 @@ const char *verb_param(const struct verb_run *v, const char *name);
 bool verb_flag(const struct verb_run *v, const char *name); /* a bool option that may not exist */
 /* A record with the fields that a merge patch gave; the caller's. *changed_r: it differs. */
 struct json_object *patched(struct json_object *record, const struct opts *o, bool *changed_r);
+/* For a PUT that changes what stands, other than what it makes: ERR_NO_MATCH unless If-Match was
+ * given, which has been checked then. */
+int need_match(const struct verb_run *v, struct err *e);
 /* ERR_NEEDS_YES unless `yes` was given. */
 int need_yes(const struct verb_run *v, const char *what, struct err *e);
 /* ERR_EXISTS: the object stands with another value of the field. */

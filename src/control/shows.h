@@ -27,6 +27,7 @@ SHOW(job);
 SHOW(config);
 SHOW(token);
 SHOW(log);
+SHOW(system);
 LIST(token);
 LIST(device);
 LIST(array);
@@ -43,6 +44,10 @@ LIST(session);
 LIST(job);
 LIST(event);
 LIST(inflight);
+
+/* The parents of items: ERR_NOT_FOUND. */
+int need_pool(const struct schema_match *m, struct err *e);
+int need_target(const struct schema_match *m, struct err *e);
 
 void lock_name(const struct schema_match *m, char key[KEY_MAX]);
 void lock_pool(const struct schema_match *m, char key[KEY_MAX]);

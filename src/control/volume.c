@@ -58,11 +58,17 @@ LIST(volume)
     return 0;
 }
 
+int need_pool(const struct schema_match *m, struct err *e)
+{
+    const char *pool = schema_param(m, "pool");
+    if (state_get("pool", pool))
+        return 0;
+    return err_set(e, ERR_NOT_FOUND, "pool", "there is no pool %.64s", pool);
+}
+
 static int round_up(const char *pool, uint64_t *size, struct err *e)
 {
     autofree struct pool_info *info = xcalloc(1, sizeof *info);
-    if (!state_get("pool", pool))
-        return err_set(e, ERR_NOT_FOUND, "pool", "there is no pool %.64s", pool);
     if (!pool_get(pool, info))
         return err_set(e, ERR_UNSUPPORTED, "pool", "pool %s is inactive: %s", pool,
                        reason_get("pool", pool));

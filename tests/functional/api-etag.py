@@ -3,6 +3,8 @@
 """ETag and If-Match, idempotent creation, pages."""
 from orion import Orion, run
 
+IQN = 'iqn.2026-01.com.example:t'
+
 
 def etag(o, path):
     return o.http('GET', path).headers['ETag']
@@ -52,8 +54,52 @@ def test_star_matches_what_exists():
 def test_if_none_match_is_304():
     with Orion() as o:
         o.mem('d0')
-        r = o.http('GET', '/v1/devices/d0', headers={'If-None-Match': etag(o, '/v1/devices/d0')})
-        assert r.status == 304 and not r.body, (r.status, r.body)
+        for path in ('/v1/devices/d0', '/v1/system', '/v1/config', '/v1/system/log'):
+            tag = etag(o, path)
+            for given in (tag, '*', '"0", ' + tag, 'W/' + tag):
+                r = o.http('GET', path, headers={'If-None-Match': given})
+                assert r.status == 304 and not r.body, (path, given, r.status, r.body)
+            assert o.http('GET', path, headers={'If-None-Match': '"0"'}).status == 200
+            assert o.http('GET', path, headers={'If-None-Match': tag[1:-1]}).status == 200
+
+
+def test_if_none_match_star_makes_only_what_is_not_there():
+    with Orion() as o:
+        body, star = {'type': 'mem', 'size': '16M'}, {'If-None-Match': '*'}
+        assert o.http('PUT', '/v1/devices/d0', body, star).status == 201
+        r = o.http('PUT', '/v1/devices/d0', body, star)
+        assert r.status == 412 and r.json['errors'][0]['field'] == 'If-None-Match', r.body
+
+
+def test_a_put_that_changes_what_is_there_needs_the_etag():
+    with Orion() as o:
+        o.iscsi(IQN)
+        chap = lambda user: {'chap_user': user, 'chap_secret': 'twelve bytes and more'}
+        group = '/v1/iscsi/targets/%s/groups/1' % IQN
+        for path, first, second in ((group, {'state': 'standby'}, {'state': 'unavailable'}),
+                                    ('/v1/iscsi/discovery-auth', chap('one'), chap('two'))):
+            assert o.http('PUT', path, first).json['changed'] is True
+            assert o.http('PUT', path, first).json['changed'] is False
+            stale = etag(o, path)
+            r = o.http('PUT', path, second)
+            assert r.status == 428 and r.json['code'] == 'precondition-required', r.body
+            assert etag(o, path) == stale
+            assert o.http('PUT', path, second, {'If-Match': stale}).json['changed'] is True
+            assert o.http('PUT', path, first, {'If-Match': stale}).status == 412
+        # A person at a terminal has not seen a version of it.
+        assert o.ctl('iscsi', 'alua', IQN, '1', '--state', 'standby')['state'] == 'standby'
+
+
+def test_a_missing_parent_is_told_before_a_wrong_field():
+    with Orion() as o:
+        target = '/v1/iscsi/targets/%s' % IQN
+        for path in ('/v1/pools/zz/volumes/v', target + '/luns/0', target + '/luns/x', target + '/acls/' + IQN,
+                     target + '/groups/x'):
+            for headers in ({}, {'If-Match': '"0"'}):
+                r = o.http('PUT', path, {'nonsense': 1}, headers)
+                assert r.status == 404 and r.json['code'] == 'not-found', (path, r.body)
+        r = o.http('POST', '/v1/pools/zz/volumes/v/actions/resize', {'size': 'x'})
+        assert r.status == 404 and 'pool zz' in r.json['detail'], r.body
 
 
 def test_put_again_changes_nothing():
@@ -111,4 +157,6 @@ run(test_a_list_gives_only_the_fields_that_are_asked_for,
     test_an_etag_is_strong_and_changes_with_the_object,
     test_an_etag_does_not_follow_counters_and_users,
     test_a_stale_or_foreign_etag_is_412_and_changes_nothing, test_star_matches_what_exists,
-    test_if_none_match_is_304, test_put_again_changes_nothing, test_lists_come_in_pages)
+    test_if_none_match_is_304, test_if_none_match_star_makes_only_what_is_not_there,
+    test_a_put_that_changes_what_is_there_needs_the_etag, test_a_missing_parent_is_told_before_a_wrong_field,
+    test_put_again_changes_nothing, test_lists_come_in_pages)
