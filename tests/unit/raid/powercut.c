@@ -37,7 +37,7 @@ void pc_life_begin(struct pc_life *l, const char *kind, unsigned members)
 {
     static unsigned lives;
     memset(l, 0, sizeof *l);
-    l->number = ++lives;
+    l->number = 1 + lives++ % 0xffff; /* of stamps it has 16 bits */
     snprintf(l->kind, sizeof l->kind, "%s", kind);
     l->members = members;
     l->op = calloc(PC_OPS, sizeof *l->op);
@@ -109,33 +109,68 @@ void pc_life_end(struct pc_life *l)
     memset(l, 0, sizeof *l);
 }
 
-/* ---- what clients write: each sector tells the request and its place */
+/* ---- what clients write: each sector tells the request and its place; its last byte stands for
+ * itself, so that it may be written alone */
 
-static uint64_t first_word(const struct pc_life *l, unsigned op, uint64_t lba)
+uint8_t pc_byte(unsigned op)
+{
+    return (uint8_t)(1 + op % 251);
+}
+
+uint64_t pc_first_word(const struct pc_life *l, unsigned op, uint64_t lba)
 {
     return (uint64_t)l->number << 48 | (uint64_t)(op + 1) << 32 | lba;
 }
 
-static void fill_sector(uint64_t *w, uint64_t first)
+void pc_stamp(const struct pc_life *l, unsigned op, uint64_t lba, void *out)
 {
+    uint64_t w[PC_SECTOR / 8], first = pc_first_word(l, op, lba);
     w[0] = first;
     for (unsigned i = 1; i < PC_SECTOR / 8; i++)
         w[i] = first * (2 * i + 1) ^ 0x5851f42d4c957f2dull;
+    memcpy(out, w, sizeof w);
+    ((uint8_t *)out)[PC_SECTOR - 1] = pc_byte(op);
 }
 
-static bool sector_is(const uint64_t *w, uint64_t first)
-{
-    if (w[0] != first)
-        return false;
-    for (unsigned i = 1; i < PC_SECTOR / 8; i++)
-        if (w[i] != (first * (2 * i + 1) ^ 0x5851f42d4c957f2dull))
-            return false;
-    return true;
-}
-
-static uint64_t tick(struct pc_life *l)
+uint64_t pc_tick(struct pc_life *l)
 {
     return __atomic_add_fetch(&l->clock, 1, __ATOMIC_SEQ_CST);
+}
+
+enum pc_kind pc_kind_by(uint64_t dice, struct bdev_desc *d, uint64_t *lba, uint64_t *sectors)
+{
+    struct bdev_info info;
+    bdev_get_info(d, &info);
+    uint64_t grain = info.discard_gran / PC_SECTOR;
+    if (dice == 0)
+        return PC_ZERO;
+    if (dice == 1 && grain && info.discard_zeroes) { /* the whole of it, or it may stay */
+        *lba = *lba / grain * grain;
+        *sectors = (*sectors + grain - 1) / grain * grain;
+        if (*lba + *sectors <= bdev_size(d) / PC_SECTOR)
+            return PC_DISCARD;
+        *lba = 0;
+        return PC_DISCARD;
+    }
+    if (dice == 2 || dice == 3) {
+        *sectors = 1;
+        return PC_BYTE;
+    }
+    return PC_WRITE;
+}
+
+static int send(struct pc_op *op, struct bdev_desc *d, unsigned n, const uint8_t *data)
+{
+    unsigned flags = op->fua ? BIO_FUA : 0;
+    uint64_t at = op->lba * PC_SECTOR, len = op->sectors * PC_SECTOR;
+    uint8_t byte = pc_byte(n);
+    switch (op->kind) {
+    case PC_FLUSH: return bdev_flush(d);
+    case PC_ZERO: return do_op(d, BIO_WRITE_ZEROES, at, len, flags);
+    case PC_DISCARD: return do_op(d, BIO_DISCARD, at, len, flags);
+    case PC_BYTE: return bdev_write(d, at + PC_SECTOR - 1, &byte, 1, flags);
+    default: return bdev_write(d, at, data, len, flags);
+    }
 }
 
 int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64_t lba,
@@ -144,24 +179,17 @@ int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64
     unsigned n = __atomic_fetch_add(&l->ops, 1, __ATOMIC_SEQ_CST);
     check(n < PC_OPS);
     struct pc_op *op = &l->op[n];
-    uint64_t *data = kind == PC_WRITE ? malloc(sectors * PC_SECTOR) : NULL;
+    uint8_t *data = kind == PC_WRITE ? malloc(sectors * PC_SECTOR) : NULL;
     for (uint64_t i = 0; data && i < sectors; i++)
-        fill_sector(data + i * PC_SECTOR / 8, first_word(l, n, lba + i));
+        pc_stamp(l, n, lba + i, data + i * PC_SECTOR);
     op->kind = kind;
-    op->fua = fua;
+    op->fua = fua && kind != PC_FLUSH && kind != PC_DISCARD;
     op->lba = lba;
-    op->submitted = tick(l);
+    op->submitted = pc_tick(l);
     __atomic_store_n(&op->sectors, sectors, __ATOMIC_SEQ_CST); /* from here on it counts */
-    int rc;
-    if (kind == PC_FLUSH)
-        rc = bdev_flush(d);
-    else if (kind != PC_WRITE)
-        rc = do_op(d, kind == PC_ZERO ? BIO_WRITE_ZEROES : BIO_DISCARD, lba * PC_SECTOR,
-                   sectors * PC_SECTOR, fua ? BIO_FUA : 0);
-    else
-        rc = bdev_write(d, lba * PC_SECTOR, data, sectors * PC_SECTOR, fua ? BIO_FUA : 0);
+    int rc = send(op, d, n, data);
     if (!rc)
-        __atomic_store_n(&op->completed, tick(l), __ATOMIC_SEQ_CST);
+        __atomic_store_n(&op->completed, pc_tick(l), __ATOMIC_SEQ_CST);
     free(data);
     return rc;
 }
@@ -270,6 +298,7 @@ void pc_build(const struct pc_life *l, const struct pc_cut *c, struct pc_image o
 void pc_print_cut(const struct pc_life *l, const struct pc_cut *c)
 {
     static const char *const names[] = {"absent", "there", "torn", "durable"};
+    static const char *const kinds[] = {"write", "zero", "flush", "discard", "byte"};
     for (unsigned m = 0; m < l->members; m++) {
         const struct pc_record *r = &l->record[m];
         uint64_t barrier_at = barrier(r, c->at);
@@ -289,249 +318,9 @@ void pc_print_cut(const struct pc_life *l, const struct pc_cut *c)
         if (o->submitted && o->submitted <= c->at && (!o->completed || o->completed + 60 > c->at))
             fprintf(stderr, "  client %u at %llu to %llu: %s %llu+%llu%s\n", i,
                     (unsigned long long)o->submitted, (unsigned long long)o->completed,
-                    o->kind == PC_WRITE   ? "write"
-                    : o->kind == PC_FLUSH ? "flush"
-                                          : "zero",
-                    (unsigned long long)o->lba, (unsigned long long)o->sectors,
+                    kinds[o->kind], (unsigned long long)o->lba, (unsigned long long)o->sectors,
                     o->fua ? " FUA" : "");
     }
-}
-
-/* ---- what may be read */
-
-struct expect {
-    uint64_t *floor; /* by sector: what had completed before this is gone; 0 = nothing is sure */
-    bool *zero;      /* by sector: zeroes are one of its versions */
-    bool *soft;      /* by sector: a write of it was under way, or not yet durable */
-    bool *open;      /* by sector: a write of it was under way */
-};
-
-static uint64_t client_barrier(const struct pc_life *l, uint64_t at)
-{
-    uint64_t best = 0;
-    for (unsigned i = 0; i < l->ops; i++) {
-        const struct pc_op *o = &l->op[i];
-        if (o->kind == PC_FLUSH && o->completed && o->completed <= at && o->submitted > best)
-            best = o->submitted;
-    }
-    return best;
-}
-
-static bool op_durable(const struct pc_op *o, uint64_t at, uint64_t barrier_at)
-{
-    if (!o->completed || o->completed > at)
-        return false;
-    return at == UINT64_MAX || o->fua || o->completed < barrier_at;
-}
-
-/* May it be what is read, as far as the writes that are durable go? */
-static bool op_allowed(const struct pc_op *o, uint64_t at, uint64_t floor)
-{
-    if (!o->submitted || o->submitted > at)
-        return false;
-    return !o->completed || o->completed > at || o->completed > floor;
-}
-
-static void expect_at(const struct pc_life *l, uint64_t at, struct expect *x)
-{
-    uint64_t n = l->size / PC_SECTOR, barrier_at = client_barrier(l, at);
-    x->floor = calloc(n, sizeof *x->floor);
-    x->zero = calloc(n, sizeof *x->zero);
-    x->soft = calloc(n, sizeof *x->soft);
-    x->open = calloc(n, sizeof *x->open);
-    check(x->floor && x->zero && x->soft && x->open);
-    for (unsigned i = 0; i < l->ops; i++) {
-        const struct pc_op *o = &l->op[i];
-        if (o->kind == PC_FLUSH || !o->submitted || o->submitted > at)
-            continue;
-        bool durable = op_durable(o, at, barrier_at);
-        for (uint64_t s = o->lba; s < o->lba + o->sectors; s++) {
-            x->soft[s] = x->soft[s] || !durable;
-            x->open[s] = x->open[s] || !o->completed || o->completed > at;
-            if (durable && o->submitted > x->floor[s])
-                x->floor[s] = o->submitted;
-        }
-    }
-    for (unsigned i = 0; i < l->ops; i++) {
-        const struct pc_op *o = &l->op[i];
-        bool zeroes = o->kind == PC_ZERO || o->kind == PC_DISCARD;
-        for (uint64_t s = o->lba; s < o->lba + o->sectors && zeroes; s++)
-            x->zero[s] = x->zero[s] || op_allowed(o, at, x->floor[s]);
-    }
-}
-
-static bool sector_zero(const uint8_t *p)
-{
-    return !p[0] && !memcmp(p, p + 1, PC_SECTOR - 1);
-}
-
-/* A sector on a member that is gone, in rows that were being written: whole stripes are not in the
- * log, and without a log nothing is. With the member went what the others' caches lost then; what
- * was acknowledged before a member failed the others have. */
-static bool excused(const struct expect *x, const struct pc_shape *shape, uint64_t sector)
-{
-    struct parity_geometry g;
-    struct parity_map map;
-    if (!(shape->lost | shape->missing) || shape->level < 4 || shape->level > 6)
-        return false;
-    uint64_t chunk = shape->chunk / PC_SECTOR, stripe = sector / (chunk * shape->data);
-    uint64_t index = sector % (chunk * shape->data) / chunk, row = sector % chunk;
-    unsigned under_way = 0;
-    check(parity_geometry_init(&g, shape->level, shape->level == 4 ? 0 : LAYOUT_LEFT_SYMMETRIC,
-                               shape->slots));
-    parity_map_init(&map, &g, stripe);
-    bool lost = shape->lost >> map.slot_of[index] & 1;
-    if (!lost && !(shape->missing >> map.slot_of[index] & 1))
-        return false;
-    for (unsigned i = 0; i < shape->data; i++) {
-        uint64_t s = stripe * chunk * shape->data + i * chunk + row;
-        under_way += lost || shape->no_log ? x->soft[s] : x->open[s];
-    }
-    return shape->no_log ? under_way > 0 : under_way == shape->data;
-}
-
-static bool check_sector(const struct pc_life *l, const struct expect *x, const uint8_t *p,
-                         uint64_t s, uint64_t at)
-{
-    uint64_t w[PC_SECTOR / 8];
-    memcpy(w, p, sizeof w);
-    if (!x->floor[s] && !memcmp(p, l->baseline + s * PC_SECTOR, PC_SECTOR))
-        return true;
-    if (x->zero[s] && sector_zero(p))
-        return true;
-    unsigned n = (unsigned)(w[0] >> 32 & 0xffff) - 1;
-    if (w[0] >> 48 != l->number || n >= l->ops || !sector_is(w, first_word(l, n, s)))
-        return pc_fail("sector %llu holds %s (%016llx %016llx...)%s", (unsigned long long)s,
-                       sector_zero(p) ? "zeroes"
-                       : !memcmp(p, l->baseline + s * PC_SECTOR, PC_SECTOR)
-                           ? "what it held at first"
-                           : "garbage",
-                       (unsigned long long)w[0], (unsigned long long)w[1],
-                       x->floor[s] ? "; something later is durable" : "");
-    const struct pc_op *o = &l->op[n];
-    if (!op_allowed(o, at, x->floor[s]))
-        return pc_fail("sector %llu holds request %u, done at %llu; what began at %llu is durable",
-                       (unsigned long long)s, n, (unsigned long long)o->completed,
-                       (unsigned long long)x->floor[s]);
-    return true;
-}
-
-/* While others submit: sectors come last. */
-static bool covers(const struct pc_op *o, uint64_t s)
-{
-    uint64_t n = __atomic_load_n(&o->sectors, __ATOMIC_SEQ_CST);
-    return n && s >= o->lba && s < o->lba + n;
-}
-
-static uint64_t done_at(const struct pc_op *o)
-{
-    return __atomic_load_n(&o->completed, __ATOMIC_SEQ_CST);
-}
-
-/* Against the requests as far as they had come by then; one that has failed may have been done.
- * What was written during the read may be half there, within a sector, too: memory is no disk. */
-static bool read_fits(const struct pc_life *l, const uint8_t *p, uint64_t s, uint64_t from,
-                      unsigned ops)
-{
-    uint64_t w[PC_SECTOR / 8], floor = 0;
-    memcpy(w, p, sizeof w);
-    unsigned n = (unsigned)(w[0] >> 32 & 0xffff) - 1;
-    bool zero = sector_zero(p), base = !memcmp(p, l->baseline + s * PC_SECTOR, PC_SECTOR);
-    bool stamped = w[0] >> 48 == l->number && n < ops && sector_is(w, first_word(l, n, s));
-    for (unsigned i = 0; i < ops; i++) {
-        const struct pc_op *o = &l->op[i];
-        if (!covers(o, s))
-            continue;
-        if (!done_at(o) || done_at(o) > from)
-            return true;
-        if (o->submitted > floor)
-            floor = o->submitted;
-    }
-    for (unsigned i = 0; i < ops && (zero || stamped); i++) {
-        const struct pc_op *o = &l->op[i];
-        if (covers(o, s) && (stamped ? i == n : o->kind != PC_WRITE) && done_at(o) > floor)
-            return true;
-    }
-    return (base && !floor) ||
-           pc_fail("a read of sector %llu gives %s (%016llx); what began at %llu was done",
-                   (unsigned long long)s,
-                   zero      ? "zeroes"
-                   : stamped ? "old data"
-                             : "garbage",
-                   (unsigned long long)w[0], (unsigned long long)floor);
-}
-
-int pc_read(struct pc_life *l, struct bdev_desc *d, uint64_t lba, uint64_t sectors)
-{
-    uint8_t *p = malloc(sectors * PC_SECTOR);
-    uint64_t from = tick(l);
-    int rc = bdev_read(d, lba * PC_SECTOR, p, sectors * PC_SECTOR);
-    unsigned ops = __atomic_load_n(&l->ops, __ATOMIC_SEQ_CST);
-    for (uint64_t i = 0; i < sectors && !rc; i++)
-        rc = read_fits(l, p + i * PC_SECTOR, lba + i, from, ops) ? 0 : 1;
-    free(p);
-    return rc;
-}
-
-bool pc_check_content(const struct pc_life *l, const uint8_t *content, uint64_t at,
-                      const struct pc_shape *shape)
-{
-    struct expect x;
-    bool good = true;
-    expect_at(l, at, &x);
-    for (uint64_t s = 0; s < l->size / PC_SECTOR && good; s++)
-        good =
-            check_sector(l, &x, content + s * PC_SECTOR, s, at) || (shape && excused(&x, shape, s));
-    free(x.floor);
-    free(x.zero);
-    free(x.soft);
-    free(x.open);
-    return good;
-}
-
-/* ---- for other eyes */
-
-static void dump_image(const struct pc_image *image, const char *path)
-{
-    FILE *f = fopen(path, "w");
-    check(f && !ftruncate(fileno(f), PC_SIZE));
-    for (unsigned b = 0; b < PC_BLOCKS; b++)
-        check(!(image->blocks >> b & 1) ||
-              (!fseek(f, (long)b * PC_BLOCK, SEEK_SET) &&
-               fwrite(image->data + (size_t)b * PC_BLOCK, PC_BLOCK, 1, f) == 1));
-    check(!fclose(f));
-}
-
-void pc_dump(const struct pc_life *l, uint64_t at, const struct pc_image image[PC_MEMBERS],
-             const char *dir, uint64_t number)
-{
-    struct expect x;
-    char path[512];
-    for (unsigned i = 0; i < l->members; i++) {
-        snprintf(path, sizeof path, "%s/%llu-%u", dir, (unsigned long long)number, i);
-        if (image[i].data)
-            dump_image(&image[i], path);
-    }
-    snprintf(path, sizeof path, "%s/%llu-must", dir, (unsigned long long)number);
-    FILE *f = fopen(path, "w");
-    check(f);
-    expect_at(l, at, &x);
-    for (uint64_t s = 0; s < l->size / PC_SECTOR; s++) {
-        unsigned only = 0, n = 0;
-        for (unsigned i = 0; i < l->ops && x.floor[s]; i++)
-            if (covers(&l->op[i], s) && op_allowed(&l->op[i], at, x.floor[s])) {
-                only = i;
-                n++;
-            }
-        if (n == 1 && l->op[only].kind == PC_WRITE)
-            fprintf(f, "%llu %llu\n", (unsigned long long)s,
-                    (unsigned long long)first_word(l, only, s));
-    }
-    check(!fclose(f));
-    free(x.floor);
-    free(x.zero);
-    free(x.soft);
-    free(x.open);
 }
 
 /* ---- do members fit? */

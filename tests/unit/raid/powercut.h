@@ -32,7 +32,7 @@ struct pc_image {
     uint64_t blocks; /* all others are zero */
 };
 
-enum pc_kind { PC_WRITE, PC_ZERO, PC_FLUSH, PC_DISCARD };
+enum pc_kind { PC_WRITE, PC_ZERO, PC_FLUSH, PC_DISCARD, PC_BYTE /* the last one of a sector */ };
 
 struct pc_op {
     enum pc_kind kind;
@@ -94,6 +94,16 @@ void pc_life_end(struct pc_life *l); /* devices and memory go */
 /* One request of a client, on any reactor, recorded. The data tells which it is. */
 int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64_t lba,
                uint64_t sectors, bool fua);
+
+/* What becomes of a write by chance: of a `dice` below 4 something else, as far as the array has
+ * it. May change the place. */
+enum pc_kind pc_kind_by(uint64_t dice, struct bdev_desc *d, uint64_t *lba, uint64_t *sectors);
+
+/* What such a request leaves: in a sector, in its first word, in its last byte. */
+void pc_stamp(const struct pc_life *l, unsigned op, uint64_t lba, void *sector);
+uint64_t pc_first_word(const struct pc_life *l, unsigned op, uint64_t lba);
+uint8_t pc_byte(unsigned op);
+uint64_t pc_tick(struct pc_life *l);
 
 /* A read, and whether it is what clients may expect who write meanwhile. A class, or 1: it is not.
  */

@@ -133,10 +133,10 @@ static void client(void *arg)
     for (unsigned i = 0; i < c->requests && !c->error; i++) {
         uint64_t lba, n, what = pc_random(&c->random, 20);
         pick(c, &lba, &n);
-        enum pc_kind kind = what < 2 ? PC_FLUSH : what == 2 ? PC_ZERO : PC_WRITE;
+        enum pc_kind kind = what < 2 ? PC_FLUSH : pc_kind_by(what - 2, c->d, &lba, &n);
         if (kind == PC_FLUSH)
             lba = n = 0;
-        c->error = pc_request(c->life, c->d, kind, lba, n, what > 16);
+        c->error = pc_request(c->life, c->d, kind, lba, n, pc_random(&c->random, 6) == 0);
     }
     __atomic_fetch_sub(&running, 1, __ATOMIC_SEQ_CST);
 }

@@ -4,11 +4,12 @@
  *
  *   unit-raid-model [NAME]     one of the rows below; without, all of them
  *
- * A run is a sequence of moves by chance: clients that read, write, zero and flush at once, members
- * that fail, fill up with errors or go slow, spares, re-adds, scrubs, stops, power cuts. Each move
- * has a chance of its own, so that a run without some of them is the same otherwise. A run that
- * fails is tried again with fewer moves, in processes of their own, and what is left is printed.
- * ORION_MODEL runs each (0: without end), ORION_SEED for others than those of the default suite.
+ * A run is a sequence of moves by chance: clients that read, write, zero, discard and flush at
+ * once, members that fail, fill up with errors or go slow, spares, re-adds, scrubs, stops, power
+ * cuts. Each move has a chance of its own, so that a run without some of them is the same
+ * otherwise. A run that fails is tried again with fewer moves, in processes of their own, and what
+ * is left is printed. ORION_MODEL runs each (0: without end), ORION_SEED for others than those of
+ * the default suite.
  */
 #include "powercut.h"
 
@@ -84,8 +85,10 @@ static void request(struct client *c)
         rc = pc_read(life, c->d, lba, n);
     else if (what < 11)
         rc = pc_request(life, c->d, PC_FLUSH, 0, 0, false);
-    else
-        rc = pc_request(life, c->d, what == 11 ? PC_ZERO : PC_WRITE, lba, n, what > 20);
+    else {
+        enum pc_kind kind = pc_kind_by(what - 11, c->d, &lba, &n);
+        rc = pc_request(life, c->d, kind, lba, n, pc_random(&c->random, 6) == 0);
+    }
     if (rc < 0)
         pc_fail("a %s of %llu+%llu failed: %s", what < 9 ? "read" : "write",
                 (unsigned long long)lba, (unsigned long long)n, strerror(-rc));
