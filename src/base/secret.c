@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/mem.h"
 
 static const char *after(const char *text, const char *prefix)
@@ -84,4 +86,16 @@ int secret_read(const char *ref, const char *field, char *text, size_t size, str
                                    : "it has a NUL in it");
     text[n] = 0;
     return 0;
+}
+
+bool secret_equal(const char *a, const char *b)
+{
+    size_t a_len = strlen(a), b_len = strlen(b), most = a_len > b_len ? a_len : b_len;
+    char *x = xcalloc(2, most + 1), *y = x + most + 1;
+    memcpy(x, a, a_len);
+    memcpy(y, b, b_len);
+    bool same = !CRYPTO_memcmp(x, y, most + 1) && a_len == b_len;
+    OPENSSL_cleanse(x, 2 * (most + 1));
+    free(x);
+    return same;
 }

@@ -22,4 +22,8 @@ int secret_path(const char *ref, const char *field, char path_r[SECRET_PATH_MAX]
  * field and reference, never the content. */
 int secret_read(const char *ref, const char *field, char *text_r, size_t size, struct err *e);
 
+/* Are they the same? Takes a time that the lengths alone decide: this is the way to compare
+ * secrets. */
+bool secret_equal(const char *a, const char *b);
+
 #endif

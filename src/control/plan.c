@@ -3,9 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
-
 #include "base/mem.h"
+#include "base/secret.h"
 #include "control/adopt.h"
 #include "control/plan_private.h"
 
@@ -157,12 +156,8 @@ static bool has_home_on_disk(const struct item *i)
 /* A secret that the document leaves out is kept, and the same again is no change. */
 static bool secret_differs(const struct item *want, const struct opt *opt)
 {
-    const char *text = opts_str(want->opts, opt->name), *have;
-    if (!opts_is_set(want->opts, opt->name))
-        return false;
-    have = get_str(item_secrets(want), opt->name);
-    size_t len = strlen(text);
-    return strlen(have) != len || CRYPTO_memcmp(have, text, len) != 0;
+    return opts_is_set(want->opts, opt->name) &&
+           !secret_equal(opts_str(want->opts, opt->name), get_str(item_secrets(want), opt->name));
 }
 
 static bool field_differs(const struct item *want, const struct item *have, const struct opt *opt)

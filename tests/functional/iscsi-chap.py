@@ -9,7 +9,7 @@ import os
 import stat
 
 from iscsiwire import Initiator, LoginError, pairs
-from orion import Orion, need, run, sh
+from orion import Orion, need, run, sh, wait_for
 
 need('iscsi-ls', 'iscsi-inq')
 IQN = 'iqn.2026-11.test:chap'
@@ -149,6 +149,34 @@ def test_every_failure_is_refused_and_closed():
         refused(0x0201, o.addr, secret='wrong-wrong-wrong')
         assert a.nop(b'here').data == b'here'
         a.logout()
+
+
+def test_credentials_that_change_during_a_login_end_it():
+    """Between the challenge and its answer: neither the old ones nor a mix of both let anybody in."""
+    with start() as o:
+        third, fourth = secret_file(o, 'three', 'the-third-secret'), secret_file(o, 'four', 'the-fourth-secret')
+
+        def by(*args):
+            def change(prover, keys):
+                o.ctl('iscsi', *args, json_out=False)
+                return keys
+            return change
+
+        own = ('acl-set', IQN, NAME)
+        refused(0x0201, o.addr, tamper=by(*own, '--chap-secret-file', third))
+        refused(0x0201, o.addr)  # that is the old one
+        refused(0x0201, o.addr, secret='the-third-secret', mine=('7', bytes(16)),
+                tamper=by(*own, '--mutual-secret-file', fourth))
+        refused(0x0201, o.addr, secret='the-third-secret', tamper=by(*own, '--chap-user', 'other'))
+        refused(0x0201, o.addr, secret='the-third-secret',
+                tamper=by(*own, '--chap-user', 'host', '--chap-secret-file', third))
+        Prover(o.addr, secret='the-third-secret').ready().close()
+        refused(0x0201, o.addr, secret='the-third-secret', tamper=by(*own, '--chap-user', '', '--mutual-user', ''))
+        Initiator(o.addr, IQN, name=NAME).ready().close()
+        o.ctl('iscsi', 'acl', IQN, NAME + '-2')
+        wait_for(lambda: not o.http('GET', '/v1/sessions').json['items'], what='the end')
+        o.ctl('iscsi', 'acl-set', IQN, NAME, *o.options)
+        refused(0x0202, o.addr, tamper=by('unacl', IQN, NAME))
 
 
 def test_a_target_without_a_secret_of_its_own_proves_nothing():
@@ -307,6 +335,7 @@ def test_credentials_are_part_of_the_configuration_and_secrets_are_only_written(
 
 
 run(test_every_algorithm_lets_the_right_one_in_both_ways, test_every_failure_is_refused_and_closed,
+    test_credentials_that_change_during_a_login_end_it,
     test_a_target_without_a_secret_of_its_own_proves_nothing, test_discovery_is_asked_for_its_own,
     test_libiscsi_logs_in_with_chap, test_secrets_stay_in_one_place,
     test_the_same_again_is_no_change_and_another_is_refused,

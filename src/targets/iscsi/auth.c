@@ -4,6 +4,7 @@
 
 #include <openssl/crypto.h>
 
+#include "base/secret.h"
 #include "targets/iscsi/registry.h"
 
 /* Who must prove what. Secrets never go into a message. */
@@ -35,7 +36,7 @@ int iscsi_auth_check(const struct iscsi_auth *a, struct err *e)
         return err_set(e, ERR_INVALID, "mutual_user",
                        "the target proves itself only to initiators that do; expected chap_user "
                        "with mutual_user");
-    if (*a->mutual_user && !strcmp(a->secret, a->mutual_secret))
+    if (*a->mutual_user && secret_equal(a->secret, a->mutual_secret))
         return err_set(e, ERR_INVALID, "mutual_secret",
                        "mutual_secret is chap_secret; expected another one (RFC 7143 9.2.1)");
     return 0;
@@ -58,4 +59,12 @@ void auth_needed(const struct iscsi_target *t, const char *initiator, struct isc
         *auth_r = discovery;
     else if (a)
         *auth_r = a->auth;
+}
+
+bool auth_same(const struct iscsi_auth *a, const struct iscsi_auth *b)
+{
+    bool users = secret_equal(a->user, b->user),
+         mutual = secret_equal(a->mutual_user, b->mutual_user);
+    bool secret = secret_equal(a->secret, b->secret);
+    return secret_equal(a->mutual_secret, b->mutual_secret) && secret && users && mutual;
 }

@@ -9,6 +9,8 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#include "base/secret.h"
+
 /* IANA's registry of CHAP algorithms for iSCSI; the strongest first. */
 static const struct algorithm {
     unsigned number;
@@ -174,8 +176,7 @@ static bool authentic(const struct chap *c, const struct iscsi_auth *auth, const
 {
     uint8_t want[CHAP_DIGEST_MAX] = {0};
     size_t digest = chap_digest_len(c->algorithm);
-    bool same_name =
-        strlen(name) == strlen(auth->user) && !CRYPTO_memcmp(name, auth->user, strlen(name));
+    bool same_name = secret_equal(name, auth->user);
     bool ok = chap_digest(c->algorithm, c->id, auth->secret, c->challenge, digest, want) &&
               len == (int)digest && !CRYPTO_memcmp(want, response, digest);
     OPENSSL_cleanse(want, sizeof want);

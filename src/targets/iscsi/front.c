@@ -310,7 +310,8 @@ static void refuse(struct visitor *v)
     send_reply(v, after_refusal);
 }
 
-/* The access list may have changed since the machine asked: what it is now counts. */
+/* The access list may have changed since the machine asked: what it is now counts, and what was
+ * proved must be what is to be proved now. */
 static enum login_status ask_again(const struct visitor *v)
 {
     const struct login *l = &v->login;
@@ -321,9 +322,9 @@ static enum login_status ask_again(const struct visitor *v)
     if (t && !registry_permits(t, l->nego.initiator, v->conn->local))
         return LOGIN_FORBIDDEN;
     auth_needed(t, l->nego.initiator, &auth);
-    bool unproven = *auth.user && l->chap.state != CHAP_PASSED;
+    bool proven = auth_same(&auth, &l->auth) && (!*auth.user || l->chap.state == CHAP_PASSED);
     OPENSSL_cleanse(&auth, sizeof auth);
-    return unproven ? LOGIN_AUTH_FAILED : LOGIN_SUCCESS;
+    return proven ? LOGIN_SUCCESS : LOGIN_AUTH_FAILED;
 }
 
 /* The login machine is done: makes room among the sessions, then answers and goes. */

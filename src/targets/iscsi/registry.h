@@ -41,6 +41,7 @@ struct iscsi_acl *acl_find(const struct iscsi_target *t, const char *initiator);
 /* auth.c; main: a copy of what the initiator must prove itself by; "" = nothing. `t` NULL: in a
  * discovery session. */
 void auth_needed(const struct iscsi_target *t, const char *initiator, struct iscsi_auth *auth_r);
+bool auth_same(const struct iscsi_auth *a, const struct iscsi_auth *b);
 
 /* portal.c; main */
 void portals_close(void);

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/size.h"
 #include "base/uuid.h"
 
@@ -325,6 +326,14 @@ static void a_rate_limited_line_comes_once(void **state)
     assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
 }
 
+static void secrets_are_equal_as_a_whole(void **state)
+{
+    (void)state;
+    assert_true(secret_equal("", "") && secret_equal("sesame", "sesame"));
+    assert_false(secret_equal("sesame", "sesamE") || secret_equal("sesame", "sesame ") ||
+                 secret_equal("sesame", "sesam") || secret_equal("", "s"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +358,7 @@ int main(void)
         cmocka_unit_test(a_log_message_is_one_line_whatever_is_in_it),
         cmocka_unit_test(the_journal_gets_a_priority_instead_of_a_time),
         cmocka_unit_test(a_rate_limited_line_comes_once),
+        cmocka_unit_test(secrets_are_equal_as_a_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
