@@ -18,7 +18,8 @@ static const struct schema_field job_fields[] = {
     {"eta", FMT_NUMBER, 0, "seconds until it is done at this rate, or null", NULL},
     {"error", FMT_TEXT, 0, "why it failed or was given up, else empty", NULL},
     {"result", FMT_MAP, 0,
-     "what it found or did, if it told: an apply has the lists done, undone, not_undone", NULL},
+     "what it found or did, if it told: an apply has the lists done, undone, not_undone, left",
+     NULL},
     FIELD_END,
 };
 static const struct opt job_wait_opts[] = {

@@ -1,179 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/job.h"
+#include "control/apply.h"
 #include "control/jobs.h"
-#include "control/plan.h"
 
 /*
  * Doing a plan, as one job. Each step is a verb as a client would ask for it. When one fails, those
  * before it are undone from the last to the first, as far as that is possible: what was created is
- * deleted, what held no data and was deleted is created again. Deletions of data go last wherever
- * nothing that is created could need their place.
+ * deleted, what held no data and was deleted is created again.
  */
-struct step {
-    const char *method, *undo_method; /* undo NULL: cannot be undone */
-    char *path, *undo_path, *text;
-    struct json_object *body, *undo_body;
-};
-
 struct apply {
-    struct step *step;
-    unsigned count, room;
+    struct steps steps;
+    char *config;
     struct json_object *result;
     struct control_who who;
-    bool force;
 };
-
-static struct step *add_step(struct apply *a, const char *what, const struct item *i)
-{
-    if (a->count == a->room) {
-        a->room = a->room ? a->room * 2 : 64;
-        a->step = xrealloc(a->step, a->room * sizeof *a->step);
-    }
-    struct step *s = &a->step[a->count++];
-    *s = (struct step){.text = xasprintf("%s %s %s", what, item_kind_name(i->kind), i->name)};
-    return s;
-}
-
-static const struct opt *table_of(const char *method, const char *path)
-{
-    struct schema_match m;
-    return schema_route(method, path, &m, NULL, NULL) ? NULL : m.verb->opts;
-}
-
-/* Whatever consent the verb knows: it was asked for once, for the whole. */
-static struct json_object *consent(const char *path)
-{
-    const struct opt *t = table_of("DELETE", path);
-    struct json_object *o = json_object_new_object();
-    if (t && opts_find(t, "yes"))
-        put_bool(o, "yes", true);
-    return o;
-}
-
-/* A secret that the document does not tell stays as it is. */
-static void keep_secrets(const struct item *i, struct json_object *body)
-{
-    struct json_object *saved = item_secrets(i);
-    if (!saved)
-        return;
-    json_object_object_foreach(saved, field, value)
-    {
-        const char *user = strcmp(field, "chap_secret") ? "mutual_user" : "chap_user";
-        if (*get_str(body, user) && !json_object_object_get_ex(body, field, NULL))
-            json_object_object_add(body, field, json_object_get(value));
-    }
-}
-
-static struct json_object *fields_of(const struct apply *a, const struct item *i)
-{
-    struct json_object *body = json_object_new_object();
-    json_object_object_foreach(i->fields, key, value)
-    {
-        json_object_object_add(body, key, json_object_get(value));
-    }
-    keep_secrets(i, body);
-    const struct opt *t = table_of("PUT", i->path);
-    if (a->force && t && opts_find(t, "force"))
-        put_bool(body, "force", true);
-    return body;
-}
-
-static void add_delete(struct apply *a, const struct item *i)
-{
-    struct step *s = add_step(a, "delete", i);
-    s->method = "DELETE";
-    s->path = xstrdup(i->path);
-    s->body = consent(i->path);
-    if (*i->loses)
-        return;
-    s->undo_method = "PUT";
-    s->undo_path = xstrdup(i->path);
-    s->undo_body = fields_of(a, i);
-}
-
-static void add_create(struct apply *a, const struct item *i)
-{
-    struct step *s = add_step(a, "create", i);
-    s->method = "PUT";
-    s->path = xstrdup(i->path);
-    s->body = fields_of(a, i);
-    s->undo_method = "DELETE";
-    s->undo_path = xstrdup(i->path);
-    s->undo_body = consent(i->path);
-}
-
-/* The fields as they were: for a change that has no more to it than its fields. */
-static struct json_object *old_fields(const struct item *i)
-{
-    struct json_object *o = json_object_new_object();
-    for (size_t k = 0; k < json_object_array_length(i->differs); k++) {
-        struct json_object *d = json_object_array_get_idx(i->differs, k), *have = NULL;
-        const char *field = get_str(d, "field");
-        json_object_object_get_ex(d, "have", &have);
-        if (opts_find(i->opts->table, field)->flags & OPT_SECRET)
-            json_object_object_get_ex(item_secrets(i), field, &have);
-        json_object_object_add(o, field, json_object_get(have)); /* null: there was none */
-    }
-    return o;
-}
-
-static void add_change(struct apply *a, const struct item *i)
-{
-    struct step *s = add_step(a, "change", i);
-    s->body = plan_change_body(i, &s->method, &s->path);
-    if (!strcmp(s->method, "POST"))
-        return;
-    s->undo_method = s->method;
-    s->undo_path = xstrdup(i->path);
-    s->undo_body = old_fields(i);
-}
-
-static bool makes_storage(const struct plan *p)
-{
-    for (unsigned k = 0; k < p->want.count; k++) {
-        const struct item *i = p->want.item[k];
-        if (i->kind <= ITEM_VOLUME && (i->action == ACT_CREATE || i->action == ACT_REPLACE))
-            return true;
-    }
-    return false;
-}
-
-static void make_steps(struct apply *a, const struct plan *p)
-{
-    bool data_last = !makes_storage(p);
-    for (unsigned k = p->have.count; k--;) {
-        const struct item *i = p->have.item[k];
-        bool late = data_last && i->kind <= ITEM_VOLUME;
-        if (i->action == ACT_REPLACE || (i->action == ACT_DELETE && !late))
-            add_delete(a, i);
-    }
-    for (unsigned k = 0; k < p->want.count; k++) {
-        const struct item *i = p->want.item[k];
-        if (i->action == ACT_CREATE || i->action == ACT_REPLACE)
-            add_create(a, i);
-        else if (i->action == ACT_CHANGE)
-            add_change(a, i);
-    }
-    for (unsigned k = p->have.count; data_last && k--;)
-        if (p->have.item[k]->action == ACT_DELETE && p->have.item[k]->kind <= ITEM_VOLUME)
-            add_delete(a, p->have.item[k]);
-}
 
 static void apply_free(struct apply *a)
 {
-    for (unsigned k = 0; k < a->count; k++) {
-        free(a->step[k].path);
-        free(a->step[k].undo_path);
-        free(a->step[k].text);
-        json_object_put(a->step[k].body);
-        json_object_put(a->step[k].undo_body);
-    }
-    free(a->step);
+    steps_free(&a->steps);
+    free(a->config);
     json_object_put(a->result);
     free(a);
 }
@@ -207,7 +58,7 @@ static void note_in(struct json_object *result, const char *list, const char *te
 static void roll_back(struct apply *a, unsigned done)
 {
     while (done--) {
-        const struct step *s = &a->step[done];
+        const struct step *s = &a->steps.step[done];
         struct err e = {.msg = "this cannot be undone"};
         if (s->undo_method && !run_step(a, s->undo_method, s->undo_path, s->undo_body, &e)) {
             note_in(a->result, "undone", s->text);
@@ -219,17 +70,14 @@ static void roll_back(struct apply *a, unsigned done)
     }
 }
 
-static int apply_job(struct job *job, void *arg, struct err *e)
+static int do_steps(struct job *job, struct apply *a, struct err *e)
 {
-    struct apply *a = arg;
-    unsigned done = 0;
-    int rc = 0;
-    /* One at a time: a plan that another one overtakes would be refused half-way. */
-    struct key_lock *lock = key_lock("apply");
-    while (!rc && done < a->count) {
-        const struct step *s = &a->step[done];
-        rc = job_step(job, done, a->count) ? run_step(a, s->method, s->path, s->body, e)
-                                           : err_set(e, ERR_UNSUPPORTED, "", "it was cancelled");
+    unsigned done = 0, count = a->steps.count;
+    int rc = apply_save(job_id(job), a->config, &a->steps, e);
+    while (!rc && done < count) {
+        const struct step *s = &a->steps.step[done];
+        rc = job_step(job, done, count) ? run_step(a, s->method, s->path, s->body, e)
+                                        : err_set(e, ERR_UNSUPPORTED, "", "it was cancelled");
         if (rc) {
             err_prefix(e, "%s", s->text);
             break;
@@ -240,7 +88,16 @@ static int apply_job(struct job *job, void *arg, struct err *e)
     if (rc)
         roll_back(a, done);
     else
-        job_step(job, done, a->count);
+        job_step(job, done, count);
+    return rc;
+}
+
+static int apply_job(struct job *job, void *arg, struct err *e)
+{
+    struct apply *a = arg;
+    /* One at a time: a plan that another one overtakes would be refused half-way. */
+    struct key_lock *lock = key_lock("apply");
+    int rc = do_steps(job, a, e);
     key_unlock(&lock);
     job_result_set(job_id(job), json_object_get(a->result));
     control.running--;
@@ -311,9 +168,10 @@ static int config_apply(struct verb_run *v, struct err *e)
         v->changed = false;
     } else if (!rc) {
         struct apply *a = xcalloc(1, sizeof *a);
-        a->force = verb_flag(v, "force");
+        a->steps.force = verb_flag(v, "force");
         a->who = v->call->who;
-        make_steps(a, &plan);
+        a->config = xstrdup(opts_str(v->opts, "config"));
+        steps_make(&a->steps, &plan);
         a->result = json_object_new_object();
         json_object_object_add(a->result, "done", json_object_new_array());
         json_object_object_add(a->result, "undone", json_object_new_array());

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "block/job.h"
+#include "control/apply.h"
 #include "control/shows.h"
 #include "raid/raid.h"
 
@@ -128,22 +129,14 @@ LIST(job)
     return 0;
 }
 
-struct json_object *job_json(uint64_t id)
-{
-    struct job_info info;
-    while (!job_get(id, &info))
-        task_yield(); /* it is on its way to the list */
-    struct json_object *r = record_of(&info), *o = show_record(r);
-    json_object_put(r);
-    return o;
-}
-
 /* ---- saving */
 
 struct saved {
+    struct list link;
     char id[24];
     struct json_object *record;
 };
+static struct list under_way = LIST_INIT(under_way);
 
 struct oldest {
     unsigned count;
@@ -161,19 +154,32 @@ static void find_oldest(const char *key, struct json_object *record, void *arg)
         o->id = id;
 }
 
+/* With the end of an apply goes what was noted for the case that it were cut off. T. */
+static void store(const char *id, struct json_object *record)
+{
+    struct oldest old = {0};
+    char key[KEY_MAX], plan[KEY_MAX], drop[KEY_MAX], old_id[24];
+    unsigned n = 1;
+    journal_for_each(control.journal, "job/", find_oldest, &old);
+    id_text(old.id, old_id);
+    state_key(key, "job", id, NULL);
+    state_key(plan, "apply", id, NULL);
+    state_key(drop, "job", old_id, NULL);
+    struct journal_change c[3] = {{key, record}};
+    if (get_u64(record, "ended_ms") && state_get("apply", id))
+        c[n++].key = plan;
+    if (old.count >= KEEP_SAVED && strcmp(key, drop))
+        c[n++].key = drop;
+    journal_apply(control.journal, c, n, NULL);
+    if (results && old.count >= KEEP_SAVED)
+        json_object_object_del(results, old_id);
+}
+
 static void save_task(void *arg)
 {
     struct saved *s = arg;
-    struct oldest old = {0};
-    char key[KEY_MAX], drop[KEY_MAX], id[24];
-    journal_for_each(control.journal, "job/", find_oldest, &old);
-    id_text(old.id, id);
-    state_key(key, "job", s->id, NULL);
-    state_key(drop, "job", id, NULL);
-    struct journal_change c[] = {{key, s->record}, {drop, NULL}};
-    journal_apply(control.journal, c, old.count >= KEEP_SAVED && strcmp(key, drop) ? 2 : 1, NULL);
-    if (results && old.count >= KEEP_SAVED)
-        json_object_object_del(results, id);
+    store(s->id, s->record);
+    list_del(&s->link);
     json_object_put(s->record);
     free(s);
     saving--;
@@ -184,6 +190,7 @@ static void save_job(const struct job_info *j)
     struct saved *s = xcalloc(1, sizeof *s);
     id_text(j->id, s->id);
     s->record = record_of(j);
+    list_add_tail(&under_way, &s->link);
     saving++;
     task_start(reactor_main(), "save job", save_task, s);
 }
@@ -196,6 +203,31 @@ static bool is_scrub(const char *kind)
 static bool is_sync(const char *kind)
 {
     return !strcmp(kind, "resync") || !strcmp(kind, "rebuild");
+}
+
+static bool is_saving(uint64_t id)
+{
+    char text[24];
+    struct saved *s;
+    id_text(id, text);
+    list_for_each (s, &under_way, link)
+        if (!strcmp(s->id, text))
+            return true;
+    return false;
+}
+
+struct json_object *job_json(uint64_t id)
+{
+    struct job_info info;
+    while (!job_get(id, &info))
+        task_yield(); /* it is on its way to the list */
+    while (is_saving(id))
+        task_sleep_us(100); /* who hears its number may ask for it after a crash, too */
+    if (!job_get(id, &info))
+        return NULL;
+    struct json_object *r = record_of(&info), *o = show_record(r);
+    json_object_put(r);
+    return o;
 }
 
 /* What an array goes on with at the next start is not over. */
@@ -301,22 +333,25 @@ static void scrubs_go_on(void)
     free(all.record);
 }
 
-/* An array goes on where it was, as soon as it runs again; other work is lost. The map is not
- * changed, its values may be: they are ours. */
+/* An array goes on where it was, as soon as it runs again; other work is lost. T. */
 static void cut_off(const struct job_info *j, void *arg)
 {
     char id[24];
     (void)arg;
     id_text(j->id, id);
-    struct json_object *record = state_get("job", id);
-    if (!record)
+    struct json_object *saved = state_get("job", id), *record = NULL;
+    if (!saved || json_object_deep_copy(saved, &record, NULL))
         return;
     put_str(record, "state", job_state_name(is_sync(j->kind) ? JOB_CANCELLED : JOB_FAILED));
     if (!*get_str(record, "error"))
         put_str(record, "error", "oriond ended while it ran");
+    if (!strcmp(j->kind, "apply"))
+        apply_cut_off(id, record);
     put_bool(record, "can_cancel", false);
     put_u64(record, "rate", 0);
     put_u64(record, "ended_ms", control.started_ms);
+    store(id, record);
+    json_object_put(record);
 }
 
 static void save_early(const struct job_info *j, void *arg)

@@ -181,6 +181,88 @@ def test_a_step_that_fails_undoes_those_before_it():
         assert o.ctl('config', 'show') == json.loads(before)
 
 
+def test_the_default_export_moves_within_one_document():
+    with Orion() as o:
+        doc = {'devices': {'d0': {'type': 'mem', 'size': '1M'}},
+               'nbd': {'exports': {'a': {'device': 'd0'}, 'b': {'device': 'd0', 'default': True},
+                                   'c': {'device': 'd0'}}}}
+        exports = doc['nbd']['exports']
+        o.ctl('apply', save(o, doc))
+        exports['a']['default'] = True
+        exports['b'] = {'device': 'd0', 'description': 'not any more'}
+        o.ctl('apply', save(o, doc))
+        assert plan(o, doc) == EMPTY
+        # And back, for a document that fails: 'z' is refused for its name.
+        before = o.ctl('config', 'show')
+        exports['a'] = {'device': 'd0', 'description': 'neither'}
+        exports['c']['default'] = True
+        exports['z' * 300] = {'device': 'd0'}
+        o.ctl('apply', save(o, doc), expect=7)
+        job = o.ctl('job', 'list')['items'][-1]
+        assert not job['result']['not_undone'] and len(job['result']['undone']) == 3, job
+        assert o.ctl('config', 'show') == before
+
+
+def test_what_a_plan_frees_is_there_for_what_it_makes():
+    with Orion() as o:
+        mem = {'type': 'mem', 'size': '64M'}
+        volumes = {'v0': {'size': '8M'}, 'v1': {'size': '40M'}}
+        pools = {'p': {'devices': ['d0'], 'volumes': volumes}}
+        doc = {'devices': {'d%d' % i: mem for i in range(6)}, 'pools': pools,
+               'arrays': {'a': {'level': 'raid1', 'members': ['d2', 'd3'], 'spares': ['d5']}}}
+        o.ctl('apply', save(o, doc))
+        volumes.update({'v0': {'size': '44M'}, 'v1': {'size': '8M'}})  # one grows, one shrinks
+        o.ctl('apply', '--yes', save(o, doc))
+        del volumes['v1']
+        volumes['v0'] = {'size': '52M'}  # one goes, one grows
+        o.ctl('apply', '--yes', save(o, doc))
+        pools['p']['devices'].append('d1')
+        volumes['a0'] = {'size': '50M'}  # in what the pool is extended by
+        o.ctl('apply', save(o, doc))
+        doc['arrays']['a']['spares'] = []  # a spare is let go: another pool has it
+        pools['b'] = {'devices': ['d5']}
+        o.ctl('apply', '--force', save(o, doc))
+        del pools['b']
+        doc['arrays']['a']['spares'] = ['d5']  # and the other way
+        o.ctl('apply', '--yes', '--force', save(o, doc))
+        assert plan(o, doc) == EMPTY
+
+
+def killed_apply(o, doc, step):
+    """The daemon dies at the step-th record or write after its start; then it stands again."""
+    o.env['ORION_TEST_KILL_AT'] = str(step)
+    o.start()
+    o.run('apply', save(o, doc))
+    assert o.proc.wait(60) == -9, 'the daemon outlived the apply'
+    o.proc = None
+    del o.env['ORION_TEST_KILL_AT']
+    o.start()
+    jobs = [j for j in o.ctl('job', 'list')['items'] if j['kind'] == 'apply']
+    return jobs[-1] if jobs else None
+
+
+def test_an_apply_that_the_daemon_died_in_tells_what_is_left_and_goes_on():
+    halves = 0
+    for step in (8, 30, 55):
+        with Orion(start=False) as o:
+            doc = document()
+            doc['devices'] = {'d%d' % i: {'path': o.file('f%d' % i, 64 << 20)} for i in range(3)}
+            del doc['pools']['p0']['volumes']['v1'], doc['iscsi']
+            job = killed_apply(o, doc, step)
+            left = plan(o, doc)
+            assert not left['change'] and not left['replace'] and not left['delete'], left
+            assert job and job['state'] == 'failed' and job['ended'], job
+            halves += bool(job['result']['done']) and bool(job['result']['left'])
+            assert 'steps are done' in job['error'], job
+            assert job['result']['left'] == ['create ' + n for n in names(left['create'])], (job, left)
+            assert len(job['result']['done']) == job['done'] == job['total'] - len(left['create']), job
+            o.restart()
+            assert o.ctl('job', 'show', job['id']) == job
+            o.ctl('apply', save(o, doc))
+            assert plan(o, doc) == EMPTY
+    assert halves, 'no kill came in the middle'
+
+
 def test_the_configuration_has_an_etag_and_apply_needs_it():
     with Orion() as o:
         doc = document()
