@@ -6,6 +6,7 @@
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,7 +128,7 @@ static void run_request(void *arg)
 static bool wants_stream(const struct exchange *x)
 {
     const char *accept = header(x->connection, "Accept");
-    return x->r.full && accept && strstr(accept, "text/event-stream") &&
+    return x->r.full && !x->r.bad && accept && strstr(accept, "text/event-stream") &&
            !strcmp(x->r.method, "GET") && !strcmp(x->r.path, "/v1/events") &&
            x->id.result == AUTH_OK && control_phase() == CONTROL_READY;
 }
@@ -191,6 +192,7 @@ static enum MHD_Result answer(struct exchange *x)
     add(m, "Cache-Control", "no-store");
     add(m, "Retry-After", r->status == 503 ? "1" : r->status == 429 ? "60" : NULL);
     add(m, "WWW-Authenticate", r->authenticate);
+    add(m, "Connection", r->bad ? "close" : NULL);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)r->status, m);
     MHD_destroy_response(m);
     return rc;
@@ -216,6 +218,34 @@ static bool says_too_much(const struct exchange *x)
     return text && strtoull(text, NULL, 10) > api_limits.body;
 }
 
+struct head {
+    unsigned host, length, encoding;
+};
+
+static enum MHD_Result count_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct head *h = arg;
+    (void)kind, (void)value;
+    h->host += !strcasecmp(name, "Host");
+    h->length += !strcasecmp(name, "Content-Length");
+    h->encoding += !strcasecmp(name, "Transfer-Encoding");
+    return MHD_YES;
+}
+
+/* What libmicrohttpd would refuse in HTML, and what another server on the way may read as another
+ * request than we (RFC 9112, 3.2 and 6.1). */
+static const char *wrong_head(struct MHD_Connection *c, const char *version)
+{
+    struct head h = {0};
+    MHD_get_connection_values(c, MHD_HEADER_KIND, count_header, &h);
+    if (h.host > 1 || (!h.host && !strcmp(version, "HTTP/1.1")))
+        return "a request has one header Host";
+    if (h.length + h.encoding > 1)
+        return "a request has one Content-Length or Transfer-Encoding";
+    return NULL;
+}
+
 enum { PATIENCE = 4 }; /* bodies that are read although they are too large */
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
@@ -223,15 +253,16 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
                                   size_t *size, void **context)
 {
     struct exchange *x = *context;
-    (void)arg, (void)url, (void)version;
+    (void)arg, (void)url;
     if (!x->seen) {
         x->seen = true;
         x->r.body_too_large = says_too_much(x);
         crowd_head(&x->server->crowd, c);
         if (x->server->full)
             identify(x);
+        x->r.bad = wrong_head(c, version);
         /* Then none of the body is read: libmicrohttpd closes when the answer is sent. */
-        if (!x->r.body_too_large)
+        if (!x->r.body_too_large && !x->r.bad)
             return MHD_YES;
     }
     if (*size) {
@@ -302,7 +333,7 @@ static int server_open(struct server *s, bool full, struct err *e)
         s, MHD_OPTION_NOTIFY_CONNECTION, crowd_notify, &s->crowd, MHD_OPTION_CONNECTION_LIMIT,
         api_limits.connections + API_CONNECTIONS_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
         api_limits.idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, ERR_INTERNAL, "", "cannot start the HTTP server");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);

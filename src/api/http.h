@@ -29,6 +29,7 @@ struct http_request {
     char *body;
     size_t body_len;
     bool body_too_large;
+    const char *bad;          /* what is wrong with the head, or NULL */
     bool full;                /* the whole API; else what a scraper may see */
     const struct http_id *id; /* who asks; NULL: a scraper */
 

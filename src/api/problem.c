@@ -2,35 +2,10 @@
 #include <stdio.h>
 
 #include <json-c/json.h>
+#include <microhttpd.h>
 
 #include "api/http.h"
 #include "base/mem.h"
-
-static const char *title(int status)
-{
-    static const struct {
-        int status;
-        const char *title;
-    } titles[] = {
-        {400, "Bad request"},
-        {403, "Not permitted"},
-        {404, "Not found"},
-        {405, "Method not allowed"},
-        {409, "Conflict"},
-        {412, "Precondition failed"},
-        {413, "Content too large"},
-        {415, "Unsupported media type"},
-        {422, "Not possible here"},
-        {428, "Precondition required"},
-        {500, "Failed"},
-        {503, "Not ready"},
-        {507, "Insufficient storage"},
-    };
-    for (unsigned i = 0; i < sizeof titles / sizeof *titles; i++)
-        if (titles[i].status == status)
-            return titles[i].title;
-    return "Failed";
-}
 
 /* RFC 9457. Our extensions: `code` (the class of error, what exit codes follow) and `errors`. */
 struct json_object *http_problem(int status, const struct err *e, struct json_object *errors)
@@ -39,7 +14,8 @@ struct json_object *http_problem(int status, const struct err *e, struct json_ob
     char type[80];
     snprintf(type, sizeof type, "urn:orion:error:%s", err_code_name(e->code));
     json_object_object_add(o, "type", json_object_new_string(type));
-    json_object_object_add(o, "title", json_object_new_string(title(status)));
+    json_object_object_add(o, "title",
+                           json_object_new_string(MHD_get_reason_phrase_for((unsigned)status)));
     json_object_object_add(o, "status", json_object_new_int(status));
     json_object_object_add(o, "detail", json_object_new_string(e->msg));
     json_object_object_add(o, "code", json_object_new_string(err_code_name(e->code)));

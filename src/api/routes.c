@@ -272,6 +272,10 @@ void http_route(struct http_request *r)
 {
     struct control_call call = {0};
     struct err e = {0};
+    if (r->bad) {
+        refuse(r, 400, ERR_INVALID, r->bad);
+        return;
+    }
     if (r->id && r->id->result != AUTH_OK) {
         refuse_stranger(r);
         return;

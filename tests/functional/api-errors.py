@@ -188,6 +188,43 @@ def test_broken_http_does_no_harm():
         assert o.http('GET', '/healthz').status == 200
 
 
+def raw(o, text):
+    """The head and the body of the answer to these bytes, after which the server closes."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(o.api)
+        s.sendall(text)
+        data = b''
+        while (more := s.recv(65536)):
+            data += more
+    return data.split(b'\r\n\r\n', 1)
+
+
+def test_a_head_that_may_be_read_in_two_ways_is_refused():
+    with Orion() as o:
+        put = b'PUT /v1/devices/x HTTP/1.1\r\nHost: x\r\n'
+        for text, word in ((b'GET /v1/system HTTP/1.1\r\n\r\n', 'Host'),
+                           (b'GET /v1/events HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n', 'Host'),
+                           (b'GET /v1/system HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n', 'Host'),
+                           (put + b'Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x', 'Content-Length'),
+                           (put + b'Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n',
+                            'Content-Length')):
+            head, body = raw(o, text)
+            assert head.startswith(b'HTTP/1.1 400 ') and b'application/problem+json' in head, (text, head)
+            p = json.loads(body)
+            assert p['title'] == 'Bad Request' and word in p['detail'], p
+        assert raw(o, b'GET /v1/system HTTP/1.0\r\n\r\n')[0].startswith(b'HTTP/1.1 200 ')
+
+
+def test_titles_are_the_phrases_of_http():
+    with Orion() as o:
+        wrong = {'Authorization': 'Bearer x'}
+        for _ in range(10):
+            assert o.http('GET', '/v1/system', headers=wrong).json['title'] == 'Unauthorized'
+        assert o.http('GET', '/v1/system', headers=wrong).json['title'] == 'Too Many Requests'
+        assert o.http('GET', '/v1/devices/x').json['title'] == 'Not Found'
+
+
 def test_one_connection_serves_many_requests():
     with Orion() as o:
         c = UnixHTTP(o.api)
@@ -218,4 +255,5 @@ def test_a_client_that_leaves_in_the_middle_does_no_harm():
 run(test_each_wrong_request_has_its_answer_and_changes_nothing,
     test_all_wrong_fields_are_named_at_once, test_405_says_what_is_allowed,
     test_bodies_that_are_no_json_objects, test_broken_http_does_no_harm,
+    test_a_head_that_may_be_read_in_two_ways_is_refused, test_titles_are_the_phrases_of_http,
     test_one_connection_serves_many_requests, test_a_client_that_leaves_in_the_middle_does_no_harm)
