@@ -207,13 +207,25 @@ static const struct schema_field *job_fields(void)
     return schema_verb_find(schema_noun_find("job"), "show")->fields;
 }
 
+static struct json_object *notes(void)
+{
+    static const struct schema_field fields[] = {
+        {"changed", FMT_BOOL, 0, "the request changed something", NULL},
+        {"notes", FMT_NAMES, 0, "what one should know", NULL},
+        {NULL, FMT_TEXT, 0, NULL, NULL},
+    };
+    return fields_schema(fields);
+}
+
 static struct json_object *responses_of(const struct schema_verb *v)
 {
     struct json_object *o = json_object_new_object();
-    if (v->result == VERB_DONE)
+    if (v->result == VERB_DONE) {
         add_answer(o, "204", "done", NULL);
-    else
+        add_answer(o, "200", "done, and what one should know", notes());
+    } else {
         add_answer(o, "200", "the object, or the list", answer_schema(v));
+    }
     if (!strcmp(v->method, "PUT"))
         add_answer(o, "201", "created", answer_schema(v));
     if (v->flags & VERB_JOB)

@@ -414,6 +414,49 @@ static int forget_target(const char *iqn, struct err *e)
     return rc;
 }
 
+struct parts_text {
+    char text[300];
+    size_t used;
+    unsigned n;
+};
+
+static void name_part(const char *key, struct json_object *record, void *arg)
+{
+    enum { NAMED = 8 };
+    struct parts_text *t = arg;
+    (void)record;
+    if (t->n++ < NAMED && t->used < sizeof t->text)
+        t->used += (size_t)snprintf(t->text + t->used, sizeof t->text - t->used, "%s%s",
+                                    t->n > 1 ? ", " : "", strrchr(key, '/') + 1);
+    else if (t->n == NAMED + 1 && t->used < sizeof t->text)
+        t->used += (size_t)snprintf(t->text + t->used, sizeof t->text - t->used, ", ...");
+}
+
+/* What goes with a target is told: its LUNs and access list are nobody else's, and no data. */
+static void note_parts(struct json_object *notes, const char *iqn, const char *kind,
+                       const char *what)
+{
+    struct parts_text t = {.n = 0};
+    char prefix[KEY_MAX];
+    state_key(prefix, kind, iqn, "");
+    journal_for_each(control.journal, prefix, name_part, &t);
+    autofree char *text = xasprintf("with it went %u %s: %s", t.n, what, t.text);
+    if (t.n)
+        json_object_array_add(notes, json_object_new_string(text));
+}
+
+static struct json_object *parting_notes(const char *iqn)
+{
+    struct json_object *notes = json_object_new_array();
+    note_parts(notes, iqn, "lun", "LUNs");
+    note_parts(notes, iqn, "acl", "entries of its access list");
+    note_parts(notes, iqn, "alua", "target port groups");
+    if (json_object_array_length(notes))
+        return notes;
+    json_object_put(notes);
+    return NULL;
+}
+
 static int delete_verb(struct verb_run *v, struct err *e)
 {
     const char *iqn = verb_param(v, "iqn");
@@ -421,7 +464,17 @@ static int delete_verb(struct verb_run *v, struct err *e)
     if (iscsi_target_get(iqn, &info) && iscsi_target_remove(iqn, verb_flag(v, "disconnect"), e))
         return -1;
     reason_set("target", iqn, NULL);
-    return forget_target(iqn, e);
+    struct json_object *notes = parting_notes(iqn);
+    if (forget_target(iqn, e)) {
+        json_object_put(notes);
+        return -1;
+    }
+    if (notes) {
+        v->reply = json_object_new_object();
+        put_bool(v->reply, "changed", true);
+        json_object_object_add(v->reply, "notes", notes);
+    }
+    return 0;
 }
 
 const struct verb_entry iscsi_verbs[] = {

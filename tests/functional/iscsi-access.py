@@ -129,7 +129,8 @@ def test_states_are_part_of_the_configuration():
         o.ctl('apply', '--yes', plan(o, doc))
         assert {v[:2] for v in shown(o).values()} == {('optimized', '')}, shown(o)
         o.ctl('iscsi', 'alua', IQN, '3', '--state', 'standby')
-        o.ctl('iscsi', 'delete', IQN, json_out=False)
+        said = o.run('iscsi', 'delete', IQN)
+        assert said.returncode == 0 and '1 target port groups: 3' in said.stderr, said
         o.ctl('iscsi', 'create', IQN)
         assert {v[:2] for v in shown(o).values()} == {('optimized', '')}, 'a new target has the old one\'s states'
 
