@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "block/event.h"
 #include "raid/bitmap.h"
+#include "raid/ppl.h"
 
 static int check_choice(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
 {
@@ -137,10 +138,13 @@ static void would(const struct raid_array *a, const struct raid_assemble *r,
     say("superblocks (4096 bytes at byte 4096) of");
     list_for_each (m, &a->members, link)
         say(" %s", m->device);
-    say(" would be written %s", ch->dirty && ch->in_sync > 1
-                                    ? "at the end of a resync, which begins at once"
-                                : ch->rebuilding ? "at the end of a rebuild, which begins at once"
-                                                 : "before the first write");
+    if (ch->dirty && ppl_is_used(a))
+        say(" would be written when the partial parity log has been worked off, which is given up");
+    else
+        say(" would be written %s",
+            ch->dirty && ch->in_sync > 1 ? "at the end of a resync, which begins at once"
+            : ch->rebuilding             ? "at the end of a rebuild, which begins at once"
+                                         : "before the first write");
 #undef say
 }
 
@@ -172,6 +176,27 @@ static unsigned lost_members(const struct raid_choice *ch)
     return n;
 }
 
+static int needs_force(const char *why, struct err *e)
+{
+    return err_set(e, ERR_NEEDS_FORCE, "force",
+                   "members are missing and the array was in use when it went down: what they held "
+                   "of the stripes that were being written may be lost (%s)",
+                   why);
+}
+
+/* md does not say whether a resync was under way when such an array was in use: what its log leaves
+ * fits where it was written, so that members may be missing, and all else is compared. */
+static int work_off_ppl(struct raid_array *a, const struct raid_assemble *r,
+                        const struct raid_choice *ch, struct err *e)
+{
+    const char *why = NULL;
+    if (a->read_only)
+        return 0;
+    if (ch->dirty && ppl_replay(a, &why) && ch->in_sync < a->slots && !r->force)
+        return needs_force(why, e);
+    return ppl_give_up(a, ch->dirty, e);
+}
+
 /* A dirty array with parity: its log, if it has one that belongs here, makes parity fit. Without,
  * members may be missing only by force: what they held may be damaged. */
 static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
@@ -179,6 +204,8 @@ static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
 {
     uint64_t synced = 0;
     const char *why = "nothing is written";
+    if (ppl_is_used(a))
+        return work_off_ppl(a, r, ch, e);
     if (!ch->dirty || !a->level->parity)
         return 0;
     if (!a->read_only && !a->level->replay(a, lost_members(ch), &synced, &why)) {
@@ -188,10 +215,7 @@ static int work_off_log(struct raid_array *a, const struct raid_assemble *r,
     }
     if (ch->in_sync == a->slots || r->force || r->read_only)
         return 0;
-    return err_set(e, ERR_NEEDS_FORCE, "force",
-                   "members are missing and the array was in use when it went down: what they held "
-                   "of the stripes that were being written may be lost (%s)",
-                   why);
+    return needs_force(why, e);
 }
 
 /* What a rebuild had done counts where nobody was writing, or the log has mended it, or the bitmap

@@ -194,15 +194,28 @@ static const struct {
     uint32_t bit;
     const char *what;
 } refused[] = {
-    {MD_FEATURE_RESHAPE_ACTIVE | MD_FEATURE_RESHAPE_BACKWARDS | MD_FEATURE_NEW_OFFSET,
-     "is being reshaped: let Linux finish it (mdadm --assemble, then --wait)"},
     {MD_FEATURE_BAD_BLOCKS,
      "has a list of bad blocks that is not empty: see mdadm --examine-badblocks, then "
      "--assemble --update=force-no-bbl"},
     {MD_FEATURE_CLUSTERED, "belongs to a clustered array, which other hosts may be using"},
     {MD_FEATURE_JOURNAL, "belongs to an array with a journal device"},
-    {MD_FEATURE_PPL | MD_FEATURE_MULTIPLE_PPLS, "belongs to an array with a partial parity log"},
 };
+
+/* Two geometries, of what lies before reshape_position and behind it: who changes one of them in
+ * the other's place loses data. The count of members on disk is the larger one. */
+static int refuse_reshape(const struct md_super *sb, struct err *e)
+{
+    int64_t old = sb->raid_disks, new = old + sb->delta_disks;
+    if (sb->delta_disks > 0) {
+        new = old;
+        old -= sb->delta_disks;
+    }
+    return err_set(e, ERR_UNSUPPORTED, "",
+                   "the array is being reshaped from %s of %lld to %s of %lld members and has come "
+                   "to sector %llu: let Linux finish it (mdadm --assemble, then --wait)",
+                   md_level_name(sb->level), (long long)old, md_level_name(sb->new_level),
+                   (long long)new, (unsigned long long)sb->reshape_position);
+}
 
 static int check_features(const struct md_super *sb, struct err *e)
 {
@@ -211,6 +224,9 @@ static int check_features(const struct md_super *sb, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "",
                        "the md superblock has feature bits 0x%x, which this version does not know",
                        unknown);
+    if (sb->features &
+        (MD_FEATURE_RESHAPE_ACTIVE | MD_FEATURE_RESHAPE_BACKWARDS | MD_FEATURE_NEW_OFFSET))
+        return refuse_reshape(sb, e);
     if (sb->format != MD_1_2 && sb->features & MD_FEATURE_BAD_BLOCKS)
         return err_set(e, ERR_UNSUPPORTED, "",
                        "the device has a list of bad blocks that is not empty, and a superblock of "
@@ -219,6 +235,12 @@ static int check_features(const struct md_super *sb, struct err *e)
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
         if (sb->features & refused[i].bit)
             return err_set(e, ERR_UNSUPPORTED, "", "the device %s", refused[i].what);
+    if (sb->features & (MD_FEATURE_PPL | MD_FEATURE_MULTIPLE_PPLS) &&
+        (sb->level != 5 || sb->features & MD_FEATURE_BITMAP_OFFSET || sb->format != MD_1_2))
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the device belongs to an array with a partial parity log that is no raid5 "
+                       "without a bitmap, or has a superblock of version %s",
+                       md_format_name(sb->format));
     if (sb->level != -1 && sb->level != 0 && sb->level != 1 &&
         !(sb->level >= 4 && sb->level <= 6) && sb->level != 10)
         return err_set(e, ERR_UNSUPPORTED, "",

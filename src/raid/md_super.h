@@ -102,7 +102,7 @@ void md_super_write(const struct md_super *sb, void *bytes);
 
 /*
  * Can we run a member of `device_size` bytes with this superblock? Refuses (ERR_UNSUPPORTED, the
- * message says what and by which road it is had) unknown feature bits, reshape, journal, PPL,
+ * message says what and by which road it is had) unknown feature bits, reshape, journal,
  * clusters, bad blocks, levels that are not built, and (ERR_INVALID) geometry that cannot be true.
  */
 int md_super_usable(const struct md_super *sb, uint64_t device_size, struct err *e);

@@ -155,13 +155,24 @@ def test_a_spare_of_mdadm_steps_in():
 
 
 def test_what_we_cannot_run_is_refused_untouched():
-    with Lab(40, 40, 40) as lab:
-        lab.uml(MAKE + '-l5 -n3 --consistency-policy=ppl /dev/ubda /dev/ubdb /dev/ubdc' + WAIT + STOP,
-                'raid456')
-        before = [lab.peek(i, 0, MIB) for i in range(3)]
-        said = lab.tool('assemble x', rc=1)
-        assert 'partial parity' in said, said
-        equal([lab.peek(i, 0, MIB) for i in range(3)] == before, True, 'the metadata')
+    """A power cut in the middle of a reshape, and a journal device."""
+    with Lab(40, 40, 40, 40) as lab:
+        lab.uml(MAKE + '-l5 -n3 -x1 --assume-clean /dev/ubda /dev/ubdb /dev/ubdc /dev/ubdd\n'
+                'echo 300 > /sys/block/md0/md/sync_speed_max\n'
+                'mdadm --grow /dev/md0 --raid-devices=4 2>&1\n'
+                'for i in $(seq 100); do sleep 0.1; [ $(cat /sys/block/md0/md/reshape_position) = none ]'
+                ' || break; done\ncat /sys/block/md0/md/reshape_position; crash', 'raid456')
+        before = [lab.peek(i, 0, 40 * MIB) for i in range(4)]
+        for how in ('', ' readonly', ' force'):
+            said = lab.tool('assemble x' + how, rc=1)
+            assert 'reshaped from raid5 of 3 to raid5 of 4 members' in said, said
+        assert 'startable=0' in lab.tool('scan')
+        equal([lab.peek(i, 0, 40 * MIB) for i in range(4)] == before, True, 'the disks')
+        for i in range(4):
+            lab.blank(i, 40)
+        lab.uml(MAKE + '-l5 -n3 --assume-clean --write-journal /dev/ubdd /dev/ubda /dev/ubdb /dev/ubdc' +
+                STOP, 'raid456')
+        assert 'journal' in lab.tool('assemble x', rc=1)
 
 
 def test_padding_in_use_is_refused_as_the_kernel_does():
