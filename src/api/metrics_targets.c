@@ -197,7 +197,8 @@ static void write_sessions(struct metrics *m)
 void metrics_targets(struct metrics *m)
 {
     write_sessions(m);
-    metrics_family(m, "orion_nbd_export_ready", "gauge", "1 when the export can be attached.");
+    metrics_family(m, "orion_nbd_export_ready", "gauge",
+                   "1 when the export can be attached and its device has not failed.");
     nbd_export_for_each(export_ready, m);
     metrics_family(m, "orion_nbd_export_connections", "gauge", "Clients of the export.");
     nbd_export_for_each(export_connections, m);

@@ -24,7 +24,7 @@ static const struct schema_field device_fields[] = {
     {"type", FMT_TEXT, FIELD_TABLE, "driver", NULL},
     {"state", FMT_TEXT, FIELD_TABLE,
      "online, failed, or absent when it is saved and could not be opened", NULL},
-    {"reason", FMT_TEXT, 0, "why it is not online, else empty", NULL},
+    {"reason", FMT_TEXT, 0, "why it is not online, or not all of it; else empty", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"block_size", FMT_NUMBER, 0, "logical block size in bytes", NULL},
     {"physical_block_size", FMT_NUMBER, 0, "physical block size in bytes", NULL},

@@ -37,7 +37,7 @@ static const struct opt disconnect_opts[] = {OPT_DISCONNECT, OPT_END};
 static const struct schema_field nbd_fields[] = {
     {"name", FMT_TEXT, FIELD_TABLE, "export name", NULL},
     {"device", FMT_TEXT, FIELD_TABLE, "device it serves", NULL},
-    {"state", FMT_TEXT, FIELD_TABLE, "ready or not-ready", NULL},
+    {"state", FMT_TEXT, FIELD_TABLE, "ready, not-ready, or failed as the device has", NULL},
     {"reason", FMT_TEXT, 0, "why it is not ready, else empty", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"read_only", FMT_BOOL, FIELD_TABLE, "takes no writes", NULL},

@@ -462,3 +462,8 @@ void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value
     if (bdev->ops->attrs)
         bdev->ops->attrs(bdev, fn, arg);
 }
+
+bool bdev_failed(const struct bdev *bdev, char *why, size_t size)
+{
+    return bdev->ops->failed && bdev->ops->failed(bdev, why, size);
+}

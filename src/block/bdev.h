@@ -89,6 +89,9 @@ void bdev_info_of(const struct bdev *bdev, struct bdev_info *info_r);
 /* Driver-specific facts for `show`: calls fn with key and value. */
 void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                 void *arg);
+/* Main: true when the device is there, but what it holds is not, or not all of it; and why, naming
+ * the device at fault, in one sentence. */
+bool bdev_failed(const struct bdev *bdev, char *why, size_t size);
 
 /* Main, in a task: has the device look at what is below it anew. False: that has gone. */
 bool bdev_refresh(struct bdev *bdev);

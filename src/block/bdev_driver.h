@@ -34,6 +34,9 @@ struct bdev_ops {
     /* Optional, main: facts for `show`. */
     void (*attrs)(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                   void *arg);
+
+    /* Optional, main: bdev_failed(). */
+    bool (*failed)(const struct bdev *bdev, char *why, size_t size);
 };
 
 struct bdev {

@@ -165,10 +165,17 @@ static void show_live(struct json_object *o, struct bdev *b)
     struct json_object *attributes = json_object_new_object();
     bdev_attrs(b, add_attr, attributes);
     json_object_object_add(o, "attributes", attributes);
-    if (!*get_str(attributes, "shrunk"))
-        return;
-    put_str(o, "state", "failed");
-    put_str(o, "reason", shrunk_reason);
+    const char *tail = get_str(attributes, "unserved_tail");
+    if (*get_str(attributes, "shrunk")) {
+        put_str(o, "state", "failed");
+        put_str(o, "reason", shrunk_reason);
+    } else if (*tail) {
+        char text[120];
+        snprintf(text, sizeof text,
+                 "the last %s bytes of its file are not served: they are no whole block of %u",
+                 tail, info.block_size);
+        put_str(o, "reason", text);
+    }
 }
 
 static struct json_object *show_record(const char *name, struct json_object *record)

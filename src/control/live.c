@@ -160,7 +160,8 @@ static void device_problem(struct bdev *b, void *arg)
 static void export_problem(const struct nbd_export_info *info, void *arg)
 {
     if (!info->ready)
-        problem(arg, "nbd export %s is not ready: %s", info->name, info->why);
+        problem(arg, "nbd export %s%s: %s", info->name, info->failed ? "" : " is not ready",
+                info->why);
 }
 
 void control_trouble(const char *what, const char *name, const char *why)

@@ -107,7 +107,7 @@ static struct json_object *show_export(const char *name, struct json_object *rec
     bool here = nbd_export_get(name, &info);
     put_str(o, "name", name);
     put_str(o, "device", get_str(record, "device"));
-    put_str(o, "state", here && info.ready ? "ready" : "not-ready");
+    put_str(o, "state", info.ready ? "ready" : info.failed ? "failed" : "not-ready");
     put_str(o, "reason", here ? info.why : reason_get("export", name));
     put_u64(o, "size", info.size);
     put_bool(o, "read_only", get_bool(record, "read_only"));

@@ -240,3 +240,22 @@ void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *ar
     struct each each = {fn, arg};
     raid_list_for_each(one, &each);
 }
+
+bool raid_failed(const struct bdev *bdev, char *why, size_t size)
+{
+    struct raid_array *a = container_of(bdev, struct raid_array, bdev);
+    struct raid_info info;
+    raid_info_fill(a, &info);
+    if (info.state == RAID_FAILED)
+        snprintf(why, size, "array %s has failed: %u of %u members missing", info.name,
+                 info.missing, info.slots);
+    if (info.state == RAID_FAILED)
+        return true;
+    /* Where nobody can stand in for a member, it is not taken out either. */
+    for (unsigned i = 0; i < info.member_count && !a->level->redundant; i++) {
+        const struct bdev *member = bdev_find(info.member[i].device);
+        if (member && bdev_failed(member, why, size))
+            return true;
+    }
+    return false;
+}

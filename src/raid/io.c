@@ -380,4 +380,5 @@ const struct bdev_ops raid_ops = {
     .channel_fini = raid_channel_fini,
     .destroy = raid_destroy,
     .attrs = raid_attrs,
+    .failed = raid_failed,
 };

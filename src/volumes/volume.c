@@ -239,8 +239,17 @@ static void attrs(struct bdev *bdev, void (*fn)(const char *key, const char *val
     fn("devices", text, arg);
 }
 
+static bool failed(const struct bdev *bdev, char *why, size_t size)
+{
+    const struct vmap *m = container_of(bdev, struct volume, bdev)->map;
+    for (unsigned i = 0; i < m->devices; i++)
+        if (bdev_failed(bdev_of(m->device[i]), why, size))
+            return true;
+    return false;
+}
+
 static const struct bdev_ops ops = {
-    .type = "volume", .submit = submit, .destroy = destroy, .attrs = attrs};
+    .type = "volume", .submit = submit, .destroy = destroy, .attrs = attrs, .failed = failed};
 
 const char *volume_kind(const struct lvm_lv *lv)
 {

@@ -188,6 +188,20 @@ def test_a_file_that_is_another_one_after_a_restart_is_not_taken():
         assert o.ctl('device', 'show', 'd0')['state'] == 'online'
 
 
+def test_the_part_of_a_block_at_the_end_of_a_file_is_told_of():
+    with Orion() as o:
+        path = o.file('odd', (8 << 20) + 1000)
+        d = o.ctl('device', 'add', 'd0', '--path', path)
+        assert d['state'] == 'online' and d['size'] == (8 << 20) + 512, d
+        assert '488 bytes' in d['reason'] and d['attributes']['unserved_tail'] == '488', d
+        assert o.ctl('device', 'show', 'd0')['reason'] == d['reason']
+        o.stop()
+        os.truncate(path, (8 << 20) + 1024)
+        o.start()
+        d = o.ctl('device', 'show', 'd0')
+        assert d['size'] == (8 << 20) + 1024 and not d['reason'] and 'unserved_tail' not in d['attributes'], d
+
+
 run(test_a_missing_file_is_made_sparse_only_with_a_size,
     test_no_file_is_made_where_the_kernel_shows_itself_or_a_folder_is_missing,
     test_existing_data_is_never_touched,
@@ -198,4 +212,5 @@ run(test_a_missing_file_is_made_sparse_only_with_a_size,
     test_a_file_that_another_program_has_locked_is_refused,
     test_the_disk_of_the_root_file_system_is_refused,
     test_a_loop_device_works_and_is_held,
-    test_a_file_that_is_another_one_after_a_restart_is_not_taken)
+    test_a_file_that_is_another_one_after_a_restart_is_not_taken,
+    test_the_part_of_a_block_at_the_end_of_a_file_is_told_of)

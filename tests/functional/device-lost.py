@@ -5,7 +5,8 @@ import os
 import random
 import time
 
-from orion import Orion, need, run, sh
+from nbdwire import READ, Raw
+from orion import Orion, need, run, sh, wait_for
 
 M = 1 << 20
 
@@ -55,5 +56,35 @@ def test_a_file_cut_off_while_nobody_writes_is_noticed_at_the_end():
         assert o.ctl('array', 'show', 'a0')['state'] == 'degraded'
 
 
+def test_what_is_served_from_a_failed_device_says_so():
+    with Orion() as o:
+        for n in range(3):
+            o.ctl('device', 'add', 'f%d' % n, '--path', '%s/f%d' % (o.dir, n), '--size', '64M')
+        o.ctl('array', 'create', 'a0', '--level', 'raid0', '--members', 'f0,f1')
+        o.ctl('pool', 'create', 'p0', '--devices', 'a0')
+        o.ctl('volume', 'create', 'p0/v0', '--size', '16M')
+        path = o.nbd('v', 'p0/v0').split('socket=')[1]
+        o.ctl('nbd', 'export', 'w', '--device', 'f2')
+
+        def says(name, state, why):
+            x, = [x for x in o.ctl('nbd', 'list')['items'] if x['name'] == name]
+            assert x == o.ctl('nbd', 'show', name) and x['state'] == state and why in x['reason'], x
+            problems = [p for p in o.ctl('status')['problems'] if 'export ' + name in p]
+            assert not problems if state == 'ready' else why in problems[0], problems
+            ready = 'orion_nbd_export_ready{export="%s"} %d' % (name, state == 'ready')
+            assert ready in o.http('GET', '/metrics').body.decode()
+        for name in 'vw':
+            says(name, 'ready', '')
+        for name, file, state, why in (('w', 'f2', 'failed', 'become shorter'), ('v', 'f1', 'failed', 'device f1')):
+            os.truncate('%s/%s' % (o.dir, file), 0)
+            c = Raw(path, name, 'structured')
+            for offset in range(0, 16 * M, M): # both members are met
+                c.ask(READ, offset, M)
+            c.s.close()
+            wait_for(lambda: o.ctl('nbd', 'show', name)['state'] != 'ready', what='the news')
+            says(name, state, why)
+
+
 run(test_a_file_cut_off_costs_the_mirror_that_member_only,
-    test_a_file_cut_off_while_nobody_writes_is_noticed_at_the_end)
+    test_a_file_cut_off_while_nobody_writes_is_noticed_at_the_end,
+    test_what_is_served_from_a_failed_device_says_so)

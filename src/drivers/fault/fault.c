@@ -23,6 +23,11 @@ struct fault_io {
     struct rpost post;
 };
 
+static bool fault_failed(const struct bdev *bdev, char *why, size_t size)
+{
+    return bdev_failed(bdev_of(container_of(bdev, struct fault_dev, bdev)->below), why, size);
+}
+
 static const struct bdev_ops fault_ops;
 
 struct fault_dev *fault_of(struct bdev *bdev)
@@ -259,6 +264,7 @@ static const struct bdev_ops fault_ops = {
     .submit = fault_submit,
     .destroy = fault_destroy,
     .attrs = fault_attrs,
+    .failed = fault_failed,
 };
 
 static const struct opt fault_opts[] = {

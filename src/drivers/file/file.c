@@ -60,9 +60,23 @@ static void file_attrs(struct bdev *bdev, void (*fn)(const char *key, const char
     }
     if (__atomic_load_n(&dev->shrunk, __ATOMIC_RELAXED))
         fn("shrunk", "true", arg);
+    if (dev->tail) {
+        char number[16];
+        snprintf(number, sizeof number, "%u", dev->tail);
+        fn("unserved_tail", number, arg);
+    }
     fn("node", dev->is_node ? "true" : "false", arg);
     fn("direct", dev->direct ? "true" : "false", arg);
     fn("io", dev->rw_way == WAY_INLINE ? "inline" : "ring", arg);
+}
+
+static bool file_failed(const struct bdev *bdev, char *why, size_t size)
+{
+    const struct file_dev *dev = container_of(bdev, struct file_dev, bdev);
+    bool shrunk = __atomic_load_n(&dev->shrunk, __ATOMIC_RELAXED);
+    if (shrunk)
+        snprintf(why, size, "device %s has failed: its file has become shorter", bdev->name);
+    return shrunk;
 }
 
 struct look {
@@ -83,6 +97,8 @@ static bool file_refresh(struct bdev *bdev)
     uint64_t size = l.size / bdev->block_size * bdev->block_size;
     if (!size)
         return false;
+    if (size >= bdev->size)
+        file_of(bdev)->tail = (uint32_t)(l.size - size);
     if (size != bdev->size) {
         char object[96];
         snprintf(object, sizeof object, "device %s", bdev->name);
@@ -99,6 +115,7 @@ static const struct bdev_ops file_ops = {
     .destroy = file_destroy,
     .refresh = file_refresh,
     .attrs = file_attrs,
+    .failed = file_failed,
 };
 
 static const struct opt file_opts[] = {

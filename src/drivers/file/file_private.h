@@ -26,6 +26,8 @@ struct file_dev {
     /* The file is shorter than the device: what was cut off is lost, and a write would only hide
      * that. All requests end in -ENODEV until it is opened anew. Set by any reactor; atomic. */
     bool shrunk;
+    uint32_t
+        tail; /* bytes at the end of the file that are no whole block, and so not served; main */
     bool fast_zero; /* zeroing costs no data writes: files, and nodes that say so */
 };
 

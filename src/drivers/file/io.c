@@ -414,6 +414,10 @@ static void find_extents(void *arg)
             m->result = -errno;
             return;
         }
+        if (data < 0 && shrank(m->dev)) { /* what was cut off is no hole */
+            m->result = -ENODEV;
+            return;
+        }
         bool hole = data != at;
         off_t stop = hole ? data : lseek(m->dev->fd, at, SEEK_HOLE);
         if (stop < 0 || stop > end)

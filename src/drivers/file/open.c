@@ -206,7 +206,8 @@ static int measure_file(struct file_dev *dev, const struct stat *st, struct err 
     if (!b->size)
         return err_set(e, ERR_INVALID, "path", "%s is %llu bytes long; expected at least %u",
                        dev->path, (unsigned long long)st->st_size, b->block_size);
-    if (b->size != (uint64_t)st->st_size)
+    dev->tail = (uint32_t)((uint64_t)st->st_size - b->size);
+    if (dev->tail)
         log_warn("file", "%s: the last %llu bytes are less than a block and are left alone",
                  dev->path, (unsigned long long)st->st_size - b->size);
     b->write_cache = !dev->in_memory;

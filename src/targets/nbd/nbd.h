@@ -28,7 +28,8 @@ struct nbd_export_info {
     char device[66];
     char description[256];
     bool read_only, is_default, open_access;
-    bool ready;    /* the device is there and open */
+    bool ready;    /* the device is there, open, and has not failed */
+    bool failed;   /* it is there, and has: clients get in, and errors for what is lost */
     char why[160]; /* why not */
     uint64_t size; /* last known */
     unsigned connections;

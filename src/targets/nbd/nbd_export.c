@@ -435,6 +435,10 @@ static void fill_info(const struct nbd_export *x, struct nbd_export_info *info_r
     memcpy(info_r->device, x->device, sizeof info_r->device);
     memcpy(info_r->description, x->description, sizeof info_r->description);
     snprintf(info_r->why, sizeof info_r->why, "%s", x->closing ? "going away" : x->why);
+    if (info_r->ready && bdev_failed(bdev_of(x->desc), info_r->why, sizeof info_r->why)) {
+        info_r->failed = true;
+        info_r->ready = false;
+    }
 }
 
 bool nbd_export_get(const char *name, struct nbd_export_info *info_r)
