@@ -156,7 +156,11 @@ static enum MHD_Result answer(struct exchange *x);
 
 static enum MHD_Result answer_stream(struct exchange *x)
 {
-    struct MHD_Response *m = stream_new(x->connection, header(x->connection, "Last-Event-ID"));
+    struct control_call call;
+    if (http_stream(&x->r, &call))
+        return answer(x);
+    struct MHD_Response *m =
+        stream_new(x->connection, &call, header(x->connection, "Last-Event-ID"));
     if (!m) {
         struct err e;
         err_set(&e, ERR_NOT_READY, "", "%u streams are open; no more are served",

@@ -43,6 +43,8 @@ struct http_request {
     char location[1600];
 };
 
+/* The query of a stream of /v1/events: fills the call, which is the caller's, or answers and -1. */
+int http_stream(struct http_request *r, struct control_call *call);
 /* In a task on main: answers. */
 void http_route(struct http_request *r);
 

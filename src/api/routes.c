@@ -200,6 +200,22 @@ static void run_verb(struct http_request *r, struct control_call *call)
     control_call_clear(call);
 }
 
+int http_stream(struct http_request *r, struct control_call *call)
+{
+    struct verb_request v = {.r = r};
+    struct err e = {0};
+    *call = (struct control_call){.fields = take_fields, .arg = &v};
+    int rc = schema_route(r->method, r->path, &call->match, NULL, &e);
+    if (!rc)
+        rc = control_list_begin(call, &e);
+    call->arg = NULL;
+    if (rc) {
+        http_reply_problem(r, v.status, &e, call->errors);
+        control_call_clear(call);
+    }
+    return rc;
+}
+
 /* ---- what is there without the tables */
 
 static void reply_health(struct http_request *r, bool ready)

@@ -26,7 +26,8 @@
 struct stream {
     struct list link;
     struct MHD_Connection *connection;
-    uint64_t next; /* id of the event to send next */
+    struct control_call call; /* which events, and which fields of them */
+    uint64_t next;            /* id of the event to send next */
     bool suspended, beat;
     char *text;
     size_t len, at;
@@ -94,27 +95,34 @@ static void set_text(struct stream *s, char *text)
     s->at = 0;
 }
 
-static char *event_text(uint64_t id)
+/* NULL: the client does not want it. */
+static char *event_text(const struct stream *s, uint64_t id)
 {
-    struct json_object *o = control_event(id), *kind = NULL;
-    json_object_object_get_ex(o, "kind", &kind);
+    struct json_object *all = control_event(id), *o = control_list_item(&s->call, all),
+                       *kind = NULL;
+    if (!o) {
+        json_object_put(all);
+        return NULL;
+    }
+    json_object_object_get_ex(all, "kind", &kind);
     char *text = xasprintf(
         "id: %" PRIu64 "-%" PRIu64 "\nevent: %s\ndata: %s\n\n", control_started_ms(), id,
         json_object_get_string(kind),
         json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(o);
+    json_object_put(all);
     return text;
 }
 
 /* False: nothing to tell now. */
 static bool next_text(struct stream *s)
 {
-    if (s->next <= control_events_total())
-        set_text(s, event_text(s->next++));
-    else if (s->beat)
-        set_text(s, xstrdup(": still here\n\n"));
-    else
+    char *text = NULL;
+    while (!text && s->next <= control_events_total())
+        text = event_text(s, s->next++);
+    if (!text && !s->beat)
         return false;
+    set_text(s, text ? text : xstrdup(": still here\n\n"));
     s->beat = false;
     return true;
 }
@@ -145,6 +153,7 @@ static void end_stream(void *arg)
     struct stream *s = arg;
     list_del(&s->link);
     count--;
+    control_call_clear(&s->call);
     free(s->text);
     free(s);
 }
@@ -156,6 +165,10 @@ static void begin(struct stream *s, const char *last_id)
     uint64_t boot = 0, id = 0;
     set_text(s, xstrdup("retry: 1000\n\n"));
     s->next = control_events_total() + 1;
+    if (!last_id && opts_is_set(s->call.opts, "after")) {
+        uint64_t after = opts_u64(s->call.opts, "after"), first = control_events_first();
+        s->next = after >= s->next ? s->next : after < first ? first : after + 1;
+    }
     if (!last_id)
         return;
     bool known = sscanf(last_id, "%" SCNu64 "-%" SCNu64, &boot, &id) == 2 &&
@@ -169,16 +182,21 @@ static void begin(struct stream *s, const char *last_id)
                         "before this were not kept\"}\n\n"));
 }
 
-struct MHD_Response *stream_new(struct MHD_Connection *c, const char *last_id)
+struct MHD_Response *stream_new(struct MHD_Connection *c, struct control_call *call,
+                                const char *last_id)
 {
-    if (count >= api_limits.streams || ending)
+    if (count >= api_limits.streams || ending) {
+        control_call_clear(call);
         return NULL;
+    }
     struct stream *s = xcalloc(1, sizeof *s);
     s->connection = c;
+    s->call = *call;
     begin(s, last_id);
     struct MHD_Response *m =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, s, end_stream);
     if (!m) {
+        control_call_clear(&s->call);
         free(s->text);
         free(s);
         return NULL;

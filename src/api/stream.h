@@ -3,6 +3,7 @@
 #define ORION_API_STREAM_H
 
 struct MHD_Connection;
+struct control_call;
 struct MHD_Response;
 
 /*
@@ -13,9 +14,10 @@ enum { STREAM_BEAT_S = 10 };
 
 /* `kick` is called when connections were resumed and libmicrohttpd must run. */
 void streams_open(void (*kick)(void));
-/* The body of an answer. last_id: of the header Last-Event-ID, or NULL. NULL: too many are open.
- */
-struct MHD_Response *stream_new(struct MHD_Connection *c, const char *last_id);
+/* The body of an answer to the call, which is taken over. last_id: of the header Last-Event-ID, or
+ * NULL. NULL: too many are open. */
+struct MHD_Response *stream_new(struct MHD_Connection *c, struct control_call *call,
+                                const char *last_id);
 /* Ends all of them with the next run of libmicrohttpd. */
 void streams_close(void);
 unsigned streams_count(void);

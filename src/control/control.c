@@ -304,6 +304,22 @@ static bool passes(const struct opts *o, struct json_object *item)
     return true;
 }
 
+int control_list_begin(struct control_call *call, struct err *e)
+{
+    static const char *const pages[] = {"limit", "cursor"};
+    if (ask_fields(call, e) || check_fields(call, e))
+        return -1;
+    for (unsigned i = 0; i < 2; i++)
+        if (opts_is_set(call->opts, pages[i]))
+            return err_set(e, ERR_INVALID, pages[i], "%s is for lists; this is a stream", pages[i]);
+    return 0;
+}
+
+struct json_object *control_list_item(const struct control_call *call, struct json_object *item)
+{
+    return passes(call->opts, item) ? some_fields(call, item) : NULL;
+}
+
 static const char *key_of(const struct resource *r, struct json_object *item)
 {
     struct json_object *k = NULL;

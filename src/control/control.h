@@ -105,6 +105,10 @@ struct control_pair {
 };
 int control_opts_text(struct control_call *call, const struct control_pair *pairs, unsigned n,
                       struct err *e);
+/* Items of a list one by one, as they come: takes the fields and checks them, for a call that has
+ * its match; then each item as the request wants it, or NULL when a filter keeps it out (yours). */
+int control_list_begin(struct control_call *call, struct err *e);
+struct json_object *control_list_item(const struct control_call *call, struct json_object *item);
 /* Something that was refused before it came to a verb: for the audit log, which only counts it when
  * `why` is NULL. */
 void control_refused(const struct control_who *who, const char *method, const char *path,

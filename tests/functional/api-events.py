@@ -11,11 +11,11 @@ PATIENCE = 60  # seconds: ends a wait for what never comes; nothing is measured 
 
 
 class Stream:
-    def __init__(self, o, last=None):
+    def __init__(self, o, last=None, query=''):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(o.api)
-        head = 'GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n'
+        head = 'GET /v1/events' + query + ' HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n'
         if last:
             head += 'Last-Event-ID: %s\r\n' % last
         self.sock.sendall((head + '\r\n').encode())
@@ -111,6 +111,30 @@ def test_a_stream_goes_on_behind_last_event_id_without_loss_or_repetition():
         s = Stream(o, seen[-1][0])
         assert s.event()[1] == 'gap', 'another run of the daemon numbers anew'
         s.close()
+
+
+def test_a_stream_takes_the_filters_and_fields_of_the_list():
+    with Orion() as o:
+        raid(o)
+        failed = Stream(o, query='?kind=member-failed&object=array%20a0&fields=kind,new_state')
+        assert failed.status == 200
+        scrub(o)
+        fail_one(o)
+        number, kind, data = failed.event()  # all that came before it is left out
+        assert kind == 'member-failed' and data == {'kind': 'member-failed', 'new_state': 'degraded'}, data
+        wanted = [e for e in o.http('GET', '/v1/events').json['items'] if e['kind'] == 'member-failed'][0]['id']
+        assert number.endswith('-%d' % wanted), (number, wanted)
+        failed.close()
+        for query, first in (('?after=%d' % (wanted - 1), wanted), ('?after=0', 1), ('?after=0&kind=member-failed', wanted)):
+            s = Stream(o, query=query)
+            assert s.event()[2]['id'] == first, query
+            s.close()
+        o.fds_mark()
+        for query, field in (('?nonsense=1', 'nonsense'), ('?fields=kind,nonsense', 'fields'), ('?limit=3', 'limit'),
+                             ('?cursor=3', 'cursor'), ('?after=x', 'after'), ('?id=x', 'id')):
+            r = o.http('GET', '/v1/events' + query, headers={'Accept': 'text/event-stream'})
+            assert r.status == 400 and r.json['errors'][0]['field'] == field, (query, r.body)
+        o.fds_check()
 
 
 def test_json_stays_for_who_asks_for_it():
