@@ -86,12 +86,17 @@ static bool match(const char *pattern, const char *path, struct schema_match *m)
     return !*pattern && !*path;
 }
 
-/* What stands in a path comes out again in answers, in the journal and in the log. */
-static int check_params(const struct schema_match *m, struct err *e)
+/* What stands in a path comes out again in answers, in the journal and in the log. Names of iSCSI
+ * are the same however they are written: here they get the one form that everything else knows (RFC
+ * 7143 4.2.7.2). */
+static int check_params(struct schema_match *m, struct err *e)
 {
-    for (unsigned i = 0; i < m->count; i++)
+    for (unsigned i = 0; i < m->count; i++) {
+        if (!strcmp(m->param[i].name, "iqn") || !strcmp(m->param[i].name, "initiator"))
+            text_lower(m->param[i].value);
         if (text_check(m->param[i].value, sizeof m->param->value, m->param[i].name, e))
             return -1;
+    }
     return 0;
 }
 

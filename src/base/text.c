@@ -67,3 +67,10 @@ const char *text_show(const char *text, size_t len, char *out, size_t size)
     out[to] = '\0';
     return out;
 }
+
+void text_lower(char *text)
+{
+    for (; *text; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            *text = (char)(*text - 'A' + 'a');
+}

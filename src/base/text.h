@@ -19,5 +19,7 @@ int text_check(const char *text, size_t max, const char *field, struct err *e);
 /* `len` bytes for people: '?' for every byte that is no text, cut to `size` - 1 between characters.
  * Returns out. */
 const char *text_show(const char *text, size_t len, char *out, size_t size);
+/* A to Z become a to z; nothing else is touched, whatever the locale. */
+void text_lower(char *text);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "control/adopt.h"
 #include "control/iscsi_acl.h"
 
@@ -158,6 +159,12 @@ static void add_item(struct collect *c, enum item_kind kind, struct item *parent
     i->parent = parent;
     i->loses = "";
     i->name = parent ? xasprintf("%s/%s", parent->name, name) : xstrdup(name);
+    if (kind == ITEM_TARGET || kind == ITEM_ACL) /* as schema_route has them */
+        text_lower(i->name);
+    if (parent)
+        n.b = own_name(i);
+    else
+        n.a = i->name;
     i->path = schema_expand(kinds[kind].path, name_value, &n);
     i->fields = bare_fields(i, fields);
     if (!c->have && json_object_object_get_ex(c->set->by_name, i->name, NULL) &&

@@ -3,6 +3,7 @@
 """iSCSI as RFC 7143 has it, PDU by PDU."""
 import contextlib
 import itertools
+import json
 import os
 import socket
 import struct
@@ -165,6 +166,35 @@ def test_keys_are_negotiated_by_their_rules():
         assert p.flags & 0x83 == 0x83
         i.full(p)
         i.ready().logout()
+        i = Initiator(o.addr, IQN, login=False)
+        p = i.login_pdu(1, 1, i.names() + [('FirstBurstLength', '131072'), ('MaxBurstLength', '65536'),
+                                           ('MaxRecvDataSegmentLength', '100')], transit=False)
+        got = pairs(p.data)
+        assert ('FirstBurstLength', '65536') in got and ('MaxBurstLength', '65536') in got, got  # 13.14
+        assert [v for k, v in got if k == 'MaxRecvDataSegmentLength'] == ['Reject'], got
+        assert pairs(i.login_pdu(1, 3, []).data) == [('MaxRecvDataSegmentLength', '262144')]
+        i.close()
+
+
+def test_names_have_one_spelling():
+    with start() as o:
+        for bad in ('iqn.bad', 'iqn.2026-13.test:x', 'eui.123', 'naa.12345678', 'disk'):
+            assert 'iSCSI name' in o.ctl('iscsi', 'create', bad, expect=1)
+            assert 'iSCSI name' in o.ctl('iscsi', 'acl', IQN, bad, expect=1)
+        o.ctl('iscsi', 'create', 'EUI.02004567A425678D')
+        assert o.ctl('iscsi', 'show', 'eui.02004567A425678d')['iqn'] == 'eui.02004567a425678d'
+        o.ctl('iscsi', 'acl', IQN.upper(), 'IQN.2026-11.Test:Host')
+        assert o.ctl('iscsi', 'show', IQN)['acls'] == ['iqn.2026-11.test:host']
+        i = Initiator(o.addr, IQN.upper(), name='iqn.2026-11.TEST:host').ready()
+        assert [(s['client'], s['object']) for s in sessions(o)] == [('iqn.2026-11.test:host', IQN)]
+        i.logout()
+        i.close()
+        doc = o.ctl('config', 'show')
+        doc['iscsi']['targets'][IQN.upper()] = doc['iscsi']['targets'].pop(IQN)
+        path = os.path.join(o.dir, 'doc.json')
+        with open(path, 'w') as f:
+            json.dump(doc, f)
+        assert o.ctl('plan', path) == {'create': [], 'change': [], 'replace': [], 'delete': []}
 
 
 def test_text_may_span_pdus():
@@ -574,7 +604,7 @@ def test_who_goes_off_the_list_is_asked_to_log_out():
 
 
 run(test_every_way_of_sending_data_writes_the_same, test_residuals_are_exact,
-    test_logins_are_refused_with_the_right_status, test_keys_are_negotiated_by_their_rules,
+    test_logins_are_refused_with_the_right_status, test_keys_are_negotiated_by_their_rules, test_names_have_one_spelling,
     test_text_may_span_pdus, test_discovery_lists_what_the_initiator_may_have,
     test_a_second_login_of_the_same_port_takes_over, test_the_command_window_holds,
     test_bad_pdus_are_answered_and_the_session_goes_on, test_too_much_or_unexpected_data_is_refused,

@@ -2,7 +2,6 @@
 #include "targets/iscsi/iscsi.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,24 +140,9 @@ static struct iscsi_target *must_find(const char *iqn, struct err *e)
     return t;
 }
 
-static int check_name(const char *name, const char *field, struct err *e)
-{
-    if (!iscsi_name_ok(name))
-        return err_set(e, ERR_INVALID, field,
-                       "%s is not an iSCSI name: expected iqn., eui. or naa. followed by letters, "
-                       "digits, '-', '.' and ':', at most %d bytes",
-                       name, ISCSI_NAME_MAX);
-    for (const char *c = name; *c; c++) {
-        if (isupper((unsigned char)*c))
-            return err_set(e, ERR_INVALID, field, "%s: iSCSI names are written in lower case",
-                           name);
-    }
-    return 0;
-}
-
 int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e)
 {
-    if (check_name(iqn, "iqn", e))
+    if (iscsi_name_check(iqn, "iqn", e))
         return -1;
     if (registry_find(iqn))
         return err_set(e, ERR_EXISTS, "iqn", "target %s exists already", iqn);
@@ -381,7 +365,7 @@ int iscsi_acl_add(const char *iqn, const char *initiator, const struct iscsi_aut
                   struct err *e)
 {
     struct iscsi_target *t = must_find(iqn, e);
-    if (!t || check_name(initiator, "initiator", e) || (auth && iscsi_auth_check(auth, e)))
+    if (!t || iscsi_name_check(initiator, "initiator", e) || (auth && iscsi_auth_check(auth, e)))
         return -1;
     if (acl_find(t, initiator))
         return err_set(e, ERR_EXISTS, "initiator", "%s has access to %s already", initiator, iqn);

@@ -94,7 +94,7 @@ static enum login_status take_keys(struct login *l, struct chap_keys *chap, stru
         const char *key, *value;
         enum text_next next = text_next(&l->in, &pos, &key, &value);
         if (next == TEXT_END)
-            return LOGIN_SUCCESS;
+            return of_nego(nego_text_end(&l->nego, reply), "");
         if (next == TEXT_BAD)
             return LOGIN_INITIATOR_ERROR;
         int noted = l->stage == STAGE_SECURITY ? chap_key(chap, key, value) : 0;
@@ -173,7 +173,9 @@ static enum login_status process(struct login *l, bool leaving, struct text *rep
     }
     if (!status)
         status = secure(l, &keys, leaving, reply);
-    if (!status && l->stage == STAGE_OPERATIONAL && !l->declared) {
+    bool rejected = l->nego.segment_rejected; /* one answer has the key once */
+    l->nego.segment_rejected = false;
+    if (!status && l->stage == STAGE_OPERATIONAL && !l->declared && !rejected) {
         l->declared = true;
         if (!text_add(reply, "MaxRecvDataSegmentLength", "%u", ISCSI_RECV_SEGMENT))
             status = LOGIN_INITIATOR_ERROR;

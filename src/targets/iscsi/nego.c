@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "targets/iscsi/nego.h"
 
-#include <ctype.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
+#include "base/text.h"
 #include "targets/iscsi/pdu.h"
 
 enum key_kind {
@@ -95,21 +94,6 @@ void nego_init(struct nego *n)
     }
 }
 
-bool iscsi_name_ok(const char *name)
-{
-    size_t len = strlen(name);
-    if (len < 5 || len > ISCSI_NAME_MAX)
-        return false;
-    if (strncasecmp(name, "iqn.", 4) && strncasecmp(name, "eui.", 4) &&
-        strncasecmp(name, "naa.", 4))
-        return false;
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
-        if (*c < 0x80 && !isalnum(*c) && !strchr("-.:", *c))
-            return false;
-    }
-    return true;
-}
-
 /* Is `word` in the comma list? */
 static bool list_has(const char *list, const char *word)
 {
@@ -132,8 +116,10 @@ static enum nego_result put_number(struct nego *n, const struct key *k, const ch
                                    struct text *reply)
 {
     unsigned offer;
-    if (!text_number(value, &offer) || offer < k->min || offer > k->max)
+    if (!text_number(value, &offer) || offer < k->min || offer > k->max) {
+        n->segment_rejected = n->segment_rejected || k->kind == KEY_DECLARE;
         return answer(reply, k->name, "Reject");
+    }
     if (k->kind == KEY_DECLARE) {
         *param(n, k) = offer;
         return NEGO_OK;
@@ -141,7 +127,21 @@ static enum nego_result put_number(struct nego *n, const struct key *k, const ch
     bool take_offer = k->kind == KEY_MIN ? offer < k->ours : offer > k->ours;
     unsigned result = take_offer ? offer : k->ours;
     *param(n, k) = result;
+    if (k->at == AT(first_burst)) { /* MaxBurstLength may be in the same text, behind it */
+        n->first_burst_due = true;
+        return NEGO_OK;
+    }
     return text_add(reply, k->name, "%u", result) ? NEGO_OK : NEGO_TOO_LONG;
+}
+
+enum nego_result nego_text_end(struct nego *n, struct text *reply)
+{
+    if (!n->first_burst_due)
+        return NEGO_OK;
+    n->first_burst_due = false;
+    nego_finish(n);
+    return text_add(reply, "FirstBurstLength", "%u", n->params.first_burst) ? NEGO_OK
+                                                                            : NEGO_TOO_LONG;
 }
 
 static enum nego_result put_bool(struct nego *n, const struct key *k, const char *value,
@@ -174,7 +174,9 @@ static enum nego_result put_name(struct nego *n, const char *key, const char *va
         bool target = *key == 'T'; /* a target that cannot be is found not to be, by its lookup */
         if (target ? strlen(value) > ISCSI_NAME_MAX : !iscsi_name_ok(value))
             return NEGO_BAD;
-        snprintf(target ? n->target : n->initiator, sizeof n->target, "%s", value);
+        char *name = target ? n->target : n->initiator;
+        snprintf(name, sizeof n->target, "%s", value);
+        text_lower(name); /* 4.2.7.2: that is how names are compared, and shown */
         *(target ? &n->have_target : &n->have_initiator) = true;
     } else if (!strcmp(key, "SessionType")) {
         n->discovery = !strcmp(value, "Discovery");

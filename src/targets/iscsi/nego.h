@@ -37,7 +37,9 @@ struct nego {
     char initiator[ISCSI_NAME_MAX + 1];
     char initiator_alias[256];
     char target[ISCSI_NAME_MAX + 1];
-    uint64_t seen; /* bit per key of the table */
+    uint64_t seen;         /* bit per key of the table */
+    bool first_burst_due;  /* its answer */
+    bool segment_rejected; /* MaxRecvDataSegmentLength was; the one who reads it clears it */
 };
 
 enum nego_result {
@@ -52,14 +54,20 @@ void nego_init(struct nego *n); /* RFC defaults */
 /* One pair of a login request; answers go to reply. */
 enum nego_result nego_login_key(struct nego *n, enum nego_stage stage, const char *key,
                                 const char *value, struct text *reply);
-/* The same for a text request in full feature phase, for every key but SendTargets. */
+/* After the last pair of a login request: what is answered by all of them. */
+enum nego_result nego_text_end(struct nego *n, struct text *reply);
+/* The same as nego_login_key for a text request in full feature phase, for every key but
+ * SendTargets. */
 enum nego_result nego_full_key(struct nego *n, const char *key, const char *value,
                                struct text *reply);
 /* After the last key: clamps what depends on one another (FirstBurstLength <= MaxBurstLength). */
 void nego_finish(struct nego *n);
 
-/* iqn., eui. or naa. followed by lower- or upper-case letters, digits, '-', '.', ':' or UTF-8
- * bytes; at most 223 bytes (RFC 7143 4.2.7). */
+/* Of whoever logs in: iqn., eui. or naa. followed by letters, digits, '-', '.', ':' or what else
+ * UTF-8 has; at most 223 bytes (RFC 7143 4.2.7). */
 bool iscsi_name_ok(const char *name);
+/* Of what we create or list, in the formats of 4.2.7.3 to 4.2.7.5: iqn.YYYY-MM.DOMAIN[:STRING],
+ * eui. and 16 hexadecimal digits, naa. and 16 or 32; in lower case. */
+int iscsi_name_check(const char *name, const char *field, struct err *e);
 
 #endif

@@ -10,6 +10,7 @@ list(APPEND target_sources
     iscsi/login.c
     iscsi/logout.c
     iscsi/member.c
+    iscsi/name.c
     iscsi/nego.c
     iscsi/pdu.c
     iscsi/pool.c

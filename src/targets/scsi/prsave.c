@@ -18,6 +18,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "block/gate.h"
 #include "targets/scsi/scsi_private.h"
 
@@ -100,7 +101,7 @@ static bool decode_list(struct rd *r, struct gate_state *s, unsigned holder)
         name[length] = 0;
         if (!rd_ok(r) || !length || strlen(name) != length)
             return false;
-        scsi_nexus_name_fold(name);
+        text_lower(name);
         s->reg[i].nexus = gate_nexus(name);
         if (i == holder)
             s->holder = s->reg[i].nexus;

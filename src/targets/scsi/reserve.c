@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "block/gate.h"
 #include "targets/scsi/scsi_private.h"
 
@@ -43,14 +44,7 @@ void scsi_nexus_name(const char *target, unsigned port, const char *initiator,
                      char out[SCSI_NEXUS_NAME])
 {
     snprintf(out, SCSI_NEXUS_NAME, "%s,t,0x%04x %s", target, port, initiator);
-    scsi_nexus_name_fold(out);
-}
-
-void scsi_nexus_name_fold(char *name)
-{
-    for (; *name; name++)
-        if (*name >= 'A' && *name <= 'Z')
-            *name = (char)(*name - 'A' + 'a');
+    text_lower(out);
 }
 
 bool scsi_nexus_name_split(char name[SCSI_NEXUS_NAME], const char **target_r, unsigned *port_r,

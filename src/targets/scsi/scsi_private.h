@@ -232,7 +232,6 @@ bool scsi_may_write(struct scsi_cmd *cmd); /* else refuses with RESERVATION CONF
 enum { SCSI_NEXUS_NAME = 512 };
 void scsi_nexus_name(const char *target, unsigned port, const char *initiator,
                      char out[SCSI_NEXUS_NAME]);
-void scsi_nexus_name_fold(char *name); /* one that was kept elsewhere */
 /* Takes it apart in place; false: none of ours. */
 bool scsi_nexus_name_split(char name[SCSI_NEXUS_NAME], const char **target_r, unsigned *port_r,
                            const char **initiator_r);

@@ -62,6 +62,8 @@ static void answers(struct nego *n, enum nego_stage stage, const struct row *r)
 {
     struct text reply = {0};
     enum nego_result result = nego_login_key(n, stage, r->key, r->offer, &reply);
+    if (result == NEGO_OK)
+        result = nego_text_end(n, &reply);
     char want[128] = "";
     if (r->answer)
         snprintf(want, sizeof want, "%s=%s", r->key, r->answer);
@@ -138,6 +140,29 @@ static void the_first_burst_is_within_the_burst(void **state)
     assert_int_equal(n.params.first_burst, 4096);
 }
 
+/* RFC 7143 13.14, in whatever order the two come. */
+static void the_first_burst_is_answered_within_the_burst(void **state)
+{
+    (void)state;
+    for (unsigned first = 0; first < 2; first++) {
+        struct nego n;
+        struct text reply = {0};
+        nego_init(&n);
+        for (unsigned i = 0; i < 2; i++) {
+            const char *key = i == first ? "FirstBurstLength" : "MaxBurstLength";
+            assert_int_equal(
+                nego_login_key(&n, STAGE_OPERATIONAL, key, i == first ? "131072" : "65536", &reply),
+                NEGO_OK);
+        }
+        assert_int_equal(nego_text_end(&n, &reply), NEGO_OK);
+        static const char want[] = "MaxBurstLength=65536\0FirstBurstLength=65536";
+        assert_int_equal(reply.len, sizeof want);
+        assert_memory_equal(reply.p, want, sizeof want);
+        assert_int_equal(n.params.first_burst, 65536);
+        text_free(&reply);
+    }
+}
+
 static void methods_of_authentication_are_noted(void **state)
 {
     (void)state;
@@ -183,6 +208,53 @@ static void names_are_checked(void **state)
     name[ISCSI_NAME_MAX] = 'a';
     name[ISCSI_NAME_MAX + 1] = 0;
     assert_false(iscsi_name_ok(name));
+    assert_false(iscsi_name_ok("iqn.2026-11.org.example:\xff"));
+}
+
+static void names_have_a_format(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "iqn.2026-11.org.example:disk-1",
+        "iqn.1993-08.org.debian:01:abc",
+        "iqn.2008-11.org.linux-kvm",
+        "iqn.2026-12.test:a.b:c",
+        "iqn.2026-01.org.example:\xc3\xa4",
+        "eui.02004567a425678d",
+        "naa.52004567ba64678d",
+        "naa.62004567ba64678d0123456789abcdef",
+    };
+    static const char *const bad[] = {
+        "iqn.bad",
+        "iqn.2026-13.org.example",
+        "iqn.2026-00.org.example",
+        "iqn.26-11.org",
+        "iqn.2026-11",
+        "iqn.2026-11.",
+        "iqn.2026-11.org.",
+        "iqn.2026-11..org",
+        "iqn.2026-11.-org",
+        "iqn.2026-11.org-",
+        "iqn.2026-11.org:",
+        "iqn.2026-11:x",
+        "iqn.20261-1.org",
+        "iqn.2026-11.org.\xc3\xa4",
+        "IQN.2026-11.org",
+        "iqn.2026-11.ORG",
+        "eui.02004567a4256",
+        "eui.02004567a425678g",
+        "naa.5",
+        "naa.52004567ba64678d00",
+        "eui.02004567a425678d02004567a425678d",
+        "disk",
+    };
+    struct err e = {0};
+    for (unsigned i = 0; i < sizeof good / sizeof *good; i++)
+        if (iscsi_name_check(good[i], "iqn", &e))
+            fail_msg("%s", good[i]);
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (!iscsi_name_check(bad[i], "iqn", &e) || strcmp(e.field, "iqn") != 0)
+            fail_msg("%s", bad[i]);
 }
 
 int main(void)
@@ -194,9 +266,11 @@ int main(void)
         cmocka_unit_test(discovery_makes_keys_irrelevant),
         cmocka_unit_test(defaults_are_the_standards),
         cmocka_unit_test(the_first_burst_is_within_the_burst),
+        cmocka_unit_test(the_first_burst_is_answered_within_the_burst),
         cmocka_unit_test(methods_of_authentication_are_noted),
         cmocka_unit_test(in_full_feature_only_some_keys_change),
         cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(names_have_a_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

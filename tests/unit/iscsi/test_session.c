@@ -242,21 +242,21 @@ static void try_logins(void *arg)
 {
     (void)arg;
     check_int(login_status("iqn.2026-11.test:nowhere", "iqn.a:i"), 0x0203);
-    check_int(login_status(IQN, "iqn.a:stranger"), 0x0202);
-    check_int(login_status(IQN, "iqn.a:friend"), 0);
-    check_int(login_status(IQN, "IQN.A:FRIEND"), 0);
+    check_int(login_status(IQN, "iqn.2026-11.a:stranger"), 0x0202);
+    check_int(login_status(IQN, "iqn.2026-11.a:friend"), 0);
+    check_int(login_status(IQN, "IQN.2026-11.A:FRIEND"), 0);
 }
 
 HARNESS_TEST(access_lists_let_in_whom_they_name)
 {
     struct err e = {0};
     target_begin();
-    check(!iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e));
+    check(!iscsi_acl_add(IQN, "iqn.2026-11.a:friend", NULL, &e));
     initiator(try_logins, NULL);
-    check(iscsi_acl_add(IQN, "iqn.a:friend", NULL, &e) && e.code == ERR_EXISTS);
-    check(iscsi_acl_remove(IQN, "iqn.a:stranger", false, &e) && e.code == ERR_NOT_FOUND);
+    check(iscsi_acl_add(IQN, "iqn.2026-11.a:friend", NULL, &e) && e.code == ERR_EXISTS);
+    check(iscsi_acl_remove(IQN, "iqn.2026-11.a:stranger", false, &e) && e.code == ERR_NOT_FOUND);
     wait_sessions(0);
-    check(!iscsi_acl_remove(IQN, "iqn.a:friend", false, &e));
+    check(!iscsi_acl_remove(IQN, "iqn.2026-11.a:friend", false, &e));
     target_end();
 }
 
