@@ -280,10 +280,22 @@ struct opts *options_parse_config(const char *text, size_t len, struct err *e)
     return opts;
 }
 
+/* RFC 3986, 3.2.1: what stands before an @ of the authority. */
+static bool has_userinfo(const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host ? host + 3 : url;
+    return memchr(host, '@', strcspn(host, "/?#")) != NULL;
+}
+
 /* What the table cannot say. */
 static int check_values(const struct opts *opts, struct err *e)
 {
     const char *url = opts_str(opts, "event_url"), *token = opts_str(opts, "event_token");
+    if (url && has_userinfo(url))
+        return err_set(e, ERR_INVALID, "event_url",
+                       "event_url has a user or password before its host, which would be shown in "
+                       "clear; put a bearer token where event_token says");
     if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return err_set(e, ERR_INVALID, "event_url",
                        "event_url is '%.60s'; expected http://... or https://...", url);

@@ -82,12 +82,15 @@ def test_what_a_start_refuses_the_check_refuses_by_the_same_words():
                 ({'admins': ['user:']}, ('admins', 'user:NAME')),
                 ({'operators': ['cert:' + 'x' * 99]}, ('operators', 'characters')),
                 ({'event_url': 'ftp://x'}, ('event_url',)),
+                ({'event_url': 'https://user:hunter2@host/x'}, ('event_url', 'event_token')),
+                ({'event_url': 'ftp://:hunter2@host'}, ('event_url',)),
                 ({'event_token': 'x'}, ('event_token',))):
             config(o, json.dumps(settings))
             checked = oriond('--check-config', '--config', o.config)
             refused(checked, 1, *words)
             started = oriond('--foreground', '--config', o.config, '--state-dir', o.state)
             refused(started, 1, *words)
+            assert 'hunter2' not in started.stderr + checked.stderr, (started, checked)
             said = lambda p: p.stderr.split(': ', 1)[1]
             assert said(started).strip() == said(checked).strip(), (started, checked)
 
@@ -96,7 +99,8 @@ def test_text_behind_the_settings_is_refused():
     with Orion(start=False) as o:
         for text in ('{} {}', '{"log": "info"}]', '{}\n"x"', '{}\0'):
             refused(oriond('--check-config', '--config', config(o, text)), 1, o.config, 'after')
-        for text in ('{}\n', '{} // end', '{} // end\n\n', '{}\n/* the\nend */\n', '{}/* x */ \n// y\n'):
+        good = {'event_url': 'https://host:1/x@y?mail=a@b'}
+        for text in (json.dumps(good), '{}\n', '{} // end', '{} // end\n\n', '{}\n/* the\nend */\n', '{}/* x */ \n// y\n'):
             assert oriond('--check-config', '--config', config(o, text)).returncode == 0, text
 
 
