@@ -30,6 +30,8 @@ static const struct opt nbd_listen_opts[] = {
     {"tls_ca", OPT_PATH, OPT_CREDENTIAL,
      .help = "PEM file: who signs clients, which then must have a certificate"},
     {"tls_psk_file", OPT_PATH, OPT_CREDENTIAL, .help = "pre-shared keys, lines of IDENTITY:HEX"},
+    {"mode", OPT_STRING, .max = 4, .help = "of a unix socket: who may connect, as 0660"},
+    {"group", OPT_STRING, .max = 64, .help = "of a unix socket: whose file it is, name or number"},
     OPT_END,
 };
 static const struct opt disconnect_opts[] = {OPT_DISCONNECT, OPT_END};
@@ -58,6 +60,8 @@ static const struct schema_field listener_fields[] = {
     {"tls_key", FMT_TEXT, 0, "file of its key, or empty", NULL},
     {"tls_ca", FMT_TEXT, 0, "file of who signs clients, or empty", NULL},
     {"tls_psk_file", FMT_TEXT, 0, "file of pre-shared keys, or empty", NULL},
+    {"mode", FMT_TEXT, 0, "mode of the unix socket, or empty: 0700", NULL},
+    {"group", FMT_TEXT, 0, "group of the unix socket, or empty: that of oriond", NULL},
     FIELD_CHANGED,
     FIELD_END,
 };

@@ -10,9 +10,10 @@
 #include "control/start.h"
 #include "targets/nbd/nbd.h"
 
-/* NBD. Saved: "listener/ADDR" {"tls", "tls_cert", "tls_key", "tls_ca", "tls_psk_file"}, all but
- * for TLS left out when it is off; "export/NAME" {"device", "description", "read_only", "default",
- * "open", "allow"}, the last one left out when there are no rules. */
+/* NBD. Saved: "listener/ADDR" {"tls", "tls_cert", "tls_key", "tls_ca", "tls_psk_file",
+ * "mode", "group"}, each only when it was given, and all for TLS left out when it is off;
+ * "export/NAME" {"device", "description", "read_only", "default", "open", "allow"}, the last one
+ * left out when there are no rules. */
 
 static int compare_both(const char *what, const char *name, struct json_object *have,
                         struct json_object *want, struct err *e);
@@ -20,15 +21,17 @@ static int compare_both(const char *what, const char *name, struct json_object *
 /* ---- listeners */
 
 /* The files of TLS are not secrets; what is in them is. */
-static const char *const tls_files[] = {"tls_cert", "tls_key", "tls_ca", "tls_psk_file"};
+static const char *const texts[] = {"tls_cert",     "tls_key", "tls_ca",
+                                    "tls_psk_file", "mode",    "group"};
+enum { TEXTS = sizeof texts / sizeof *texts };
 
 static struct json_object *show_listener(const char *addr)
 {
     struct json_object *record = state_get("listener", addr),
                        *o = listening_show(&nbd_listening, addr);
     put_str(o, "tls", *get_str(record, "tls") ? get_str(record, "tls") : "off");
-    for (size_t i = 0; i < sizeof tls_files / sizeof *tls_files; i++)
-        put_str(o, tls_files[i], get_str(record, tls_files[i]));
+    for (size_t i = 0; i < TEXTS; i++)
+        put_str(o, texts[i], get_str(record, texts[i]));
     return o;
 }
 
@@ -64,7 +67,9 @@ static int listener_start(const char *addr, struct json_object *record, struct e
                                    .tls_cert = given(record, "tls_cert"),
                                    .tls_key = given(record, "tls_key"),
                                    .tls_ca = given(record, "tls_ca"),
-                                   .tls_psk_file = given(record, "tls_psk_file")};
+                                   .tls_psk_file = given(record, "tls_psk_file"),
+                                   .mode = given(record, "mode"),
+                                   .group = given(record, "group")};
     return nbd_listen(&args, e);
 }
 
@@ -76,9 +81,9 @@ static struct json_object *listener_record(const struct opts *o)
     struct json_object *record = json_object_new_object();
     if (strcmp(opts_str(o, "tls"), "off"))
         put_str(record, "tls", opts_str(o, "tls"));
-    for (size_t i = 0; i < sizeof tls_files / sizeof *tls_files; i++)
-        if (opts_str(o, tls_files[i]))
-            put_str(record, tls_files[i], opts_str(o, tls_files[i]));
+    for (size_t i = 0; i < TEXTS; i++)
+        if (opts_str(o, texts[i]))
+            put_str(record, texts[i], opts_str(o, texts[i]));
     return record;
 }
 

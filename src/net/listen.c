@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -115,7 +117,103 @@ static int bind_error(const char *text, const char *field, int error, struct err
     return err_set(e, code, field, "cannot listen on %s: %s", text, strerror(error));
 }
 
-static int bind_new(const struct net_addr *a, const char *text, const char *field, struct err *e)
+/* ---- who may connect to a unix socket */
+
+struct access {
+    bool set_mode, set_group;
+    mode_t mode;
+    gid_t group;
+};
+
+struct group_search {
+    const char *name;
+    gid_t gid;
+    bool found;
+};
+
+static void search_group(void *arg) /* on a helper thread: it may ask a server */
+{
+    enum { ROOM = 256 << 10 };
+    struct group_search *s = arg;
+    struct group group, *found = NULL;
+    autofree char *room = xcalloc(1, ROOM);
+    s->found = !getgrnam_r(s->name, &group, room, ROOM, &found) && found;
+    s->gid = s->found ? group.gr_gid : 0;
+}
+
+static int parse_group(const char *text, struct access *a, struct err *e)
+{
+    size_t len = strlen(text);
+    struct group_search s = {.name = text};
+    a->set_group = true;
+    if (len && len < 10 && strspn(text, "0123456789") == len) {
+        a->group = (gid_t)strtoul(text, NULL, 10);
+        return 0;
+    }
+    task_help(search_group, &s);
+    a->group = s.gid;
+    return s.found ? 0
+                   : err_set(e, ERR_INVALID, "group",
+                             "group is '%.60s'; there is none of that name", text);
+}
+
+static int parse_access(const struct net_unix_access *from, const struct net_addr *addr,
+                        struct access *a_r, struct err *e)
+{
+    *a_r = (struct access){.mode = 0};
+    if (!from || (!from->mode && !from->group))
+        return 0;
+    if (!net_addr_is_unix(addr))
+        return err_set(e, ERR_INVALID, from->mode ? "mode" : "group", "%s is for unix sockets only",
+                       from->mode ? "mode" : "group");
+    if (from->mode) {
+        if (strlen(from->mode) != 4 || *from->mode != '0' || strspn(from->mode, "01234567") != 4)
+            return err_set(e, ERR_INVALID, "mode",
+                           "mode is '%.20s'; expected 0 and three octal digits, as 0660",
+                           from->mode);
+        a_r->set_mode = true;
+        a_r->mode = (mode_t)strtoul(from->mode, NULL, 8);
+    }
+    return from->group ? parse_group(from->group, a_r, e) : 0;
+}
+
+/* Nobody can connect yet: the socket does not listen. The file is held by a descriptor, so that it
+ * is this very file, whoever may write to the folder. */
+static int set_access(const struct net_addr *addr, const struct access *a, struct err *e)
+{
+    const struct sockaddr_un *sun = (const void *)&addr->ss;
+    char self[40];
+    struct stat st;
+    if (!a->set_mode && !a->set_group)
+        return 0;
+    autoclose int fd = open(sun->sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) || !S_ISSOCK(st.st_mode))
+        return err_set(e, ERR_IO, "addr", "%s is not there any more", sun->sun_path);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (a->set_group && fchownat(fd, "", (uid_t)-1, a->group, AT_EMPTY_PATH))
+        return err_set(e, errno == EPERM ? ERR_DENIED : ERR_IO, "group",
+                       "cannot give %s to this group: %s", sun->sun_path, strerror(errno));
+    if (a->set_mode && chmod(self, a->mode))
+        return err_set(e, ERR_IO, "mode", "cannot set the mode of %s: %s", sun->sun_path,
+                       strerror(errno));
+    return 0;
+}
+
+static int listen_on(int fd, const struct net_addr *addr, const char *text, const char *field,
+                     const struct access *a, struct err *e)
+{
+    if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len))
+        return bind_error(text, field, errno, e);
+    int rc = net_addr_is_unix(addr) ? set_access(addr, a, e) : 0;
+    if (!rc && listen(fd, BACKLOG))
+        rc = bind_error(text, field, errno, e);
+    if (rc && net_addr_is_unix(addr))
+        unlink(((const struct sockaddr_un *)&addr->ss)->sun_path);
+    return rc;
+}
+
+static int bind_new(const struct net_addr *a, const char *text, const char *field,
+                    const struct access *access, struct err *e)
 {
     if (net_addr_is_unix(a) && clear_stale(a, field, e))
         return -1;
@@ -127,10 +225,9 @@ static int bind_new(const struct net_addr *a, const char *text, const char *fiel
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (a->ss.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, (const struct sockaddr *)&a->ss, a->len) || listen(fd, BACKLOG)) {
-        int error = errno;
+    if (listen_on(fd, a, text, field, access, e)) {
         close(fd);
-        return bind_error(text, field, error, e);
+        return -1;
     }
     return fd;
 }
@@ -138,13 +235,21 @@ static int bind_new(const struct net_addr *a, const char *text, const char *fiel
 struct net_listener *net_listen(const char *text, unsigned default_port, const char *field,
                                 net_accept_fn fn, void *arg, struct err *e)
 {
+    return net_listen_unix(text, default_port, field, NULL, fn, arg, e);
+}
+
+struct net_listener *net_listen_unix(const char *text, unsigned default_port, const char *field,
+                                     const struct net_unix_access *access, net_accept_fn fn,
+                                     void *arg, struct err *e)
+{
     struct net_addr addr;
-    if (net_addr_parse(text, default_port, field, &addr, e))
+    struct access a;
+    if (net_addr_parse(text, default_port, field, &addr, e) || parse_access(access, &addr, &a, e))
         return NULL;
     int fd = net_inherit_take(&addr);
     bool inherited = fd >= 0;
     if (!inherited)
-        fd = bind_new(&addr, text, field, e);
+        fd = bind_new(&addr, text, field, &a, e);
     if (fd < 0)
         return NULL;
     struct net_listener *l = xcalloc(1, sizeof *l);

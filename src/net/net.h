@@ -53,6 +53,17 @@ void net_addr_of_socket(int fd, struct net_addr *addr_r);
 struct net_listener;
 typedef void (*net_accept_fn)(int fd, const struct net_addr *peer, struct net_listener *l,
                               void *arg);
+/* Who may connect to a unix socket, besides the owner: in force before the first one can. */
+struct net_unix_access {
+    const char *mode;  /* four octal digits, "0660"; NULL: what the umask leaves */
+    const char *group; /* name or number; NULL: the daemon's */
+};
+/* The same with access (or NULL). ERR_INVALID names "mode" or "group" when they are wrong, or the
+ * address is none of a unix socket; ERR_DENIED when the daemon may not give the file away. A socket
+ * that was passed keeps what its maker gave it. Main, in a task. */
+struct net_listener *net_listen_unix(const char *text, unsigned default_port, const char *field,
+                                     const struct net_unix_access *access, net_accept_fn fn,
+                                     void *arg, struct err *e);
 /* Main, in a task. */
 struct net_listener *net_listen(const char *text, unsigned default_port, const char *field,
                                 net_accept_fn fn, void *arg, struct err *e);

@@ -33,6 +33,7 @@ def document(folder):
                 '127.0.0.3:%d' % free_port(): dict(cert, tls='required', tls_ca=file('ca.pem')),
                 '127.0.0.4:%d' % free_port(): {'tls': 'required', 'tls_psk_file': file('keys.psk')},
                 'unix:' + file('n.sock'): {},
+                'unix:' + file('m.sock'): {'mode': '0660', 'group': str(os.getgid())},
             },
         },
     }
@@ -99,7 +100,7 @@ def test_every_field_that_differs_is_in_the_plan():
         for kind, fields in (('exports', {'description': 'other', 'read_only': None, 'default': None, 'open': None,
                                           'allow': ['tls:bob'], 'device': 'd0'}),
                              ('listeners', {'tls': 'off', 'tls_cert': '/x', 'tls_key': '/x', 'tls_ca': '/x',
-                                            'tls_psk_file': '/x'})):
+                                            'tls_psk_file': '/x', 'mode': '0600', 'group': '7'})):
             for name, have in doc['nbd'][kind].items():
                 for field in set(have) & set(fields):
                     if have[field] == fields[field]:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NBD listeners: TCP over IPv4 and IPv6, unix sockets, several at once, and what is in their way."""
+import grp
 import os
 import socket
+import stat
+import subprocess
 
 from orion import Orion, free_port, need, run, sh, skip
 
@@ -81,7 +84,43 @@ def test_a_socket_left_by_a_killed_daemon_is_replaced():
         assert size_of(uri) == 32 << 20
 
 
+def test_mode_and_group_of_a_unix_socket():
+    with Orion() as o:
+        o.mem('d0', size='32M')
+        o.nbd('v', 'd0')
+        path = os.path.join(o.dir, 'g.sock')
+        addr = 'unix:' + path
+
+        def is_now(mode, gid):
+            st = os.stat(path)
+            assert (stat.S_IMODE(st.st_mode), st.st_gid) == (mode, gid), st
+            assert size_of('nbd+unix:///v?socket=' + path) == 32 << 20
+        for options, why in ((('--mode', '660'), 'mode is'), (('--mode', '0668'), 'mode is'),
+                             (('--mode', '1777'), 'mode is'), (('--group', 'no such group'), 'group is')):
+            assert why in o.ctl('nbd', 'listen', addr, *options, expect=1)
+            assert not os.path.exists(path)
+        assert 'unix' in o.ctl('nbd', 'listen', '127.0.0.1:%d' % free_port(), '--mode', '0660', expect=1)
+        o.ctl('nbd', 'listen', addr)
+        is_now(0o700, os.getegid())
+        o.ctl('nbd', 'unlisten', addr)
+        gid = os.getegid() if os.geteuid() else 1
+        told = o.ctl('nbd', 'listen', addr, '--mode', '0660', '--group', grp.getgrgid(gid).gr_name)
+        assert (told['mode'], told['group']) == ('0660', grp.getgrgid(gid).gr_name), told
+        is_now(0o660, gid)
+        o.ctl('nbd', 'listen', addr, '--mode', '0600', expect=5)
+        o.restart(kill=True)
+        is_now(0o660, gid)
+        if os.geteuid():
+            return # only root can be somebody else
+        os.chmod(o.dir, 0o711)
+        for groups, expected in (([], 1), ([gid], 0)):
+            p = subprocess.run(['nbdinfo', '--size', 'nbd+unix:///v?socket=' + path], user=65534, group=65534,
+                               extra_groups=groups, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+            assert p.returncode == expected, p
+
+
 run(test_several_listeners_serve_the_same_export,
     test_what_is_in_the_way_is_told,
     test_a_socket_left_by_a_killed_daemon_is_replaced,
+    test_mode_and_group_of_a_unix_socket,
     test_ipv6)

@@ -42,6 +42,7 @@ struct nbd_listen_args {
     const char *addr; /* contract ADDR; default port 10809 */
     const char *tls;  /* "off", "allowed" or "required"; NULL: off */
     const char *tls_cert, *tls_key, *tls_ca, *tls_psk_file; /* as in net/tls.h, or NULL */
+    const char *mode, *group; /* of a unix socket, as in net/net.h, or NULL */
 };
 int nbd_listen(const struct nbd_listen_args *args, struct err *e); /* T */
 int nbd_unlisten(const char *addr, struct err *e);                 /* T */

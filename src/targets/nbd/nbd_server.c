@@ -296,8 +296,9 @@ int nbd_listen(const struct nbd_listen_args *args, struct err *e)
         return err_set(e, ERR_EXISTS, "addr", "NBD listens on %s already", args->addr);
     struct nbd_portal *l = xcalloc(1, sizeof *l);
     list_init(&l->link);
+    const struct net_unix_access access = {.mode = args->mode, .group = args->group};
     if (!take_tls(l, args, e))
-        l->net = net_listen(args->addr, DEFAULT_PORT, "addr", nbd_hello_accept, l, e);
+        l->net = net_listen_unix(args->addr, DEFAULT_PORT, "addr", &access, nbd_hello_accept, l, e);
     if (!l->net) {
         listener_free(l);
         return -1;
