@@ -23,8 +23,8 @@ static const char *const op_names[BIO_OP_COUNT] = {
 /* Which flags an op may carry. */
 static const uint8_t op_flags[BIO_OP_COUNT] = {
     [BIO_READ] = BIO_BORROW,
-    [BIO_WRITE] = BIO_FUA,
-    [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_FAST_ZERO,
+    [BIO_WRITE] = BIO_FUA | BIO_OWN_ERRORS,
+    [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_FAST_ZERO | BIO_OWN_ERRORS,
     [BIO_COMPARE_AND_WRITE] = BIO_FUA,
     [BIO_COPY] = BIO_FUA,
 };
@@ -240,7 +240,7 @@ static void latch_write_error(struct bio *bio)
     struct bdev *b = bio->ch->bdev;
     if (b->redundant || bio->error == -EOPNOTSUPP || bio->core_flags & BIO_CORE_REFUSED)
         return;
-    if (bio->op == BIO_FLUSH || bio->flags & BIO_FUA)
+    if (bio->op == BIO_FLUSH || (bio->flags & (BIO_FUA | BIO_OWN_ERRORS)) == BIO_FUA)
         __atomic_store_n(&b->core->write_error, true, __ATOMIC_RELAXED);
 }
 

@@ -43,6 +43,7 @@ enum bio_flags {
     BIO_NO_UNMAP = 1 << 1,  /* WRITE_ZEROES: allocate, do not punch */
     BIO_FAST_ZERO = 1 << 2, /* WRITE_ZEROES: -EOPNOTSUPP rather than slower than a write of data */
     BIO_BORROW = 1 << 3,    /* READ: memory of the device's will do instead of a copy, see `lent` */
+    BIO_OWN_ERRORS = 1 << 4, /* with FUA: who submits deals with a failure, later FLUSHes go on */
 };
 
 /*

@@ -190,7 +190,7 @@ static void write_piece(struct piece *p)
     struct xform *x = p->x;
     p->second = true;
     bio_init(&p->bio, x->parent->desc, BIO_WRITE, p->bio.offset, p->bio.length, NULL, p);
-    p->bio.flags = x->piece_flags & BIO_FUA;
+    p->bio.flags = x->piece_flags & (BIO_FUA | BIO_OWN_ERRORS);
     bio_data(&p->bio, &p->iov, 1);
     bio_inner(&p->bio, x->parent->ch, x, piece_done);
 }
@@ -378,7 +378,7 @@ static bool issue(struct xform *x, struct piece *p)
     if (op == parent->op)
         p->bio.flags = x->piece_flags;
     else if (op == BIO_WRITE)
-        p->bio.flags = x->piece_flags & BIO_FUA;
+        p->bio.flags = x->piece_flags & (BIO_FUA | BIO_OWN_ERRORS);
     attach_data(p, op, length);
     bio_inner(&p->bio, parent->ch, x, piece_done);
     return true;

@@ -170,6 +170,8 @@ HARNESS_TEST(failed_fua_latches_too)
     t->fail[BIO_WRITE] = -EIO;
     check_int(bdev_write(d, 0, b, 512, 0), -EIO);
     check_int(bdev_flush(d), 0); /* a plain write's error was told to its writer */
+    check_int(bdev_write(d, 0, b, 512, BIO_FUA | BIO_OWN_ERRORS), -EIO);
+    check_int(bdev_flush(d), 0); /* nor that of one that its writer answers for */
     check_int(bdev_write(d, 0, b, 512, BIO_FUA), -EIO);
     check_int(bdev_flush(d), -EIO);
     down();
