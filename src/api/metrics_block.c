@@ -187,6 +187,14 @@ static void member_corrected(const struct raid_info *info, void *arg)
                         "array", info->name, "device", info->member[i].device, NULL);
 }
 
+static void member_bad(const struct raid_info *info, void *arg)
+{
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (*info->member[i].device)
+            metrics_u64(arg, "orion_array_member_bad_blocks", info->member[i].bad, "array",
+                        info->name, "device", info->member[i].device, NULL);
+}
+
 /* A member is one device: its requests are the device's. */
 static void member_requests(const struct raid_info *info, void *arg)
 {
@@ -295,6 +303,9 @@ static void write_arrays(struct metrics *m)
     metrics_family(m, "orion_array_member_corrected_total", "counter",
                    "Read errors of a member that were rewritten from the others.");
     raid_for_each(member_corrected, m);
+    metrics_family(m, "orion_array_member_bad_blocks", "gauge",
+                   "Sectors on the list of bad blocks of a member.");
+    raid_for_each(member_bad, m);
     metrics_family(m, "orion_array_member_requests_total", "counter",
                    "Requests that a member has finished.");
     raid_for_each(member_requests, m);

@@ -199,6 +199,7 @@ static const struct schema_field member_fields[] = {
     {"errors", FMT_NUMBER, 0, "read and write errors", NULL},
     {"corrected", FMT_NUMBER, 0, "read errors that were corrected", NULL},
     {"wrong", FMT_NUMBER, 0, "places where the last scrub found it to be the wrong one", NULL},
+    {"bad_blocks", FMT_NUMBER, 0, "sectors on its list of bad blocks", NULL},
     FIELD_END,
 };
 static const struct schema_field array_fields[] = {

@@ -27,6 +27,7 @@ static struct json_object *members_json(const struct raid_info *info)
         put_u64(o, "errors", member->errors);
         put_u64(o, "corrected", member->corrected);
         put_u64(o, "wrong", member->wrong);
+        put_u64(o, "bad_blocks", member->bad);
         json_object_array_add(list, o);
     }
     return list;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 
 static struct list arrays = LIST_INIT(arrays); /* main's */
@@ -76,6 +77,7 @@ struct raid_array *raid_array_new(const char *name, const struct raid_level *lev
     list_init(&a->members);
     list_init(&a->gone);
     list_init(&a->faults);
+    list_init(&a->reads);
     list_init(&a->repairs);
     tlock_init(&a->meta_lock);
     pthread_mutex_init(&a->info_lock, NULL);
@@ -183,6 +185,15 @@ void raid_member_close(struct raid_member *m)
     bdev_drain_close(&m->desc);
 }
 
+void raid_member_free(struct raid_member **mp)
+{
+    struct raid_member *m = *mp;
+    *mp = NULL;
+    if (m)
+        raid_bad_free(&m->bad);
+    free(m);
+}
+
 /* ---- start */
 
 static void common_properties(struct raid_array *a)
@@ -257,7 +268,7 @@ static void free_members(struct list *members)
     while ((e = list_pop(members))) {
         struct raid_member *m = list_entry(e, struct raid_member, link);
         raid_member_close(m);
-        free(m);
+        raid_member_free(&m);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 #include "raid/ppl.h"
 
@@ -90,7 +91,7 @@ static int add(struct raid_array *a, const struct raid_assemble *r, const struct
         return err_set(e, ERR_INVALID, "read_only", "%s is read-only: assemble with --read-only",
                        m->device);
     autofree uint8_t *bytes = xcalloc(1, MD_SUPER_SIZE);
-    if (check_again(m, c, bytes, e))
+    if (check_again(m, c, bytes, e) || raid_bad_load(m, e))
         return -1;
     if (!only_read && r->backup &&
         r->backup(m->device, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE, r->backup_arg))

@@ -2,14 +2,16 @@
 #include "raid/copies.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "reactor/iobuf.h"
 
 enum {
-    COPY_STEP = 64 << 10, /* where a window cannot be read as a whole */
-    REPAIR_STEP = 4096,
+    REPAIR_STEP = 4096, /* and copying, where a window cannot be read as a whole */
 };
 
 void raid_copies_properties(struct raid_array *a)
@@ -53,7 +55,7 @@ static int read_any(struct raid_copies *c, const struct raid_member * not, uint6
 {
     for (unsigned i = 0; i < c->n; i++) {
         struct raid_member *m = c->m[i];
-        if (m == not || !raid_in_sync(m))
+        if (m == not || !raid_good_at(m, c->offset[i] + at, len))
             continue;
         int error = bdev_read(m->desc, m->data_offset + c->offset[i] + at, buf, len);
         if (!error) {
@@ -61,10 +63,96 @@ static int read_any(struct raid_copies *c, const struct raid_member * not, uint6
             return 0;
         }
         raid_count(&m->errors);
-        if (!raid_medium_error(error) && error != -ENOMEM)
+        if (!raid_medium_error(error) && error != -ENOMEM && !m->array->read_only)
             raid_report(m, error);
     }
     return -EIO;
+}
+
+/* ---- reads that no member can serve alone */
+
+struct patchwork {
+    struct list link; /* a->reads */
+    struct raid_array *array;
+    struct bio *bio;
+    raid_copies_at at;
+    struct reactor *origin;
+    struct rpost post;
+    int error;
+};
+
+static void patchwork_back(void *arg) /* origin */
+{
+    struct patchwork *w = arg;
+    struct bio *bio = w->bio;
+    int error = w->error;
+    if (!error && bio->drv.u[1]) /* slots that could not read all of it */
+        raid_want_repair(w->array, bio->drv.u[1], bio->offset, bio->length);
+    free(w);
+    bio_complete(bio, error);
+}
+
+/* In steps of `step` from the array's start. */
+static int put_part(struct patchwork *w, struct raid_copies *c, struct iobuf *buf, uint64_t from,
+                    uint64_t to, uint64_t step)
+{
+    struct bio *bio = w->bio;
+    struct raid_member *m;
+    int error = 0;
+    for (uint64_t at = from, n; at < to && !error; at += n) {
+        n = step - (bio->offset + at) % step;
+        n = to - at < n ? to - at : n;
+        error = read_any(c, NULL, at, buf->data, n, &m);
+        if (!error)
+            bio_copy_in(bio, at, buf->data, n);
+        else if (step > w->array->bdev.block_size)
+            error = put_part(w, c, buf, at, at + n, w->array->bdev.block_size);
+        else
+            bio->bad_offset = bio->offset + at;
+    }
+    return error;
+}
+
+static void put_together(struct patchwork *w, struct iobuf *buf)
+{
+    struct raid_copies *c = xcalloc(1, sizeof *c);
+    w->bio->bad_offset = BIO_NO_OFFSET;
+    w->at(w->array, w->bio->offset, c);
+    w->error = buf ? put_part(w, c, buf, 0, w->bio->length, REPAIR_STEP) : -ENOMEM;
+    free(c);
+}
+
+static void read_task(void *arg)
+{
+    struct raid_array *a = arg;
+    struct iobuf *buf = iobuf_get(REPAIR_STEP);
+    struct list *e;
+    while ((e = list_pop(&a->reads))) {
+        struct patchwork *w = list_entry(e, struct patchwork, link);
+        put_together(w, buf);
+        reactor_post(w->origin, &w->post, patchwork_back, w);
+    }
+    iobuf_put(&buf);
+    raid_task_end(a, &a->read_runs);
+}
+
+static void read_arrived(void *arg) /* home */
+{
+    struct patchwork *w = arg;
+    list_add_tail(&w->array->reads, &w->link);
+    raid_task(w->array, &w->array->read_runs, "raid-read", read_task);
+}
+
+void raid_copies_read(struct raid_array *a, struct bio *bio, raid_copies_at at)
+{
+    struct patchwork *w = malloc(sizeof *w);
+    if (!w) {
+        bio_complete(bio, -ENOMEM);
+        return;
+    }
+    *w = (struct patchwork){.array = a, .bio = bio, .at = at, .origin = reactor_self()};
+    list_init(&w->link);
+    reactor_post(a->home, &w->post, read_arrived, w);
 }
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -86,9 +174,7 @@ static int write_to(struct raid_member *m, uint64_t offset, const void *buf, siz
     } else {
         error = bdev_write(m->desc, m->data_offset + offset, buf, len, 0);
     }
-    if (error)
-        raid_report(m, error);
-    return error;
+    return raid_bad_written(m, offset, len, error);
 }
 
 static int copy_part(struct raid_copies *c, struct raid_member *to, uint64_t at, struct iobuf *buf,
@@ -122,7 +208,7 @@ int raid_copies_sync(struct raid_array *a, struct raid_copies *c, struct raid_me
     if (rc == -EIO && (!to || raid_takes_writes(to))) {
         rc = 0;
         for (uint64_t at = 0; at < length && (!rc || rc == -EIO);) {
-            size_t step = length - at < COPY_STEP ? length - at : COPY_STEP;
+            size_t step = length - at < REPAIR_STEP ? length - at : REPAIR_STEP;
             int one = copy_part(c, to, at, buf, step);
             rc = one ? one : rc;
             at += step;
@@ -140,15 +226,18 @@ static void repair_block(struct raid_array *a, struct raid_copies *c, unsigned i
 {
     struct raid_member *m = c->m[i], *from;
     uint64_t offset = c->offset[i] + at;
-    if (!bdev_read(m->desc, m->data_offset + offset, buf->data, len))
+    bool listed = raid_bad_at(m, offset, len);
+    if (!listed && !bdev_read(m->desc, m->data_offset + offset, buf->data, len))
         return; /* readable by now */
     if (read_any(c, m, at, buf->data, len, &from) || write_to(m, offset, buf->data, len))
         return;
     int error = bdev_read(m->desc, m->data_offset + offset, buf->data, len);
     if (error) {
-        raid_report(m, error);
+        raid_bad_written(m, offset, len, error);
         return;
     }
+    if (listed) /* that it is on the list no more has been told, or still is */
+        return;
     char object[80];
     raid_object(a, object);
     event_raise(object, "read-error-corrected", "member %s: %zu bytes at %llu rewritten from %s",
@@ -179,11 +268,15 @@ static int get_copies(struct raid_array *a, struct raid_copies *c, uint64_t offs
             return -ENOMEM;
         if (!raid_in_sync(m))
             continue;
-        int error = bdev_read(m->desc, m->data_offset + c->offset[i], c->buf[i]->data, length);
+        bool listed = raid_bad_at(m, c->offset[i], length);
+        int error =
+            listed ? -EIO
+                   : bdev_read(m->desc, m->data_offset + c->offset[i], c->buf[i]->data, length);
         c->unread[i] = error;
         if (!error)
             continue;
-        raid_count(&m->errors);
+        if (!listed)
+            raid_count(&m->errors);
         raid_want_repair(a, 1ull << m->slot, offset, length);
         rc = -EIO;
     }

@@ -21,6 +21,11 @@ struct raid_copies {
 /* One more, if it is there and takes writes. */
 void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offset);
 
+/* Any reactor: a READ of which each copy lacks a part is put together from several; `at` fills in
+ * the copies of what stands at a byte of the array. */
+typedef void (*raid_copies_at)(struct raid_array *a, uint64_t offset, struct raid_copies *c);
+void raid_copies_read(struct raid_array *a, struct bio *bio, raid_copies_at at);
+
 /* Which requests the array passes on as they are, from those that all members do. */
 void raid_copies_properties(struct raid_array *a);
 /* As raid_level.sync_window, for one piece. */

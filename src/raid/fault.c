@@ -4,14 +4,14 @@
  * writes the survivors' superblocks, and only then lets the requests go on that the member missed.
  * Main is not needed for any of it.
  */
-#include "raid/raid_private.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "block/event.h"
+#include "raid/bad.h"
+#include "reactor/iobuf.h"
 
 struct raid_repair {
     struct list link;
@@ -103,12 +103,34 @@ bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forc
 
 /* ---- requests that wait for a kick */
 
+/* Are in each row that it wrote enough blocks left of which the others follow? */
+static bool can_be_read(const struct raid_array *a, const struct raid_io *io)
+{
+    uint64_t from = UINT64_MAX, to = 0, step = a->bdev.block_size;
+    for (unsigned i = 0; i < io->legs; i++) {
+        const struct raid_leg *leg = &io->leg[i];
+        from = leg->offset < from ? leg->offset : from;
+        to = leg->offset + leg->length > to ? leg->offset + leg->length : to;
+    }
+    for (uint64_t at = from; at < to; at += step) {
+        uint64_t good = 0;
+        for (unsigned i = 0; i < a->slots; i++) {
+            const struct raid_member *m = raid_load(&a->slot[i]);
+            bool has = m && (raid_in_sync(m) || raid_load(&m->rebuilt) >= at + step);
+            good |= has && !raid_bad_at(m, at, step) ? 1ull << i : 0;
+        }
+        if (!a->level->can_run(&a->sb, good))
+            return false;
+    }
+    return true;
+}
+
 /* Good when a member that is still trusted has it. */
 static int verdict(const struct raid_array *a, const struct raid_io *io)
 {
     int error = 0;
-    if (a->level->parity && !raid_load(&a->failed))
-        return 0; /* who failed is out, and the others stand for it */
+    if (a->level->parity && !raid_load(&a->failed)) /* the others stand for who failed */
+        return io->ended && !can_be_read(a, io) ? -EIO : 0;
     for (unsigned i = 0; i < io->legs && io->bio->op == BIO_FLUSH; i++)
         if (io->leg[i].error && raid_in_sync(io->leg[i].m))
             return io->leg[i].error; /* the array cannot do without it */
@@ -130,13 +152,70 @@ static void io_back(void *arg)
         raid_io_finish(io, io->error);
 }
 
-static void kick_failed_legs(struct raid_array *a, struct list *batch)
+/* Of copies one has to stay that is read, though nobody knows what it has. */
+static const struct raid_leg *last_copy(const struct raid_array *a, const struct raid_io *io)
 {
-    struct raid_io *io;
-    list_for_each (io, batch, link)
-        for (unsigned i = 0; i < io->legs; i++)
-            if (io->leg[i].error)
-                raid_kick(a, io->leg[i].m, io->leg[i].error, false);
+    const struct raid_leg *first = NULL;
+    for (unsigned i = 0; i < io->legs && !a->level->parity; i++) {
+        const struct raid_leg *leg = &io->leg[i];
+        if (!raid_in_sync(leg->m))
+            continue;
+        if (!leg->error)
+            return NULL;
+        if (!first && !raid_bad_at(leg->m, leg->offset, leg->length))
+            first = leg;
+    }
+    return first;
+}
+
+static void leg_data(const struct raid_io *io, const struct raid_leg *leg, uint64_t at,
+                     uint8_t *buf, size_t len)
+{
+    if (leg->data)
+        memcpy(buf, (const uint8_t *)leg->data->iov_base + at, len);
+    else if (io->bio->op == BIO_WRITE)
+        bio_copy_out(io->bio, at, buf, len);
+    else
+        memset(buf, 0, len);
+}
+
+/* What of a leg cannot be written, block by block: only that is bad. False: the member has to go.
+ */
+static bool list_bad(const struct raid_io *io, const struct raid_leg *leg)
+{
+    enum { STEP = 4096 };
+    struct raid_member *m = leg->m;
+    if (!m->bad || !leg->length || !raid_medium_error(leg->error))
+        return false;
+    struct iobuf *buf = iobuf_get(STEP);
+    bool stays = buf;
+    for (uint64_t at = 0, n; at < leg->length && stays; at += n) {
+        n = STEP - (m->data_offset + leg->offset + at) % STEP;
+        n = leg->length - at < n ? leg->length - at : n;
+        leg_data(io, leg, at, buf->data, n);
+        int error = bdev_write(m->desc, m->data_offset + leg->offset + at, buf->data, n, 0);
+        if (error)
+            stays = raid_bad_add(m, leg->offset + at, n, error);
+        else
+            raid_bad_clear(m, leg->offset + at, n);
+    }
+    iobuf_put(&buf);
+    return stays && !bdev_flush(m->desc); /* it may have had FUA */
+}
+
+/* What could not be written is on the member's list from now on, or the member goes; what could is
+ * taken off. */
+static void judge_legs(struct raid_array *a, struct raid_io *io)
+{
+    const struct raid_leg *spared = last_copy(a, io);
+    for (unsigned i = 0; i < io->legs; i++) {
+        const struct raid_leg *leg = &io->leg[i];
+        if (!leg->error && leg->length)
+            raid_bad_clear(leg->m, leg->offset, leg->length);
+        else if (leg->error && !(leg == spared && leg->m->bad && raid_medium_error(leg->error)) &&
+                 !list_bad(io, leg))
+            raid_kick(a, leg->m, leg->error, false);
+    }
 }
 
 static bool kick_reported(struct raid_array *a)
@@ -160,8 +239,10 @@ static void fault_task(void *arg)
     while (kick_reported(a) || !list_empty(&a->faults)) {
         struct list batch = LIST_INIT(batch);
         list_splice_tail(&batch, &a->faults);
-        kick_failed_legs(a, &batch);
-        if (a->unrecorded && !a->read_only && raid_alive(a, NULL))
+        struct raid_io *each;
+        list_for_each (each, &batch, link)
+            judge_legs(a, each);
+        if ((a->unrecorded || a->bad_news) && !a->read_only && raid_alive(a, NULL))
             raid_meta_write(a);
         else if (a->level->parity && !list_empty(&batch)) /* see settle_survivors */
             raid_meta_flush(a);

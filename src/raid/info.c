@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 #include "raid/parity.h"
 #include "raid/raid10.h"
@@ -165,6 +166,8 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
             continue;
         info_r->member[i].errors = raid_load(&m->errors);
         info_r->member[i].corrected = raid_load(&m->corrected);
+        info_r->member[i].bad = raid_bad_sectors(m);
+        info_r->member[i].keeps_bad = m->bad;
         if (info_r->member[i].slot >= 0 && info_r->member[i].state != RAID_MEMBER_REPLACING)
             info_r->member[i].wrong = raid_load(&a->wrong[info_r->member[i].slot]);
         if (info_r->sync == RAID_SYNC_RECOVER && raid_load(&m->state) == RAID_MEMBER_REBUILDING) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 
 static struct raid_array *array_of(struct bdev *bdev)
@@ -241,8 +242,10 @@ void raid_io_finish(struct raid_io *io, int error)
 static void io_done(struct raid_io *io)
 {
     bool failed = raid_load(&io->array->unrecorded) != 0;
-    for (unsigned i = 0; i < io->legs && !failed; i++)
-        failed = io->leg[i].error != 0;
+    for (unsigned i = 0; i < io->legs && !failed; i++) {
+        const struct raid_leg *leg = &io->leg[i];
+        failed = leg->error || raid_bad_at(leg->m, leg->offset, leg->length);
+    }
     if (failed)
         raid_io_faulty(io); /* not acknowledged before the survivors' superblocks know */
     else
@@ -284,10 +287,14 @@ void raid_io_send(struct raid_io *io)
     io->pending = io->legs;
     for (unsigned i = 0; i < io->legs; i++) {
         struct bio *c = bio_child(bio, io->leg[i].m->desc);
-        if (bio->op != BIO_FLUSH)
+        if (bio->op != BIO_FLUSH) {
+            io->leg[i].length = bio->length;
             bio_child_range(c, 0, bio->length, io->leg[i].offset + io->leg[i].m->data_offset);
+        }
         if (bio->op == BIO_DISCARD)
             c->op = BIO_WRITE_ZEROES; /* so that members agree on what is read there afterwards */
+        if (io->leg[i].m->bad && bio->op != BIO_FLUSH)
+            c->flags |= BIO_OWN_ERRORS; /* they go on its list */
         c->done = leg_done;
         c->arg = &io->leg[i];
         bio_submit(c);

@@ -17,6 +17,7 @@ enum {
     AT_CHECKSUM = 216,
     PAD3 = 28, /* bytes 228 to 255; 224 is logical_block */
     BITMAP_MAGIC = 0x6d746962,
+    BAD_SHIFT_MAX = 11, /* of bblog_shift */
 };
 
 /* Words of 32 bits added up, the carry folded in once; the checksum's own word counts as 0. An odd
@@ -194,9 +195,6 @@ static const struct {
     uint32_t bit;
     const char *what;
 } refused[] = {
-    {MD_FEATURE_BAD_BLOCKS,
-     "has a list of bad blocks that is not empty: see mdadm --examine-badblocks, then "
-     "--assemble --update=force-no-bbl"},
     {MD_FEATURE_CLUSTERED, "belongs to a clustered array, which other hosts may be using"},
     {MD_FEATURE_JOURNAL, "belongs to an array with a journal device"},
 };
@@ -241,6 +239,17 @@ static int check_features(const struct md_super *sb, struct err *e)
                        "the device belongs to an array with a partial parity log that is no raid5 "
                        "without a bitmap, or has a superblock of version %s",
                        md_format_name(sb->format));
+    if (sb->features & MD_FEATURE_BAD_BLOCKS &&
+        sb->features & (MD_FEATURE_PPL | MD_FEATURE_MULTIPLE_PPLS))
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the device has a partial parity log and a list of bad blocks that is not "
+                       "empty: see mdadm --examine-badblocks, then --assemble "
+                       "--update=force-no-bbl");
+    if (sb->features & MD_FEATURE_BAD_BLOCKS && sb->level < 1)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "the device has a list of bad blocks that is not empty, and %s has no other "
+                       "copy: see mdadm --examine-badblocks, then --assemble --update=force-no-bbl",
+                       md_level_name(sb->level));
     if (sb->level != -1 && sb->level != 0 && sb->level != 1 &&
         !(sb->level >= 4 && sb->level <= 6) && sb->level != 10)
         return err_set(e, ERR_UNSUPPORTED, "",
@@ -303,11 +312,26 @@ static int check_geometry(const struct md_super *sb, uint64_t sectors, struct er
     return 0;
 }
 
+bool md_super_keeps_bad(const struct md_super *sb, uint64_t device_size)
+{
+    int64_t at = (int64_t)sb->super_offset + sb->bblog_offset, end = at + sb->bblog_size;
+    int64_t data = (int64_t)sb->data_offset, data_end = data + (int64_t)sb->data_size;
+    return sb->bblog_size && sb->bblog_offset && sb->bblog_size <= MD_BAD_SECTORS_MAX &&
+           sb->bblog_shift <= BAD_SHIFT_MAX && at >= 0 &&
+           end <= (int64_t)(device_size / MD_SECTOR) && (end <= data || at >= data_end);
+}
+
 int md_super_usable(const struct md_super *sb, uint64_t device_size, struct err *e)
 {
-    if (check_features(sb, e))
+    if (check_features(sb, e) || check_geometry(sb, device_size / MD_SECTOR, e))
         return -1;
-    return check_geometry(sb, device_size / MD_SECTOR, e);
+    if (sb->features & MD_FEATURE_BAD_BLOCKS && !md_super_keeps_bad(sb, device_size))
+        return err_set(
+            e, ERR_INVALID, "",
+            "the md superblock has a list of bad blocks, %u sectors at %d from it, which "
+            "cannot be",
+            sb->bblog_size, sb->bblog_offset);
+    return 0;
 }
 
 unsigned md_super_role(const struct md_super *sb)

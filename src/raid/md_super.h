@@ -30,6 +30,8 @@ enum {
 
     MD_RAID0_ORIGINAL = 1, /* layouts of raid0 with unequal members, as of Linux 5.4 */
     MD_RAID0_ALTERNATE = 2,
+
+    MD_BAD_SECTORS_MAX = 8, /* of a list of bad blocks; Linux takes no more */
 };
 
 #define MD_CLEAN UINT64_MAX /* resync_offset: nothing to do */
@@ -73,8 +75,8 @@ struct md_super {
     struct uuid device_uuid;
     uint8_t devflags;
     uint8_t bblog_shift;
-    uint16_t bblog_size;  /* sectors; 0 = no bad-block log */
-    int32_t bblog_offset; /* from the superblock */
+    uint16_t bblog_size;  /* sectors; 0 = no list of bad blocks */
+    int32_t bblog_offset; /* from the superblock; 0 = no list */
 
     enum md_format format;
     uint16_t role[MD_ROLES_MAX]; /* by dev_number */
@@ -103,9 +105,13 @@ void md_super_write(const struct md_super *sb, void *bytes);
 /*
  * Can we run a member of `device_size` bytes with this superblock? Refuses (ERR_UNSUPPORTED, the
  * message says what and by which road it is had) unknown feature bits, reshape, journal,
- * clusters, bad blocks, levels that are not built, and (ERR_INVALID) geometry that cannot be true.
+ * clusters, bad blocks of levels without redundancy, levels that are not built, and (ERR_INVALID)
+ * geometry that cannot be true.
  */
 int md_super_usable(const struct md_super *sb, uint64_t device_size, struct err *e);
+
+/* Has it a place for a list of bad blocks? It is in force with MD_FEATURE_BAD_BLOCKS. */
+bool md_super_keeps_bad(const struct md_super *sb, uint64_t device_size);
 
 /* The role of this member by its own superblock: a slot, or MD_ROLE_*. */
 unsigned md_super_role(const struct md_super *sb);

@@ -11,13 +11,14 @@
  * two members' superblocks leaves that. A member that has gone missing must not profit: when one
  * was lost the survivors are written twice, each time one event higher. Events never go down.
  */
-#include "raid/bitmap.h"
-
 #include <errno.h>
 #include <linux/types.h>
 #include <string.h>
 
 #include <linux/raid/md_p.h>
+
+#include "raid/bad.h"
+#include "raid/bitmap.h"
 
 #include "base/mem.h"
 #include "block/event.h"
@@ -63,7 +64,9 @@ void raid_meta_build(struct raid_array *a, const struct raid_member *m, struct m
     *sb_r = a->sb;
     sb_r->resync_offset = resync_sectors(a);
     sb_r->features &= ~(uint32_t)(MD_FEATURE_RECOVERY_OFFSET | MD_FEATURE_RECOVERY_BITMAP |
-                                  MD_FEATURE_REPLACEMENT);
+                                  MD_FEATURE_REPLACEMENT | MD_FEATURE_BAD_BLOCKS);
+    if (m->bad && raid_bad_any(m))
+        sb_r->features |= MD_FEATURE_BAD_BLOCKS;
     sb_r->recovery_offset = 0;
     if (m->state == RAID_MEMBER_REBUILDING) {
         sb_r->features |= MD_FEATURE_RECOVERY_OFFSET;
@@ -149,6 +152,7 @@ static bool write_round(struct raid_array *a, bool *lost_r)
         a->level->before_super(a, events, utime);
     if (a->bitmap) /* it may be newer than the superblocks, never older */
         raid_bitmap_store(a, lost_r);
+    raid_bad_store(a, lost_r); /* so are these: what is not in force yet is not looked at */
     unsigned n = submit_supers(a, w, &wait);
     twait_all(&wait);
     for (unsigned i = 0; i < n; i++) {
@@ -215,7 +219,7 @@ int raid_meta_write(struct raid_array *a)
     do {
         lost = false;
         catch_up(a, &lost);
-        if (a->bump && a->active && a->level->parity)
+        if ((a->bump || a->bad_news) && a->active && a->level->parity)
             settle_survivors(a, &lost);
         good = write_round(a, &lost);
         if (good && !lost && a->bump)
@@ -231,7 +235,7 @@ int raid_meta_write(struct raid_array *a)
             event_raise(object, "array-failed", "no member could store the superblock");
         return -1;
     }
-    a->bump = false;
+    a->bump = a->bad_news = false;
     all_recorded(a);
     raid_publish(a);
     return 0;

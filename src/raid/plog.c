@@ -284,7 +284,7 @@ static bool healthy(const struct stripe_op *op)
         if (!m || !raid_in_sync(m) || raid_load(&m->unproven))
             return false;
     }
-    return true;
+    return !stripe_op_listed(op);
 }
 
 /* What the record says and the rows behind it; their count of bytes. */

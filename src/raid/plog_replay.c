@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "raid/md_super.h"
 #include "raid/plog.h"
 
@@ -210,6 +211,19 @@ static struct raid_member *trusted(struct replay *r, unsigned slot)
     return m && raid_in_sync(m) ? m : NULL;
 }
 
+/* What is on the member's list of bad blocks may go on failing: the others stand for it. */
+static int write_rows(struct raid_member *m, uint64_t offset, const uint8_t *data, uint64_t length)
+{
+    int error = 0;
+    for (uint64_t at = 0, n; at < length && !error; at += n) {
+        bool bad;
+        n = raid_bad_run(m, offset + at, offset + length, &bad);
+        error = bdev_write(m->desc, m->data_offset + offset + at, data + at, n, 0);
+        error = bad ? 0 : error;
+    }
+    return error;
+}
+
 /* Rows [lo, hi) of a slot, but for what a later whole stripe has made void. */
 static int put(struct replay *r, unsigned index, unsigned slot, uint32_t lo, uint32_t hi,
                const uint8_t *data)
@@ -226,7 +240,7 @@ static int put(struct replay *r, unsigned index, unsigned slot, uint32_t lo, uin
         int error = put(r, index, slot, lo, from, data);
         return error ? error : put(r, index, slot, to, hi, data + (to - lo));
     }
-    return bdev_write(m->desc, m->data_offset + rec->stripe * r->a->chunk + lo, data, hi - lo, 0);
+    return write_rows(m, rec->stripe * r->a->chunk + lo, data, hi - lo);
 }
 
 static int put_record(struct replay *r, unsigned index)
@@ -277,6 +291,18 @@ static int read_rows(struct replay *r, const struct plog_record *rec, const stru
     return 0;
 }
 
+/* A block of it has gone bad since: the others were flushed before that was on record, and hold
+ * what it held. */
+static bool settled(struct replay *r, const struct plog_record *rec)
+{
+    bool any = false;
+    for (unsigned i = 0; i < r->a->slots; i++) {
+        const struct raid_member *m = r->a->slot[i];
+        any = any || (m && raid_bad_at(m, rec->stripe * r->a->chunk + rec->lo, rec->hi - rec->lo));
+    }
+    return any;
+}
+
 static int fit_parity(struct replay *r, const struct plog_record *rec)
 {
     struct parity_map map;
@@ -306,7 +332,7 @@ static int put_all(struct replay *r)
         if (!r->list[i].rec.whole)
             error = put_record(r, i);
     for (unsigned i = 0; i < r->n && !error; i++)
-        if (r->list[i].rec.whole)
+        if (r->list[i].rec.whole && !settled(r, &r->list[i].rec))
             error = fit_parity(r, &r->list[i].rec);
     list_for_each (m, &r->a->members, link)
         if (m->slot >= 0 && !error)

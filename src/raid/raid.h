@@ -44,6 +44,8 @@ struct raid_member_info {
     enum raid_member_state state;
     uint64_t errors, corrected;
     uint64_t wrong; /* places where it was the one that differed, in the last scrub */
+    uint64_t bad;   /* sectors on its list of bad blocks */
+    bool keeps_bad; /* it has one */
 };
 
 /* Writes of parity levels, by how the new parity became known. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "raid/bad.h"
 #include "raid/copies.h"
 
 enum {
@@ -36,10 +37,10 @@ static void raid1_teardown(struct raid_array *a)
 
 /* ---- reads. bio->drv.u[0]: slots that were tried; u[1]: slots that could not read */
 
-static struct raid_member *readable(struct raid_array *a, unsigned slot, uint64_t tried)
+static struct raid_member *readable(struct raid_array *a, unsigned slot, const struct bio *bio)
 {
-    struct raid_member *m = tried >> slot & 1 ? NULL : raid_load(&a->slot[slot]);
-    return m && raid_in_sync(m) ? m : NULL;
+    struct raid_member *m = bio->drv.u[0] >> slot & 1 ? NULL : raid_load(&a->slot[slot]);
+    return m && raid_good_at(m, bio->offset, bio->length) ? m : NULL;
 }
 
 /* The first leg alone where the copies may differ; else the one whose last read ended here; else in
@@ -47,15 +48,14 @@ static struct raid_member *readable(struct raid_array *a, unsigned slot, uint64_
 static struct raid_member *pick(struct raid_array *a, const struct bio *bio)
 {
     struct raid_chan *ch = &a->chan[reactor_self_index()];
-    uint64_t tried = bio->drv.u[0];
     bool any = !(bio->offset + bio->length > raid_load(&a->resync_pos));
     struct raid_member *m = NULL;
     for (unsigned i = 0; any && i < a->slots; i++)
-        if (ch->read_end[i] == bio->offset && (m = readable(a, i, tried)))
+        if (ch->read_end[i] == bio->offset && (m = readable(a, i, bio)))
             return m;
     unsigned first = any ? ch->next_read++ % a->slots : 0;
     for (unsigned i = 0; i < a->slots && !m; i++)
-        m = readable(a, (first + i) % a->slots, tried);
+        m = readable(a, (first + i) % a->slots, bio);
     return m;
 }
 
@@ -81,6 +81,8 @@ static void leg_failed(struct bio *bio, struct raid_member *m, int error)
         raid_report(m, error);
 }
 
+static void all_copies(struct raid_array *a, uint64_t offset, struct raid_copies *c);
+
 static void read_done(struct bio *child)
 {
     struct bio *bio = child->parent;
@@ -96,6 +98,10 @@ static void read_done(struct bio *child)
             read_leg(a, bio, other);
             return;
         }
+        if (bio->op == BIO_READ && raid_in_sync_count(a) > 1) {
+            raid_copies_read(a, bio, all_copies);
+            return;
+        }
     } else if (!error && bio->drv.u[1] && bio->op == BIO_READ) {
         raid_want_repair(a, bio->drv.u[1], bio->offset, bio->length);
     }
@@ -109,6 +115,8 @@ static void raid1_read(struct raid_array *a, struct bio *bio)
     struct raid_member *m = pick(a, bio);
     if (m)
         read_leg(a, bio, m);
+    else if (bio->op == BIO_READ)
+        raid_copies_read(a, bio, all_copies);
     else
         bio_complete(bio, -EIO);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 #include "raid/copies.h"
 
@@ -66,10 +67,11 @@ static bool raid10_can_run(const struct md_super *sb, uint64_t in_sync)
 
 /* ---- reads. bio->drv.u[0]: copies that were tried; u[1]: slots that could not read */
 
-static struct raid_member *member_of(struct raid_array *a, const struct raid10_copy *copy)
+static struct raid_member *member_of(struct raid_array *a, const struct raid10_copy *copy,
+                                     uint64_t length)
 {
     struct raid_member *m = raid_load(&a->slot[copy->slot]);
-    return m && raid_in_sync(m) ? m : NULL;
+    return m && raid_good_at(m, copy->offset, length) ? m : NULL;
 }
 
 /* The first copy where copies may differ, and of far layouts, which stripe it over all members;
@@ -83,13 +85,14 @@ static int pick(struct raid_array *a, const struct bio *bio, const struct raid10
     unsigned first = any ? ch->next_read++ % g->copies : 0;
     for (unsigned i = 0; i < g->copies; i++) {
         unsigned n = (first + i) % g->copies;
-        if (!(bio->drv.u[0] >> n & 1) && (*m_r = member_of(a, &copy[n])))
+        if (!(bio->drv.u[0] >> n & 1) && (*m_r = member_of(a, &copy[n], bio->length)))
             return (int)n;
     }
     return -1;
 }
 
 static void raid10_read(struct raid_array *a, struct bio *bio);
+static void copies_at(struct raid_array *a, uint64_t offset, struct raid_copies *c);
 
 static void read_done(struct bio *child)
 {
@@ -119,6 +122,10 @@ static void raid10_read(struct raid_array *a, struct bio *bio)
     struct raid_member *m;
     raid10_copies(geometry(a), bio->offset, copy);
     int n = pick(a, bio, copy, &m);
+    if (n < 0 && bio->op == BIO_READ && raid_in_sync_count(a) > 1) {
+        raid_copies_read(a, bio, copies_at);
+        return;
+    }
     if (n < 0) {
         bio_complete(bio, -EIO);
         return;

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "raid/plog.h"
 
 /* ---- life */
@@ -157,10 +158,10 @@ static unsigned cut(struct raid_array *a, const struct bio *bio, struct piece *p
         struct piece *p = &piece[n];
         uint64_t row = (at + done) % r->chunk, left = bio->length - done;
         p->m = raid_load(&a->slot[map.slot_of[(at + done) / r->chunk]]);
-        if (!p->m || !raid_in_sync(p->m))
-            return 0;
         p->from = done;
         p->length = left < r->chunk - row ? left : r->chunk - row;
+        if (!p->m || !raid_good_at(p->m, stripe * r->chunk + row, p->length))
+            return 0;
         p->offset = p->m->data_offset + stripe * r->chunk + row;
         done += p->length;
     }
@@ -328,12 +329,13 @@ static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t 
     struct iobuf *buf = iobuf_get(length);
     if (!buf)
         return;
-    if (bdev_read(m->desc, m->data_offset + offset, buf->data, length) &&
+    bool listed = raid_bad_at(m, offset, length);
+    if ((listed || bdev_read(m->desc, m->data_offset + offset, buf->data, length)) &&
         !fill(a, m, offset, length)) {
         int error = bdev_read(m->desc, m->data_offset + offset, buf->data, length);
         if (error) {
-            raid_report(m, error);
-        } else {
+            raid_bad_written(m, offset, length, error);
+        } else if (!listed) { /* else that it is no more has been told */
             char object[80];
             raid_object(a, object);
             event_raise(object, "read-error-corrected",

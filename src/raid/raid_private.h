@@ -25,6 +25,7 @@ enum {
     RAID_REPAIR_MAX = 64, /* repairs that may wait */
 };
 
+struct raid_bad;
 struct raid_bitmap;
 
 struct raid_member {
@@ -46,6 +47,7 @@ struct raid_member {
     uint32_t era;        /* home; a->era when it took its slot */
     uint64_t errors, corrected; /* atomic */
     struct md_super sb;         /* home: its own fields are this member's */
+    struct raid_bad *bad;       /* its list of bad blocks, constant; NULL: keeps none */
 
     uint32_t read_errors_max; /* atomic */
     uint32_t recent;          /* home; corrected ones that count against it */
@@ -80,7 +82,8 @@ struct raid_chan {
 struct raid_leg {
     struct raid_io *io;
     struct raid_member *m;
-    uint64_t offset; /* of the member's data */
+    uint64_t offset, length;  /* of the member's data */
+    const struct iovec *data; /* parity levels: what was to be written; else the bio has it */
     int error;
 };
 
@@ -144,9 +147,12 @@ struct raid_array {
     bool active;            /* marked active on disk: resync_offset 0 */
     uint64_t checkpoint;    /* as much of resync_pos is durable; atomic */
     bool bump;            /* lost a member: the next superblock goes two events ahead, see meta.c */
+    bool bad_news;        /* a list of bad blocks has changed that is not durable yet */
     unsigned want_active; /* reactors that asked */
-    bool active_runs, fault_runs, idle_runs, repair_runs, sync_runs, stopping, idle_armed;
+    bool active_runs, fault_runs, idle_runs, repair_runs, read_runs, sync_runs, stopping,
+        idle_armed;
     struct list faults;  /* of raid_io */
+    struct list reads;   /* that no member can serve alone; see copies.c */
     struct list repairs; /* of raid_repair */
     unsigned repair_count;
     unsigned tasks; /* that run now */
@@ -219,6 +225,7 @@ int raid_array_start(struct raid_array *a, struct err *e);
 void raid_array_free(struct raid_array **a);
 struct raid_array *raid_find(const char *name);
 void raid_member_close(struct raid_member *m); /* task; no reactor uses it any more */
+void raid_member_free(struct raid_member **m); /* closed, and in no list */
 void raid_grace(void);                         /* task: all reactors have gone through a turn */
 void raid_task(struct raid_array *a, bool *runs, const char *name, reactor_fn fn); /* home */
 void raid_task_end(struct raid_array *a, bool *runs);

@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "block/event.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 
 struct comeback {
@@ -37,7 +38,7 @@ static int read_super(struct raid_array *a, struct raid_member *m, struct err *e
         return err_set(e, ERR_INVALID, "device", "%s is read-only", m->device);
     m->data_offset = m->sb.data_offset * MD_SECTOR;
     m->data_size = m->sb.data_size * MD_SECTOR;
-    return md_super_usable(&m->sb, info.size, e);
+    return md_super_usable(&m->sb, info.size, e) || raid_bad_load(m, e) ? -1 : 0;
 }
 
 /* It never went on alone: those that are here it still takes for members. */
@@ -130,7 +131,7 @@ static int come_back(struct raid_array *a, const char *device, struct err *e)
     if (c.rc) {
         raid_member_close(c.m);
         if (list_empty(&c.m->link))
-            free(c.m);
+            raid_member_free(&c.m);
         return -1;
     }
     raid_object(a, object);

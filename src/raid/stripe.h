@@ -159,8 +159,9 @@ void stripe_op_shrink(struct stripe_op *op, uint32_t hi); /* before anything has
 /* ---- stripe_io.c: the work */
 /* False: no memory for it now. Else it ends by stripe_op_end, later. */
 bool stripe_op_start(struct stripe_op *op);
-void stripe_op_release(struct stripe_op *op); /* its buffers */
-void stripe_op_logged(struct stripe_op *op);  /* its writes may begin */
+void stripe_op_release(struct stripe_op *op);      /* its buffers */
+bool stripe_op_listed(const struct stripe_op *op); /* blocks of its rows are known to be bad */
+void stripe_op_logged(struct stripe_op *op);       /* its writes may begin */
 
 /* ---- stripe_check.c: all rows are read, parity for the data as read is computed in `now`. Leaves
  * what is to be written in `now` and its slots in `writes`. */

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "raid/bad.h"
+
 size_t stripe_memory = 64 << 20;
 
 void raid_set_stripe_memory(size_t bytes)
@@ -40,8 +42,20 @@ static bool slot_readable(const struct stripe_op *op, unsigned slot)
     if (!m || op->bad >> slot & 1 || (op->kind == STRIPE_FILL && m == op->to))
         return false;
     unsigned state = raid_load(&m->state);
-    return state == RAID_MEMBER_IN_SYNC ||
-           (state == RAID_MEMBER_REBUILDING && member_offset(op, op->hi) <= raid_load(&m->rebuilt));
+    return (state == RAID_MEMBER_IN_SYNC ||
+            (state == RAID_MEMBER_REBUILDING &&
+             member_offset(op, op->hi) <= raid_load(&m->rebuilt))) &&
+           !raid_bad_at(m, member_offset(op, op->lo), rows_of(op));
+}
+
+bool stripe_op_listed(const struct stripe_op *op)
+{
+    bool any = false;
+    for (unsigned i = 0; i < op->map.slots && !any; i++) {
+        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
+        any = m && raid_bad_at(m, member_offset(op, op->lo), rows_of(op));
+    }
+    return any;
 }
 
 struct masks {
@@ -194,9 +208,21 @@ static bool plan_fill(struct stripe_op *op, const struct masks *k)
     return true;
 }
 
+/* What is on a list of bad blocks is to be written again, once the work is as small as that. */
+static void mend_listed(const struct stripe_op *op)
+{
+    uint64_t at = member_offset(op, op->lo);
+    for (unsigned i = 0; i < op->map.slots && rows_of(op) <= STRIPE_BLOCK; i++) {
+        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
+        if (m && raid_bad_at(m, at, rows_of(op)))
+            raid_want_repair(op->o->a, 1ull << i, at, rows_of(op));
+    }
+}
+
 /* Nobody may be missing: else nothing is redundant, or too little to tell who is wrong. */
 static bool plan_check(struct stripe_op *op, const struct masks *k)
 {
+    mend_listed(op);
     op->writes = k->parity;
     op->lost = 0;
     op->reads = k->data | k->parity;
@@ -355,11 +381,22 @@ static void fit_log(struct stripe_op *op)
         return;
     uint32_t most = plog_rows(a);
     bool whole = (unsigned)__builtin_popcountll(op->whole) == op->map.data &&
-                 raid_in_sync_count(a) == a->slots;
+                 raid_in_sync_count(a) == a->slots && !stripe_op_listed(op);
     if (whole || rows_of(op) <= most)
         return;
     stripe_op_shrink(op, op->lo + most);
     touch(op);
+}
+
+/* Blocks that are bad on several members, but not in the same rows. */
+static bool shrink_to_listed(struct stripe_op *op)
+{
+    uint32_t step = rows_of(op) > STRIPE_BLOCK ? STRIPE_BLOCK : op->o->a->bdev.block_size;
+    uint32_t next = (op->lo / step + 1) * step;
+    if (op->kind == STRIPE_CHECK || next >= op->hi || !stripe_op_listed(op))
+        return false;
+    stripe_op_shrink(op, next);
+    return true;
 }
 
 bool stripe_op_start(struct stripe_op *op)
@@ -372,7 +409,10 @@ bool stripe_op_start(struct stripe_op *op)
         fail(op, 0); /* rows between those that a request touches */
         return true;
     }
-    if (!plan(op)) {
+    bool planned = plan(op);
+    if (!planned && shrink_to_listed(op))
+        return stripe_op_start(op);
+    if (!planned) {
         fail(op, -EIO);
         return true;
     }
@@ -554,6 +594,13 @@ static void maintenance_done(struct stripe_op *op)
     int error = 0;
     for (unsigned i = 0; i < op->io->legs; i++) {
         const struct raid_leg *leg = &op->io->leg[i];
+        if (leg->m->bad && (leg->error || raid_bad_at(leg->m, leg->offset, leg->length))) {
+            raid_io_faulty(op->io);
+            return;
+        }
+    }
+    for (unsigned i = 0; i < op->io->legs; i++) {
+        const struct raid_leg *leg = &op->io->leg[i];
         if (!leg->error)
             continue;
         raid_report(leg->m, leg->error);
@@ -572,8 +619,10 @@ static void writes_done(struct stripe_op *op)
         return;
     }
     plog_written(op);
-    for (unsigned i = 0; i < op->io->legs && !failed; i++)
-        failed = op->io->leg[i].error != 0;
+    for (unsigned i = 0; i < op->io->legs && !failed; i++) {
+        const struct raid_leg *leg = &op->io->leg[i];
+        failed = leg->error || raid_bad_at(leg->m, leg->offset, leg->length);
+    }
     if (failed)
         raid_io_faulty(op->io); /* not acknowledged before the survivors' superblocks know */
     else
@@ -596,12 +645,13 @@ static void add_leg(struct stripe_op *op, const struct stripe_col *c, struct rai
     struct raid_leg *leg = &io->leg[io->legs++];
     bool part = op->touched >> c->slot & 1;
     uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
-    *leg = (struct raid_leg){.io = io, .m = m};
+    *leg = (struct raid_leg){
+        .io = io, .m = m, .offset = member_offset(op, lo), .length = hi - lo, .data = iov};
     *iov = (struct iovec){c->now + (lo - op->lo), hi - lo};
     bio_init(bio, m->desc, BIO_WRITE, m->data_offset + member_offset(op, lo), hi - lo, write_done,
              leg);
     bio_data(bio, iov, 1);
-    bio->flags = op->fua ? BIO_FUA : 0;
+    bio->flags = (op->fua ? BIO_FUA : 0) | (m->bad ? BIO_OWN_ERRORS : 0);
 }
 
 static bool worth_writing(const struct stripe_op *op, const struct stripe_col *c)

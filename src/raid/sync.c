@@ -9,6 +9,7 @@
 
 #include "block/event.h"
 #include "block/job.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 
 enum {
@@ -167,6 +168,32 @@ static bool has_failed(const struct raid_member *m)
     return raid_load(&m->report) || raid_load(&m->state) != RAID_MEMBER_REBUILDING;
 }
 
+/* Nobody can tell what belongs there: it is on the new member's list of bad blocks before it is
+ * tried once more, so that what a client writes meanwhile takes it off again. */
+static int without(struct raid_array *a, struct raid_member *m, uint64_t at, uint64_t length)
+{
+    tlock_lock(&a->meta_lock);
+    bool listed = raid_bad_add(m, at, length, -EIO) && !raid_meta_write(a);
+    tlock_unlock(&a->meta_lock);
+    if (!listed)
+        return -EIO;
+    int rc = a->level->sync_window(a, m, at, length);
+    return rc == -EIO && !has_failed(m) ? 0 : rc;
+}
+
+static int fill_around(struct raid_array *a, struct raid_member *m, uint64_t pos, uint64_t length)
+{
+    enum { STEP = 4096 };
+    int rc = 0;
+    for (uint64_t at = pos, n; at < pos + length && !rc; at += n) {
+        n = pos + length - at < STEP ? pos + length - at : STEP;
+        rc = a->level->sync_window(a, m, at, n);
+        if (rc == -EIO && !has_failed(m))
+            rc = without(a, m, at, n);
+    }
+    return rc;
+}
+
 /* Whoever failed a request was reported where that was seen. A place that nobody can read is not
  * the new member's fault: it keeps what it has, and waits for better times. */
 static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t pos, struct err *e)
@@ -176,6 +203,8 @@ static int rebuild_step(struct raid_array *a, struct raid_member *m, uint64_t po
     if (m->by_bitmap)
         next_marked(a, m, pos, &len);
     int rc = a->level->sync_window(a, m, pos, len);
+    if (rc == -EIO && m->bad && !has_failed(m))
+        rc = fill_around(a, m, pos, len);
     if (!rc) {
         raid_store(&m->rebuilt, pos + len);
         return 0;

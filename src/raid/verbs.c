@@ -12,6 +12,7 @@
 #include "block/event.h"
 #include "block/job.h"
 #include "probe/probe.h"
+#include "raid/bad.h"
 #include "raid/bitmap.h"
 
 static struct raid_array *find(const char *name, struct err *e)
@@ -314,6 +315,7 @@ static void add_home(void *arg)
         c->m->sb.dev_number = (uint32_t)number;
         c->m->sb.device_uuid = uuid_random();
         c->m->state = RAID_MEMBER_SPARE;
+        raid_bad_give(a, c->m);
         raid_member_add(a, c->m);
         c->rc = raid_meta_write(a);
         if (!c->rc && c->m->state == RAID_MEMBER_FAULTY)
@@ -351,7 +353,7 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
     if (c.rc) {
         raid_member_close(c.m);
         if (!listed || list_empty(&c.m->link))
-            free(c.m);
+            raid_member_free(&c.m);
     } else {
         char object[80];
         raid_object(a, object);

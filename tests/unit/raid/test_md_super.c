@@ -138,9 +138,9 @@ static void refuses_what_it_cannot_run_with_the_reason(void **state)
         uint8_t value;
         const char *word;
     } cases[] = {
-        {8, 4, "reshaped"},       {8, 8, "bad blocks"},       {9, 1, "clustered"},
-        {9, 2, "journal"},        {9, 4, "partial parity"},   {9, 8, "partial parity"},
-        {72, 77, "version runs"}, {224, 3, "logical blocks"},
+        {8, 4, "reshaped"},         {9, 1, "clustered"},      {9, 2, "journal"},
+        {9, 4, "partial parity"},   {9, 8, "partial parity"}, {72, 77, "version runs"},
+        {224, 3, "logical blocks"},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         load("raid1");
@@ -150,6 +150,11 @@ static void refuses_what_it_cannot_run_with_the_reason(void **state)
         assert_int_equal(e.code, ERR_UNSUPPORTED);
         assert_non_null(strstr(e.msg, cases[i].word));
     }
+    load("raid0-zones");
+    poke(8, 8);
+    assert_int_equal(md_super_read(&sb, bytes, &e), 0);
+    assert_int_equal(md_super_usable(&sb, 32 << 20, &e), -1);
+    assert_non_null(strstr(e.msg, "bad blocks"));
 }
 
 static void refuses_data_beyond_the_device(void **state)
