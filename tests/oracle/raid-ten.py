@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: uml
-"""raid10 in both directions: near, far and offset copies of the kernel, and near ones of ours."""
+"""raid10 in both directions: near, far and offset copies of the kernel, and of ours."""
 from lib import MIB, Lab, equal, need, need_uml, run
 
 need('mdadm')
@@ -41,15 +41,19 @@ def test_what_the_kernel_wrote_is_read_in_each_layout():
 
 
 def test_the_kernel_takes_ours():
-    for n in (4, 3):
+    for n, layout, named in ((4, 'n2', '2 near-copies'), (3, 'f2', '2 far-copies'),
+                             (3, 'o2', '2 offset-copies')):
         with Lab(*[24] * n) as lab:
             lab.junk('data', 20 * MIB)
-            lab.tool('create x raid10 %s clean chunk=64K bitmap=64K' % ','.join('d%d' % i for i in range(n)),
+            lab.tool('create x raid10 %s clean chunk=64K bitmap=64K layout=%s' %
+                     (','.join('d%d' % i for i in range(n)), layout),
                      'write x 0 %s' % lab.path('data'))
             out = lab.uml('set -e; mdadm --assemble /dev/md0 %s 2>&1; cat /proc/mdstat\n' %
                           ' '.join(DEVS[:n]) + 'head -c 20M /dev/md0 | sha256sum\n'
+                          'echo check > /sys/block/md0/md/sync_action' + WAIT +
+                          'echo mismatch $(cat /sys/block/md0/md/mismatch_cnt)\n'
                           'dmesg | grep -i bitmap || true' + STOP, 'raid10')
-            assert lab.sha('data') in out and '2 near-copies' in out, out
+            assert lab.sha('data') in out and named in out and 'mismatch 0' in out, out
             assert 'bitmap:' in out and 'out of date' not in out, out
 
 
