@@ -42,11 +42,10 @@ static bool anybody_waits(const struct raid_array *a)
     return false;
 }
 
-/* Microseconds; 0: nobody was there. */
-static uint64_t p99_since(const struct raid_array *a, struct raid_pace *p, uint64_t took_ns)
+uint64_t raid_pace_p99(struct raid_pace *p, const uint64_t now[HIST_BUCKETS], bool waiting,
+                       uint64_t took_ns)
 {
-    uint64_t now[HIST_BUCKETS], all = 0, seen = 0;
-    ended(a, now);
+    uint64_t all = 0, seen = 0;
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         all += now[i] - p->bucket[i];
     unsigned at = 0;
@@ -55,15 +54,15 @@ static uint64_t p99_since(const struct raid_array *a, struct raid_pace *p, uint6
         if (seen * 100 >= all * 99)
             break;
     }
-    memcpy(p->bucket, now, sizeof now);
+    memcpy(p->bucket, now, sizeof p->bucket);
     if (!all)
-        return anybody_waits(a) ? took_ns / 1000 : 0;
+        return waiting ? took_ns / 1000 : 0;
     uint64_t ns = hist_bound_ns(at);
     return ns == UINT64_MAX ? took_ns / 1000 : (ns + 999) / 1000;
 }
 
-static void adapt(struct raid_pace *p, const struct raid_policy *policy, uint64_t p99,
-                  uint64_t rate)
+void raid_pace_adapt(struct raid_pace *p, const struct raid_policy *policy, uint64_t p99,
+                     uint64_t rate)
 {
     p->idle = p99 ? 0 : p->idle + 1;
     if (p->idle >= IDLE_LOOKS) {
@@ -83,9 +82,11 @@ static void look(struct raid_array *a, struct raid_pace *p)
     struct raid_policy policy;
     uint64_t now = clock_ns(), took = now - p->looked;
     raid_policy_get(a, &policy);
-    uint64_t p99 = p99_since(a, p, took);
+    uint64_t bucket[HIST_BUCKETS];
+    ended(a, bucket);
+    uint64_t p99 = raid_pace_p99(p, bucket, anybody_waits(a), took);
     uint64_t rate = (uint64_t)((double)p->bytes * 1e9 / (double)took);
-    adapt(p, &policy, p99, rate);
+    raid_pace_adapt(p, &policy, p99, rate);
     p->looked = now;
     p->bytes = 0;
     raid_store(&a->client_p99, p99);
@@ -124,6 +125,11 @@ static void measure(struct raid_array *a, struct raid_pace *p, uint64_t bytes)
     }
 }
 
+uint64_t raid_pace_due_ns(const struct raid_pace *p, uint64_t bytes)
+{
+    return p->limit ? (uint64_t)((double)bytes * 1e9 / (double)p->limit) : 0;
+}
+
 void raid_pace_give_way(struct raid_array *a, struct raid_pace *p, uint64_t bytes)
 {
     measure(a, p, bytes);
@@ -132,7 +138,7 @@ void raid_pace_give_way(struct raid_array *a, struct raid_pace *p, uint64_t byte
         uint64_t now = clock_ns();
         if (now - p->looked >= LOOK_NS)
             look(a, p);
-        uint64_t due = p->limit ? (uint64_t)((double)bytes * 1e9 / (double)p->limit) : 0;
+        uint64_t due = raid_pace_due_ns(p, bytes);
         if (a->stopping || now - p->began >= due)
             break;
         uint64_t us = (due - (now - p->began)) / 1000 + 1;

@@ -298,6 +298,16 @@ void raid_pace_begin(struct raid_array *a, struct raid_pace *p);
 /* In a task, after a step of so many bytes of background work: waits as long as clients need it. */
 void raid_pace_give_way(struct raid_array *a, struct raid_pace *p, uint64_t bytes);
 void raid_pace_end(struct raid_array *a);
+/* The controller, without a clock. A look: the 99th percentile in microseconds of what clients' ops
+ * `now` have beyond the last look, 0 when nobody was there; who `waiting` has nothing ended since
+ * took as long as the look. */
+uint64_t raid_pace_p99(struct raid_pace *p, const uint64_t now[HIST_BUCKETS], bool waiting,
+                       uint64_t took_ns);
+/* The next limit, after such a look, when the sync went at `rate` bytes a second. */
+void raid_pace_adapt(struct raid_pace *p, const struct raid_policy *policy, uint64_t p99,
+                     uint64_t rate);
+/* How long a step of so many bytes has to take. */
+uint64_t raid_pace_due_ns(const struct raid_pace *p, uint64_t bytes);
 
 /* ---- policy.c */
 void raid_policy_get(struct raid_array *a, struct raid_policy *policy_r); /* any thread */
