@@ -21,7 +21,7 @@ enum opt_type {
     OPT_UINT,
     OPT_BOOL,
     OPT_ENUM, /* `choices`: "a|b|c" */
-    OPT_JSON, /* an object in REST, a file of it (or -) on the command line; `max` bytes as text */
+    OPT_JSON, /* an object in REST, a file of it (or -) on the command line; as long as it came */
     OPT_LIST, /* comma list on the command line, array of strings in REST; min, max entries */
 };
 

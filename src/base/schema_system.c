@@ -151,14 +151,14 @@ const struct schema_noun schema_tree = {
 };
 
 static const struct opt plan_opts[] = {
-    {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
+    {"config", OPT_JSON, OPT_REQUIRED,
      .help =
          "the document, as config show prints it; a section that it does not have is left alone"},
     {"detailed_exitcode", OPT_BOOL, OPT_CLIENT, .help = "exit 10 when something would be done"},
     OPT_END,
 };
 static const struct opt apply_opts[] = {
-    {"config", OPT_JSON, OPT_REQUIRED, .max = 1 << 20,
+    {"config", OPT_JSON, OPT_REQUIRED,
      .help =
          "the document, as config show prints it; a section that it does not have is left alone"},
     OPT_YES("objects are deleted or replaced"),

@@ -310,4 +310,30 @@ def test_a_thousand_volumes_and_luns_are_planned():
         assert first < 60, first
 
 
+
+def test_the_length_of_a_document_is_that_of_the_request():
+    doc = lambda n: json.dumps({'config': {'devices': {'d%d' % i: {'type': 'mem', 'size': 1 << 20}
+                                                       for i in range(n)}}}, separators=(',', ':')).encode()
+    plan, kind = '/v1/config/actions/plan', {'Content-Type': 'application/json'}
+    with Orion(start=False) as o:
+        with open(o.config, 'w') as f:
+            json.dump({'api_body_max': '64K'}, f)
+        o.start()
+        fits = doc(1700)
+        assert 60000 < len(fits) < 65536, len(fits)
+        assert len(o.http('POST', plan, fits, kind).json['create']) == 1700
+        assert o.http('POST', plan, doc(2000), kind).status == 413
+        o.stop()
+        with open(o.config, 'w') as f:
+            json.dump({'api_body_max': '4M'}, f)
+        o.start()
+        r = o.http('POST', plan, b' ' * (2 << 20) + doc(10), kind)
+        assert r.status == 200, r.body
+        # Written out anew it is longer than a mebibyte, by its blanks.
+        wide = json.dumps({'config': {'devices': {'d%d' % i: {'type': 'mem', 'size': 1 << 20, 'pad': ['x'] * 9}
+                                                  for i in range(16000)}}}, separators=(',', ':')).encode()
+        r = o.http('POST', plan, wide, kind)
+        assert len(wide) > 1 << 20 and r.status == 400 and 'pad' in r.json['detail'], r.body[:500]
+
+
 run(*[v for k, v in sorted(globals().items()) if k.startswith('test_')])
