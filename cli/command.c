@@ -301,12 +301,21 @@ static int parse_word(struct parser *p, const char *word)
     return 0;
 }
 
+/* What there is one of, like the log level, is shown when no verb is said. */
+static const struct schema_verb *bare_show(const struct schema_noun *noun)
+{
+    const struct schema_verb *v = visible_verb(noun, "show");
+    return v && !v->args[0].field ? v : NULL;
+}
+
 static int check_complete(struct parser *p)
 {
     struct command *c = p->c;
     char spelled[64];
     if (!c->noun)
         return usage(c, "what shall be done? A noun and a verb are expected");
+    if (!c->verb && !p->first)
+        c->verb = bare_show(c->noun);
     if (!c->verb)
         return usage(c, "what shall be done with %s%s%s? A verb is expected", c->noun->name,
                      p->first ? " " : "", p->first ? p->first : "");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `orionctl explain NAME` and `orionctl status`: states in words. */
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,14 +53,52 @@ static bool has(struct json_object *o, const char *key, const char *value)
     return !strcmp(json_text(o, key), value);
 }
 
-static void print_advice(const char *kind, const char *state, const char *name)
+static uint64_t number(struct json_object *o, const char *key)
+{
+    struct json_object *v = NULL;
+    json_object_object_get_ex(o, key, &v);
+    return (uint64_t)json_object_get_int64(v);
+}
+
+/* An array that is being synced: what is done, and how long it will take. True: nobody needs to do
+ * anything about its state. */
+static bool print_sync(struct json_object *o)
+{
+    static const struct {
+        const char *action, *says;
+        bool mends;
+    } actions[] = {
+        {"resync", "its members are made to agree, as after its creation or a crash", false},
+        {"recover", "a member is being filled", true},
+        {"check", "its copies or parity are being compared", false},
+        {"repair", "its copies or parity are being compared and put right", false},
+    };
+    const char *action = json_text(o, "sync_action");
+    uint64_t total = number(o, "sync_total"), eta = number(o, "sync_eta");
+    unsigned i = 0;
+    while (i < 4 && strcmp(actions[i].action, action))
+        i++;
+    if (i == 4)
+        return false;
+    printf("  %s: %" PRIu64 "%% done", actions[i].says,
+           total ? number(o, "sync_done") * 100 / total : 0);
+    if (eta)
+        printf(", %" PRIu64 " s left", eta);
+    putchar('\n');
+    if (number(o, "sync_job"))
+        printf("  %s: orionctl job wait %" PRIu64 "\n",
+               actions[i].mends ? "next: wait for it" : "to wait for it", number(o, "sync_job"));
+    return actions[i].mends && has(o, "state", "degraded");
+}
+
+static void print_advice(const char *kind, const char *state, const char *name, bool mends)
 {
     for (unsigned i = 0; i < sizeof advices / sizeof *advices; i++) {
         const struct advice *a = &advices[i];
         if (strcmp(a->kind, kind) || strcmp(a->state, state))
             continue;
         printf("  %s\n", a->means);
-        if (!a->do_next)
+        if (!a->do_next || mends)
             return;
         printf("  next: ");
         for (const char *p = a->do_next; *p; p++) {
@@ -131,7 +170,8 @@ static void explain_one(const char *kind, const char *name, struct json_object *
     if (json_object_object_get_ex(o, "write_error", &error) && json_object_get_boolean(error))
         printf("  a flush failed: writes that were not flushed may be lost\n"
                "  next: check the data, then remove the device and add it again\n");
-    print_advice(kind, state, name);
+    bool mends = !strcmp(kind, "array") && print_sync(o);
+    print_advice(kind, state, name, mends);
     print_events(name);
 }
 

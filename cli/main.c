@@ -294,8 +294,10 @@ static int run_job_wait(const struct command *c)
 
 static int run_version(const struct command *c)
 {
-    struct answer a;
-    int rc = api_call("GET", "/v1/system", NULL, NULL, true, &a);
+    struct answer a = {0};
+    int rc = api_setup(c); /* who has broken settings is told so, and our version */
+    if (!rc)
+        rc = api_call("GET", "/v1/system", NULL, NULL, true, &a);
     const char *daemon = rc ? "" : json_text(a.json, "version");
     if (c->json) {
         struct json_object *o = json_object_new_object();
@@ -369,6 +371,12 @@ static int run_watched(const struct command *c)
     }
 }
 
+/* What needs none works whatever the settings are. */
+static bool needs_daemon(const struct command *c)
+{
+    return strcmp(c->noun->name, "completion") && strcmp(c->noun->name, "version");
+}
+
 int main(int argc, char **argv)
 {
     struct command c;
@@ -383,7 +391,7 @@ int main(int argc, char **argv)
     rc = output_check(&c);
     if (rc)
         return rc;
-    rc = api_setup(&c);
+    rc = needs_daemon(&c) ? api_setup(&c) : 0;
     if (!rc)
         rc = run_watched(&c);
     if (fflush(stdout) && !rc) {

@@ -90,6 +90,8 @@ static void add_host(struct json_object *out)
 
 static int save(const char *path, const char *text)
 {
+    if (!strcmp(path, "-"))
+        return puts(text) < 0 ? EXIT_REFUSED : 0;
     autoclose int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     size_t len = strlen(text), done = 0;
     ssize_t n = 0;
@@ -120,7 +122,7 @@ int support_run(const struct command *c)
     rc = save(path, json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY |
                                                             JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(out);
-    if (!rc)
+    if (!rc && strcmp(path, "-") != 0)
         printf("%s\n", path);
     return rc;
 }

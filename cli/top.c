@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `orionctl top`: two looks at /metrics, and what happened in between. */
 #include <ctype.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -209,43 +211,146 @@ static int busier(const void *a, const void *b)
                    : strcmp(((const struct thing *)a)->name, ((const struct thing *)b)->name);
 }
 
-static void print_thing(const struct thing *t, double span)
+/* Columns of the terminal; without one, whatever a line takes. */
+static unsigned width(void)
+{
+    struct winsize w;
+    return !ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) && w.ws_col >= 40 ? w.ws_col : 10000;
+}
+
+enum { WIDE = 120 /* fewer columns: read, write and other requests stand in one */ };
+
+/* The name as far as there is room for it; its end tells more than its beginning. */
+static void print_name(const char *name, unsigned used, unsigned columns)
+{
+    size_t n = strlen(name), room = columns > used + 4 ? columns - used - 2 : 2;
+    if (n <= room)
+        printf("  %s\n", name);
+    else
+        printf("  ~%s\n", name + n - room + 1);
+}
+
+static void print_thing(const struct thing *t, double span, unsigned columns)
 {
     char read[16], written[16];
     double n = requests(t) > 0 ? requests(t) : 1;
-    printf("%8.0f %8.0f %8.0f %9s %9s", t->reads / span, t->writes / span, t->others / span,
-           size_format((uint64_t)(t->read_bytes / span), read),
-           size_format((uint64_t)(t->written_bytes / span), written));
+    bool wide = columns >= WIDE;
+    int used;
+    size_format((uint64_t)(t->read_bytes / span), read);
+    size_format((uint64_t)(t->written_bytes / span), written);
+    if (wide)
+        used = printf("%8.0f %8.0f %8.0f %9s %9s", t->reads / span, t->writes / span,
+                      t->others / span, read, written);
+    else
+        used = printf("%7.0f %8s %8s", requests(t) / span, read, written);
     if (t->kind != 'c')
-        printf(" %9.3f", t->seconds / n * 1e3);
+        used += printf(wide ? " %9.3f" : " %7.2f", t->seconds / n * 1e3);
     for (unsigned i = 0; t->kind == 'e' && i < STAGES; i++)
-        printf(" %8.3f", t->stage[i] / n * 1e3);
-    printf("  %s\n", t->name);
+        used += printf(wide ? " %8.3f" : " %6.2f", t->stage[i] / n * 1e3);
+    print_name(t->name, (unsigned)used, columns);
 }
 
-static void print_kind(struct thing *all, size_t count, char kind, double span, unsigned rows)
+static void print_title(char kind, const char *title, bool wide)
 {
-    static const char *const titles[][2] = {{"e", "EXPORT"}, {"d", "DEVICE"}, {"c", "CLIENT"}};
-    const char *title = "";
-    for (unsigned i = 0; i < 3; i++)
-        if (*titles[i][0] == kind)
-            title = titles[i][1];
-    printf("\n%s%8s %8s %8s %9s %9s", paint(PAINT_BOLD), "READ/S", "WRITE/S", "OTHER/S", "READ B/S",
-           "WRITE B/S");
+    printf("\n%s", paint(PAINT_BOLD));
+    if (wide)
+        printf("%8s %8s %8s %9s %9s", "READ/S", "WRITE/S", "OTHER/S", "READ B/S", "WRITE B/S");
+    else
+        printf("%7s %8s %8s", "IO/S", "READ B/S", "WRIT B/S");
     if (kind != 'c')
-        printf(" %9s", "MS");
+        printf(wide ? " %9s" : " %7s", "MS");
     if (kind == 'e')
-        printf(" %8s %8s %8s %8s", "RECEIVE", "QUEUE", "DEVICE", "SEND");
+        printf(wide ? " %8s %8s %8s %8s" : " %6s %6s %6s %6s", wide ? "RECEIVE" : "RECV", "QUEUE",
+               "DEVICE", "SEND");
     printf("  %s%s\n", title, paint(PAINT_PLAIN));
+}
+
+static const struct {
+    char kind;
+    const char *title, *key;
+} kinds[] = {{'e', "EXPORT", "exports"}, {'d', "DEVICE", "devices"}, {'c', "CLIENT", "clients"}};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static void print_kind(struct thing *all, size_t count, unsigned k, double span, unsigned rows)
+{
+    unsigned columns = width();
+    print_title(kinds[k].kind, kinds[k].title, columns >= WIDE);
     for (size_t i = 0; i < count && rows; i++) {
-        if (all[i].kind != kind)
+        if (all[i].kind != kinds[k].kind)
             continue;
-        print_thing(&all[i], span);
+        print_thing(&all[i], span, columns);
         rows--;
     }
 }
 
-static void print_looks(struct look *now, struct look *before, unsigned rows)
+/* ---- as JSON: one line a look */
+
+static void put(struct json_object *o, const char *key, double v)
+{
+    json_object_object_add(o, key, json_object_new_double(v));
+}
+
+static struct json_object *thing_json(const struct thing *t, double span)
+{
+    struct json_object *o = json_object_new_object(), *stages;
+    double n = requests(t) > 0 ? requests(t) : 1;
+    json_object_object_add(o, "name", json_object_new_string(t->name));
+    put(o, "reads_per_second", t->reads / span);
+    put(o, "writes_per_second", t->writes / span);
+    put(o, "others_per_second", t->others / span);
+    put(o, "read_bytes_per_second", t->read_bytes / span);
+    put(o, "written_bytes_per_second", t->written_bytes / span);
+    if (t->kind == 'c')
+        return o;
+    put(o, "seconds", t->seconds / n);
+    if (t->kind == 'd')
+        return o;
+    stages = json_object_new_object();
+    for (unsigned i = 0; i < STAGES; i++)
+        put(stages, stage_names[i], t->stage[i] / n);
+    json_object_object_add(o, "stage_seconds", stages);
+    return o;
+}
+
+static void print_json(const struct look *now, const struct look *before, const struct thing *d,
+                       double span, unsigned rows)
+{
+    struct json_object *o = json_object_new_object(), *busy = json_object_new_object();
+    put(o, "span_seconds", span);
+    for (unsigned i = 0; i < 16; i++) {
+        char name[16] = "main";
+        if (i < 15)
+            snprintf(name, sizeof name, "%u", i);
+        if (now->reactor[i] > 0)
+            put(busy, name, since(now->reactor[i], before->reactor[i]) / span);
+    }
+    json_object_object_add(o, "reactors_busy", busy);
+    for (unsigned k = 0; k < KINDS; k++) {
+        struct json_object *list = json_object_new_array();
+        for (size_t i = 0; i < now->count && json_object_array_length(list) < rows; i++)
+            if (d[i].kind == kinds[k].kind)
+                json_object_array_add(list, thing_json(&d[i], span));
+        json_object_object_add(o, kinds[k].key, list);
+    }
+    puts(
+        json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(o);
+}
+
+static void print_text(const struct look *now, const struct look *before, struct thing *d,
+                       double span, unsigned rows)
+{
+    printf("reactors busy:");
+    for (unsigned i = 0; i < 16; i++)
+        if (now->reactor[i] > 0)
+            printf(" %s%.0f%%", i == 15 ? "main " : "",
+                   100 * since(now->reactor[i], before->reactor[i]) / span);
+    printf("   milliseconds are means of a request\n");
+    for (unsigned k = 0; k < KINDS; k++)
+        print_kind(d, now->count, k, span, rows);
+}
+
+static void print_looks(struct look *now, struct look *before, unsigned rows, bool json)
 {
     double span = since(now->at, before->at);
     struct thing *d = xcalloc(now->count + 1, sizeof *d);
@@ -254,15 +359,10 @@ static void print_looks(struct look *now, struct look *before, unsigned rows)
     for (size_t i = 0; i < now->count; i++)
         d[i] = difference(&now->list[i], before);
     qsort(d, now->count, sizeof *d, busier);
-    printf("reactors busy:");
-    for (unsigned i = 0; i < 16; i++)
-        if (now->reactor[i] > 0)
-            printf(" %s%.0f%%", i == 15 ? "main " : "",
-                   100 * since(now->reactor[i], before->reactor[i]) / span);
-    printf("   milliseconds are means of a request\n");
-    print_kind(d, now->count, 'e', span, rows);
-    print_kind(d, now->count, 'd', span, rows);
-    print_kind(d, now->count, 'c', span, rows);
+    if (json)
+        print_json(now, before, d, span, rows);
+    else
+        print_text(now, before, d, span, rows);
     free(d);
 }
 
@@ -274,7 +374,7 @@ static unsigned number(const struct command *c, const char *name, unsigned dflt)
 
 int top_run(const struct command *c)
 {
-    bool screen = isatty(STDOUT_FILENO);
+    bool screen = isatty(STDOUT_FILENO) && !c->json;
     unsigned count = number(c, "count", screen ? 0 : 1), rows = number(c, "rows", ROWS);
     struct look before, now;
     int rc = look(&before);
@@ -282,8 +382,8 @@ int top_run(const struct command *c)
         sleep(number(c, "interval", 1));
         rc = look(&now);
         if (!rc) {
-            fputs(screen ? "\33[H\33[2J" : i ? "\n" : "", stdout);
-            print_looks(&now, &before, rows);
+            fputs(screen ? "\33[H\33[2J" : i && !c->json ? "\n" : "", stdout);
+            print_looks(&now, &before, rows, c->json);
             fflush(stdout);
         }
         free(before.list);

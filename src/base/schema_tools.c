@@ -73,7 +73,8 @@ const struct schema_noun schema_support = {
          VERB_DONE,
          VERB_CLI_ONLY,
          NULL,
-         "write configuration, states, events, jobs and metrics to a file, without secrets"},
+         "write configuration, states, events, jobs and metrics to a file (-: standard output), "
+         "without secrets"},
         VERB_END,
     },
 };

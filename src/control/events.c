@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 #include "block/event.h"
+#include "block/job.h"
+#include "control/jobs.h"
 #include "control/shows.h"
 #include "raid/raid.h"
 #include "targets/nbd/nbd.h"
@@ -47,6 +49,8 @@ static const char *state_now(const char *object)
                : state_get("pool", name) ? "inactive"
                                          : "absent";
     }
+    if (!strncmp(object, "job", n))
+        return job_state_now(name);
     if (!strncmp(object, "device", n))
         return bdev_find(name) ? "online" : "absent";
     return "";
@@ -58,7 +62,10 @@ static void keep_event(const struct event *ev, void *arg)
     struct kept *k = &ring[event_count++ % CONTROL_EVENTS_MAX];
     k->ev = *ev;
     snprintf(k->new_state, sizeof k->new_state, "%s", state_now(ev->object));
-    snprintf(k->old_state, sizeof k->old_state, "%s", get_str(states, ev->object));
+    const char *was = get_str(states, ev->object);
+    if (!*was && !strcmp(ev->kind, "job-ended"))
+        was = job_state_name(JOB_RUNNING); /* it began without an event */
+    snprintf(k->old_state, sizeof k->old_state, "%s", was);
     /* Names come and go; what is remembered of them is bounded. */
     if (json_object_object_length(states) > 4096) {
         json_object_put(states);

@@ -239,6 +239,15 @@ static void save_cursor(const struct job_info *j)
     save_job(&on);
 }
 
+static void tell_end(uint64_t id, const char *kind, const char *object, const char *state,
+                     const char *why)
+{
+    char text[32];
+    snprintf(text, sizeof text, "job %" PRIu64, id);
+    event_raise(text, "job-ended", "%s of %s is %s%s%s", kind, object, state, *why ? ": " : "",
+                why);
+}
+
 static void on_job(const struct job_info *j, void *arg)
 {
     (void)arg;
@@ -251,8 +260,7 @@ static void on_job(const struct job_info *j, void *arg)
     }
     save_job(j);
     if (j->state >= JOB_DONE)
-        event_raise(j->object, "job-ended", "job %" PRIu64 " (%s) is %s%s%s", j->id, j->kind,
-                    job_state_name(j->state), *j->err.msg ? ": " : "", j->err.msg);
+        tell_end(j->id, j->kind, j->object, job_state_name(j->state), j->err.msg);
 }
 
 void job_result_set(uint64_t id, struct json_object *result)
@@ -351,7 +359,16 @@ static void cut_off(const struct job_info *j, void *arg)
     put_u64(record, "rate", 0);
     put_u64(record, "ended_ms", control.started_ms);
     store(id, record);
+    tell_end(j->id, j->kind, j->object, get_str(record, "state"), get_str(record, "error"));
     json_object_put(record);
+}
+
+const char *job_state_now(const char *id)
+{
+    struct job_info info;
+    if (job_get(strtoull(id, NULL, 10), &info))
+        return job_state_name(info.state);
+    return get_str(state_get("job", id), "state");
 }
 
 static void save_early(const struct job_info *j, void *arg)

@@ -13,7 +13,9 @@ void jobs_fini(void);
 /* Anything that the job wants to tell with its outcome; the reference is taken over. Main's; before
  * the job ends. */
 void job_result_set(uint64_t id, struct json_object *result);
-/* Waits until the job is listed; its object is the caller's. T. */
+/* Its state's name; "" when there is no such job. */
+const char *job_state_now(const char *id);
+/* Waits until the job is listed and saved; its object is the caller's. T. */
 struct json_object *job_json(uint64_t id);
 
 #endif

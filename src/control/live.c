@@ -128,9 +128,15 @@ static void problem(struct problems *p, const char *fmt, ...)
 
 static void array_problem(const struct raid_info *info, void *arg)
 {
-    if (info->state == RAID_DEGRADED || info->state == RAID_FAILED)
-        problem(arg, "array %s is %s: %u of %u members missing", info->name,
-                raid_state_name(info->state), info->missing, info->slots);
+    char now[160] = "";
+    if (info->state != RAID_DEGRADED && info->state != RAID_FAILED)
+        return;
+    for (unsigned i = 0; i < info->member_count && info->sync == RAID_SYNC_RECOVER; i++)
+        if (info->member[i].state == RAID_MEMBER_REBUILDING && info->sync_total)
+            snprintf(now, sizeof now, "; %s is being filled: %u%%", info->member[i].device,
+                     (unsigned)(info->sync_done * 100 / info->sync_total));
+    problem(arg, "array %s is %s: %u of %u members missing%s", info->name,
+            raid_state_name(info->state), info->missing, info->slots, now);
 }
 
 static void pool_problem(const struct pool_info *info, void *arg)

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What orionctl makes for people: status, top, explain, completion, support-bundle, --watch."""
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import stat
+import struct
 import subprocess
+import termios
 import time
 
-from orion import Orion, find, need, run, sh
+from orion import Orion, find, need, run, sh, wait_for
 
 
 def degrade(o):
@@ -18,9 +21,11 @@ def degrade(o):
     o.ctl('array', 'fail', 'a0', 'd1', '--yes')
 
 
-def on_terminal(o, *args, seconds=4):
+def on_terminal(o, *args, seconds=4, columns=None):
     """What the command shows on a terminal; it is ended when it does not end by itself."""
     pid, fd = pty.fork()
+    if not pid and columns:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
     if not pid:
         os.environ.update(TERM='xterm')
         os.environ.pop('NO_COLOR', None)
@@ -88,6 +93,58 @@ def test_top_shows_exports_devices_and_clients():
         assert 'RECEIVE' in out and 'CLIENT' in out
 
 
+def test_top_fits_a_narrow_terminal_and_speaks_json():
+    with Orion() as o:
+        o.mem('d0')
+        uri = o.nbd('an-export-with-a-rather-long-name-of-its-own', 'd0')
+        sh('qemu-io', '-f', 'raw', '-c', 'write 0 1M', uri)
+        lines = on_terminal(o, 'top', '--count', '1', columns=80, seconds=60).replace('\r', '').split('\n')
+        shown = [re.sub(r'\033\[[0-9;]*[A-Za-z]', '', line) for line in lines]
+        assert any(line.endswith('of-its-own') for line in shown), shown
+        assert max(len(line) for line in shown) <= 80, shown
+        looks = [json.loads(x) for x in o.run('--json', 'top', '--count', '2').stdout.splitlines()]
+        assert len(looks) == 2, looks
+        assert [e['name'] for e in looks[0]['exports']] == ['an-export-with-a-rather-long-name-of-its-own']
+        assert set(looks[0]['exports'][0]['stage_seconds']) == {'receive', 'queue', 'device', 'send'}, looks
+        assert [d['name'] for d in looks[0]['devices']] == ['d0'] and 'main' in looks[0]['reactors_busy'], looks
+
+
+def test_who_fills_a_member_is_told_and_nothing_else_is_asked_for():
+    with Orion() as o:
+        o.mem('d0', 'd1', 'd2')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,missing', '--sync-rate-max', '4M',
+              '--sync-rate-min', '4M')
+        o.ctl('array', 'add', 'a0', 'd1')
+        wait_for(lambda: 'd1 is being filled' in o.run('status').stdout, what='the rebuild in status')
+        text = o.ctl('explain', 'a0', json_out=False)
+        number = o.ctl('array', 'show', 'a0')['sync_job']
+        assert 'next: wait for it: orionctl job wait %d' % number in text and 'array add' not in text, text
+        o.ctl('array', 'stop', 'a0')
+        ends = [e for e in o.ctl('events')['items'] if e['kind'] == 'job-ended']
+        assert ends[-1]['object'] == 'job %d' % number, ends
+        assert (ends[-1]['old_state'], ends[-1]['new_state']) == ('running', 'cancelled'), ends
+        assert 'rebuild of a0 is cancelled: stopped at byte' in ends[-1]['message'], ends
+
+
+def test_what_needs_no_daemon_needs_no_settings():
+    with Orion() as o:
+        os.mkdir(os.path.join(o.dir, 'orion'))
+        with open(os.path.join(o.dir, 'orion', 'orionctl.json'), 'w') as f:
+            f.write('{broken')
+        o.env['XDG_CONFIG_HOME'] = o.dir
+        assert o.run('status').returncode == 2
+        for words in (['version'], ['--version'], ['completion', 'bash'], ['--help'], ['array', '--help']):
+            said = o.run(*words)
+            assert said.returncode == 0 and said.stdout, said
+
+
+def test_what_there_is_one_of_is_shown_without_a_verb():
+    with Orion() as o:
+        assert o.ctl('log-level') == {'level': 'info'}, o.ctl('log-level')
+        assert o.ctl('config') == o.ctl('config', 'show')
+        assert o.run('array').returncode == 2
+
+
 def test_watch_does_it_again_and_only_what_reads():
     with Orion() as o:
         shown = on_terminal(o, 'device', 'list', '--watch', '1')
@@ -152,18 +209,21 @@ def test_the_support_bundle_has_the_facts_and_no_secrets():
         assert o.run('support-bundle', path).returncode == 1  # never overwrites
 
 
+def test_the_support_bundle_may_go_to_standard_output():
+    with Orion() as o:
+        bundle = json.loads(o.ctl('support-bundle', '-', json_out=False))
+        assert bundle['/v1/system']['state'] == 'ready' and not os.path.exists('-')
+
+
 def test_a_job_that_is_waited_for_shows_progress_on_a_terminal():
     with Orion() as o:
-        o.mem('d0', 'd1', 'd2', size='256M')
-        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1', '--yes')
-        jobs = o.ctl('job', 'list')['items']
-        shown = on_terminal(o, 'job', 'wait', str(jobs[-1]['id'])) if jobs else ''
-        assert not jobs or jobs[-1]['state'] != 'running' or '%' in shown or 'done' in shown, shown
+        o.mem('d0', 'd1')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1', '--assume-clean',
+              '--sync-rate-max', '32M', '--sync-rate-min', '32M')
+        shown = on_terminal(o, 'array', 'scrub', 'a0', '--wait', seconds=60)
+        assert re.search(r'check a0 \[#*\.*\] +[0-9]+%', shown), shown
+        said = o.run('job', 'wait', o.ctl('job', 'list')['items'][-1]['id'])
+        assert '%' not in said.stderr and '\r' not in said.stderr, said
 
 
-run(test_status_tells_what_is_wrong_first_and_check_exits_1, test_colours_are_for_terminals,
-    test_explain_tells_why_and_what_to_do, test_top_shows_exports_devices_and_clients,
-    test_watch_does_it_again_and_only_what_reads,
-    test_bash_completes_nouns_verbs_options_choices_and_names,
-    test_the_support_bundle_has_the_facts_and_no_secrets,
-    test_a_job_that_is_waited_for_shows_progress_on_a_terminal)
+run(*[v for k, v in sorted(globals().items()) if k.startswith('test_')])
