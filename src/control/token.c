@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "control/token.h"
 
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
@@ -63,6 +64,24 @@ LIST(token)
     return 0;
 }
 
+enum { DAY_MS = 86400000 };
+
+/* Days that are not given are those that it has. */
+static int compare(const struct verb_run *v, struct json_object *record, struct err *e)
+{
+    const char *name = verb_param(v, "name"), *role = opts_str(v->opts, "role");
+    uint64_t days = (get_u64(record, "expires_ms") - get_u64(record, "created_ms")) / DAY_MS,
+             wanted = opts_is_set(v->opts, "days") ? opts_u64(v->opts, "days") : days;
+    if (strcmp(get_str(record, "role"), role) != 0)
+        return differs(e, "token", name, "role", get_str(record, "role"), role);
+    if (days == wanted)
+        return 0;
+    char have[24], want[24];
+    snprintf(have, sizeof have, "%" PRIu64, days);
+    snprintf(want, sizeof want, "%" PRIu64, wanted);
+    return differs(e, "token", name, "days", have, want);
+}
+
 static int token_add(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name"), *role = opts_str(v->opts, "role");
@@ -70,9 +89,7 @@ static int token_add(struct verb_run *v, struct err *e)
     char secret[2 * SECRET_BYTES + 1], hash[HASH_TEXT];
     if (v->existing) {
         v->changed = false;
-        return strcmp(get_str(v->existing, "role"), role)
-                   ? differs(e, "token", name, "role", get_str(v->existing, "role"), role)
-                   : 0;
+        return compare(v, state_get("token", name), e);
     }
     if (!bdev_name_valid(name))
         return err_set(e, ERR_INVALID, "name",
@@ -88,8 +105,9 @@ static int token_add(struct verb_run *v, struct err *e)
     struct json_object *record = json_object_new_object();
     put_str(record, "role", role);
     put_str(record, "hash", hash);
-    put_u64(record, "created_ms", now_ms());
-    put_u64(record, "expires_ms", now_ms() + opts_u64(v->opts, "days") * 86400000);
+    uint64_t now = now_ms();
+    put_u64(record, "created_ms", now);
+    put_u64(record, "expires_ms", now + opts_u64(v->opts, "days") * DAY_MS);
     int rc = state_put("token", name, record, e);
     if (!rc) {
         v->reply = show_token(name, record);

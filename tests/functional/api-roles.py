@@ -56,6 +56,10 @@ def test_a_token_is_told_once_hashed_at_rest_and_can_be_revoked():
         again = o.ctl('token', 'add', 'ci', '--role', 'viewer')
         assert again['changed'] is False and not again.get('token')
         o.ctl('token', 'add', 'ci', '--role', 'admin', expect=5)
+        assert o.ctl('token', 'add', 'ci', '--role', 'viewer', '--days', '2')['changed'] is False
+        assert 'days 2, not 3' in o.ctl('token', 'add', 'ci', '--role', 'viewer', '--days', '3', expect=5)
+        r = o.http('PUT', '/v1/tokens/ci', {'role': 'viewer', 'days': 3})
+        assert r.status == 409 and r.json['errors'][0]['field'] == 'days', r.body
         assert 'token' not in o.http('GET', '/v1/tokens/ci').json
         for folder, _, files in os.walk(o.state):
             for name in files:
