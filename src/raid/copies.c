@@ -39,6 +39,62 @@ void raid_copies_properties(struct raid_array *a)
     }
 }
 
+/* ---- reads. bio->drv.u[0]: slots that were tried; u[1]: slots that could not read */
+
+static void leg_failed(struct bio *bio, struct raid_member *m, int error)
+{
+    raid_count(&m->errors);
+    if (raid_medium_error(error))
+        bio->drv.u[1] |= 1ull << m->slot;
+    else if (!m->array->read_only)
+        raid_report(m, error);
+}
+
+static bool read_next(struct raid_array *a, struct bio *bio);
+static bool put_together(struct raid_array *a, struct bio *bio);
+
+static void read_done(struct bio *child)
+{
+    struct bio *bio = child->parent;
+    struct raid_member *m = child->arg;
+    struct raid_array *a = m->array;
+    int error = child->error;
+    if (error && child->bad_offset != BIO_NO_OFFSET && child->bad_offset >= child->offset)
+        bio->bad_offset = bio->offset + (child->bad_offset - child->offset);
+    bio_child_put(child);
+    if (error && error != -EOPNOTSUPP && error != -ENOMEM) {
+        leg_failed(bio, m, error);
+        if (read_next(a, bio) || put_together(a, bio))
+            return;
+    } else if (!error && bio->drv.u[1] && bio->op == BIO_READ) {
+        raid_want_repair(a, bio->drv.u[1], bio->offset, bio->length);
+    }
+    if (!error)
+        bio->bad_offset = BIO_NO_OFFSET;
+    bio_complete(bio, error);
+}
+
+static bool read_next(struct raid_array *a, struct bio *bio)
+{
+    uint64_t offset;
+    struct raid_member *m = a->level->pick(a, bio, &offset);
+    if (!m)
+        return false;
+    struct bio *c = bio_child(bio, m->desc);
+    bio->drv.u[0] |= 1ull << m->slot;
+    bio_child_range(c, 0, bio->length, offset + m->data_offset);
+    c->done = read_done;
+    c->arg = m;
+    bio_submit(c);
+    return true;
+}
+
+void raid_copies_read(struct raid_array *a, struct bio *bio)
+{
+    if (!read_next(a, bio) && !put_together(a, bio))
+        bio_complete(bio, -EIO);
+}
+
 /* ---- making copies agree */
 
 void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offset)
@@ -75,7 +131,6 @@ struct patchwork {
     struct list link; /* a->reads */
     struct raid_array *array;
     struct bio *bio;
-    raid_copies_at at;
     struct reactor *origin;
     struct rpost post;
     int error;
@@ -113,11 +168,11 @@ static int put_part(struct patchwork *w, struct raid_copies *c, struct iobuf *bu
     return error;
 }
 
-static void put_together(struct patchwork *w, struct iobuf *buf)
+static void patch(struct patchwork *w, struct iobuf *buf)
 {
     struct raid_copies *c = xcalloc(1, sizeof *c);
     w->bio->bad_offset = BIO_NO_OFFSET;
-    w->at(w->array, w->bio->offset, c);
+    w->array->level->copies(w->array, w->bio->offset, c);
     w->error = buf ? put_part(w, c, buf, 0, w->bio->length, REPAIR_STEP) : -ENOMEM;
     free(c);
 }
@@ -129,7 +184,7 @@ static void read_task(void *arg)
     struct list *e;
     while ((e = list_pop(&a->reads))) {
         struct patchwork *w = list_entry(e, struct patchwork, link);
-        put_together(w, buf);
+        patch(w, buf);
         reactor_post(w->origin, &w->post, patchwork_back, w);
     }
     iobuf_put(&buf);
@@ -143,16 +198,17 @@ static void read_arrived(void *arg) /* home */
     raid_task(w->array, &w->array->read_runs, "raid-read", read_task);
 }
 
-void raid_copies_read(struct raid_array *a, struct bio *bio, raid_copies_at at)
+/* One of which each copy lacks another part: false, if there is only one. */
+static bool put_together(struct raid_array *a, struct bio *bio)
 {
-    struct patchwork *w = malloc(sizeof *w);
-    if (!w) {
-        bio_complete(bio, -ENOMEM);
-        return;
-    }
-    *w = (struct patchwork){.array = a, .bio = bio, .at = at, .origin = reactor_self()};
+    struct patchwork *w =
+        bio->op == BIO_READ && raid_in_sync_count(a) > 1 ? malloc(sizeof *w) : NULL;
+    if (!w)
+        return false;
+    *w = (struct patchwork){.array = a, .bio = bio, .origin = reactor_self()};
     list_init(&w->link);
     reactor_post(a->home, &w->post, read_arrived, w);
+    return true;
 }
 
 static bool all_zero(const uint8_t *p, size_t len)

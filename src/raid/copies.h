@@ -4,8 +4,14 @@
 
 #include "raid/raid_private.h"
 
+/* What raid1 and raid10 share. */
+
+/* Any reactor, READ and EXTENTS: from whom level->pick says; an error goes on to the next one, and
+ * the place is repaired. Where each has another part, it is put together of several. */
+void raid_copies_read(struct raid_array *a, struct bio *bio);
+
 /*
- * What raid1 and raid10 share: a piece of data that several members have, each at its own place.
+ * A piece of data that several members have, each at its own place.
  * All in tasks on home, the range of the piece held. In order of preference: where copies may
  * differ, clients read the first one.
  */
@@ -20,11 +26,6 @@ struct raid_copies {
 
 /* One more, if it is there and takes writes. */
 void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offset);
-
-/* Any reactor: a READ of which each copy lacks a part is put together from several; `at` fills in
- * the copies of what stands at a byte of the array. */
-typedef void (*raid_copies_at)(struct raid_array *a, uint64_t offset, struct raid_copies *c);
-void raid_copies_read(struct raid_array *a, struct bio *bio, raid_copies_at at);
 
 /* Which requests the array passes on as they are, from those that all members do. */
 void raid_copies_properties(struct raid_array *a);

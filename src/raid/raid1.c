@@ -35,7 +35,7 @@ static void raid1_teardown(struct raid_array *a)
         range_map_free(&a->ranges);
 }
 
-/* ---- reads. bio->drv.u[0]: slots that were tried; u[1]: slots that could not read */
+/* ---- reads */
 
 static struct raid_member *readable(struct raid_array *a, unsigned slot, const struct bio *bio)
 {
@@ -43,11 +43,8 @@ static struct raid_member *readable(struct raid_array *a, unsigned slot, const s
     return m && raid_good_at(m, bio->offset, bio->length) ? m : NULL;
 }
 
-/* The first leg alone where the copies may differ; else the one whose last read ended here; else in
- * turn. */
-static struct raid_member *pick(struct raid_array *a, const struct bio *bio)
+static struct raid_member *choose(struct raid_array *a, struct raid_chan *ch, const struct bio *bio)
 {
-    struct raid_chan *ch = &a->chan[reactor_self_index()];
     bool any = !(bio->offset + bio->length > raid_load(&a->resync_pos));
     struct raid_member *m = NULL;
     for (unsigned i = 0; any && i < a->slots; i++)
@@ -59,66 +56,17 @@ static struct raid_member *pick(struct raid_array *a, const struct bio *bio)
     return m;
 }
 
-static void read_done(struct bio *child);
-
-static void read_leg(struct raid_array *a, struct bio *bio, struct raid_member *m)
+/* The first leg alone where the copies may differ; else the one whose last read ended here; else in
+ * turn. */
+static struct raid_member *raid1_pick(struct raid_array *a, const struct bio *bio,
+                                      uint64_t *offset_r)
 {
-    struct bio *c = bio_child(bio, m->desc);
-    bio->drv.u[0] |= 1ull << m->slot;
-    a->chan[reactor_self_index()].read_end[m->slot] = bio->offset + bio->length;
-    bio_child_range(c, 0, bio->length, bio->offset + m->data_offset);
-    c->done = read_done;
-    c->arg = m;
-    bio_submit(c);
-}
-
-static void leg_failed(struct bio *bio, struct raid_member *m, int error)
-{
-    raid_count(&m->errors);
-    if (raid_medium_error(error))
-        bio->drv.u[1] |= 1ull << m->slot;
-    else if (!m->array->read_only)
-        raid_report(m, error);
-}
-
-static void all_copies(struct raid_array *a, uint64_t offset, struct raid_copies *c);
-
-static void read_done(struct bio *child)
-{
-    struct bio *bio = child->parent;
-    struct raid_member *m = child->arg, *other;
-    struct raid_array *a = m->array;
-    int error = child->error;
-    if (error && child->bad_offset != BIO_NO_OFFSET && child->bad_offset >= child->offset)
-        bio->bad_offset = bio->offset + (child->bad_offset - child->offset);
-    bio_child_put(child);
-    if (error && error != -EOPNOTSUPP && error != -ENOMEM) {
-        leg_failed(bio, m, error);
-        if ((other = pick(a, bio))) {
-            read_leg(a, bio, other);
-            return;
-        }
-        if (bio->op == BIO_READ && raid_in_sync_count(a) > 1) {
-            raid_copies_read(a, bio, all_copies);
-            return;
-        }
-    } else if (!error && bio->drv.u[1] && bio->op == BIO_READ) {
-        raid_want_repair(a, bio->drv.u[1], bio->offset, bio->length);
-    }
-    if (!error)
-        bio->bad_offset = BIO_NO_OFFSET;
-    bio_complete(bio, error);
-}
-
-static void raid1_read(struct raid_array *a, struct bio *bio)
-{
-    struct raid_member *m = pick(a, bio);
+    struct raid_chan *ch = &a->chan[reactor_self_index()];
+    struct raid_member *m = choose(a, ch, bio);
+    *offset_r = bio->offset;
     if (m)
-        read_leg(a, bio, m);
-    else if (bio->op == BIO_READ)
-        raid_copies_read(a, bio, all_copies);
-    else
-        bio_complete(bio, -EIO);
+        ch->read_end[m->slot] = bio->offset + bio->length;
+    return m;
 }
 
 /* ---- writes */
@@ -197,7 +145,9 @@ const struct raid_level raid1_level = {
     .can_run = raid1_can_run,
     .setup = raid1_setup,
     .teardown = raid1_teardown,
-    .read = raid1_read,
+    .read = raid_copies_read,
+    .pick = raid1_pick,
+    .copies = all_copies,
     .write = raid1_write,
     .flush = raid_flush_all,
     .sync_window = raid1_sync_window,

@@ -65,77 +65,27 @@ static bool raid10_can_run(const struct md_super *sb, uint64_t in_sync)
     return true;
 }
 
-/* ---- reads. bio->drv.u[0]: copies that were tried; u[1]: slots that could not read */
-
-static struct raid_member *member_of(struct raid_array *a, const struct raid10_copy *copy,
-                                     uint64_t length)
-{
-    struct raid_member *m = raid_load(&a->slot[copy->slot]);
-    return m && raid_good_at(m, copy->offset, length) ? m : NULL;
-}
+/* ---- reads */
 
 /* The first copy where copies may differ, and of far layouts, which stripe it over all members;
  * else in turn. */
-static int pick(struct raid_array *a, const struct bio *bio, const struct raid10_copy *copy,
-                struct raid_member **m_r)
+static struct raid_member *raid10_pick(struct raid_array *a, const struct bio *bio,
+                                       uint64_t *offset_r)
 {
     const struct raid10_geometry *g = geometry(a);
     struct raid_chan *ch = &a->chan[reactor_self_index()];
+    struct raid10_copy copy[RAID10_COPIES_MAX];
     bool any = g->far == 1 && bio->offset + bio->length <= raid_load(&a->resync_pos);
     unsigned first = any ? ch->next_read++ % g->copies : 0;
+    raid10_copies(g, bio->offset, copy);
     for (unsigned i = 0; i < g->copies; i++) {
-        unsigned n = (first + i) % g->copies;
-        if (!(bio->drv.u[0] >> n & 1) && (*m_r = member_of(a, &copy[n], bio->length)))
-            return (int)n;
+        const struct raid10_copy *c = &copy[(first + i) % g->copies];
+        struct raid_member *m = raid_load(&a->slot[c->slot]);
+        *offset_r = c->offset;
+        if (m && raid_good_at(m, c->offset, bio->length) && !(bio->drv.u[0] >> c->slot & 1))
+            return m;
     }
-    return -1;
-}
-
-static void raid10_read(struct raid_array *a, struct bio *bio);
-static void copies_at(struct raid_array *a, uint64_t offset, struct raid_copies *c);
-
-static void read_done(struct bio *child)
-{
-    struct bio *bio = child->parent;
-    struct raid_member *m = child->arg;
-    struct raid_array *a = m->array;
-    int error = child->error;
-    bio_child_put(child);
-    if (error && error != -EOPNOTSUPP && error != -ENOMEM) {
-        raid_count(&m->errors);
-        if (raid_medium_error(error))
-            bio->drv.u[1] |= 1ull << m->slot;
-        else if (!a->read_only)
-            raid_report(m, error);
-        bio->error = error;
-        raid10_read(a, bio);
-        return;
-    }
-    if (!error && bio->drv.u[1] && bio->op == BIO_READ)
-        raid_want_repair(a, bio->drv.u[1], bio->offset, bio->length);
-    bio_complete(bio, error);
-}
-
-static void raid10_read(struct raid_array *a, struct bio *bio)
-{
-    struct raid10_copy copy[RAID10_COPIES_MAX];
-    struct raid_member *m;
-    raid10_copies(geometry(a), bio->offset, copy);
-    int n = pick(a, bio, copy, &m);
-    if (n < 0 && bio->op == BIO_READ && raid_in_sync_count(a) > 1) {
-        raid_copies_read(a, bio, copies_at);
-        return;
-    }
-    if (n < 0) {
-        bio_complete(bio, -EIO);
-        return;
-    }
-    bio->drv.u[0] |= 1ull << n;
-    struct bio *c = bio_child(bio, m->desc);
-    bio_child_range(c, 0, bio->length, copy[n].offset + m->data_offset);
-    c->done = read_done;
-    c->arg = m;
-    bio_submit(c);
+    return NULL;
 }
 
 /* ---- writes */
@@ -261,7 +211,9 @@ const struct raid_level raid10_level = {
     .can_run = raid10_can_run,
     .setup = raid10_setup,
     .teardown = raid10_teardown,
-    .read = raid10_read,
+    .read = raid_copies_read,
+    .pick = raid10_pick,
+    .copies = copies_at,
     .write = raid10_write,
     .flush = raid_flush_all,
     .next_marked = raid10_next_marked,

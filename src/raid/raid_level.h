@@ -6,6 +6,7 @@
 #include "block/bdev_driver.h"
 
 struct md_super;
+struct raid_copies;
 struct raid_array;
 struct raid_info;
 struct raid_member;
@@ -38,7 +39,12 @@ struct raid_level {
 
     /* Optional: the reactor on which a write is to be processed; `write` runs there. */
     struct reactor *(*owner)(struct raid_array *a, const struct bio *bio);
-    void (*read)(struct raid_array *a, struct bio *bio);  /* READ, EXTENTS */
+    /* Levels of copies, home: those of what stands at a byte of the array. */
+    void (*copies)(struct raid_array *a, uint64_t offset, struct raid_copies *c);
+    void (*read)(struct raid_array *a, struct bio *bio); /* READ, EXTENTS */
+    /* Levels of copies: who is to be read, and where, of those in sync whose slots bio->drv.u[0]
+     * does not name yet. NULL: nobody is left. */
+    struct raid_member *(*pick)(struct raid_array *a, const struct bio *bio, uint64_t *offset_r);
     void (*write)(struct raid_array *a, struct bio *bio); /* WRITE, WRITE_ZEROES, DISCARD */
     void (*flush)(struct raid_array *a, struct bio *bio);
 
