@@ -174,7 +174,7 @@ static int compare(const char *what, const char *name, struct json_object *all,
             compare_field(what, name, ref_fields[i], all, users, e))
             return -1;
         const char *want = get_str(all, secret_fields[i]);
-        if (*want && strcmp(want, get_str(secrets, secret_fields[i])) != 0)
+        if (*want && !secret_equal(want, get_str(secrets, secret_fields[i])))
             return differs(e, what, name, secret_fields[i], "another one", "the one given");
     }
     struct json_object *have = map_of(users), *want = map_of(all);
