@@ -163,7 +163,8 @@ static int fail_locked(struct change *c)
         return err_set(c->e, ERR_NOT_FOUND, "member", "array %s has no member %s", a->bdev.name,
                        c->device);
     if (a->read_only)
-        return err_set(c->e, ERR_UNSUPPORTED, "", "array %s is read-only", a->bdev.name);
+        return err_set(c->e, ERR_UNSUPPORTED, "", "array %s is read-only: %s", a->bdev.name,
+                       a->reason);
     if (m->state == RAID_MEMBER_FAULTY)
         return 0;
     bool last = m->state == RAID_MEMBER_IN_SYNC && !raid_alive(a, m);

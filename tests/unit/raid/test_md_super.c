@@ -51,6 +51,49 @@ static void reads_a_raid1_of_mdadm(void **state)
     assert_int_equal(md_super_usable(&sb, 32 << 20, &e), 0);
 }
 
+static void check_090(uint64_t place)
+{
+    char uuid[UUID_TEXT];
+    assert_int_equal(md_super_read_as(&sb, MD_0_90, place, bytes, &e), 0);
+    assert_string_equal(uuid_format_md(&sb.set_uuid, uuid), "eda57746:6b091176:3d186b3c:53958f34");
+    assert_string_equal(sb.set_name, "md0");
+    assert_int_equal(sb.level, 5);
+    assert_int_equal(sb.layout, 2);
+    assert_int_equal(sb.chunk, 128);
+    assert_int_equal(sb.size, 9152 * 2);
+    assert_int_equal(sb.raid_disks, 3);
+    assert_int_equal(sb.events, 1);
+    assert_int_equal(sb.dev_number, 1);
+    assert_int_equal(md_super_role(&sb), 1);
+    assert_int_equal(sb.data_offset, 0);
+    assert_int_equal(sb.data_size, place / MD_SECTOR);
+    assert_true(sb.resync_offset == MD_CLEAN);
+    assert_int_equal(md_super_usable(&sb, 9 << 20, &e), 0);
+}
+
+static void reads_version_0_90_in_both_byte_orders(void **state)
+{
+    uint64_t place = md_super_place(MD_0_90, 9 << 20);
+    (void)state;
+    load("raid5-0.90");
+    assert_int_equal(place, (9 << 20) - (64 << 10));
+    check_090(place);
+    for (unsigned i = 0; i < sizeof bytes; i += 4) {
+        uint8_t w[4] = {bytes[i + 3], bytes[i + 2], bytes[i + 1], bytes[i]};
+        memcpy(bytes + i, w, 4);
+    }
+    for (unsigned i = 39 * 4; i < 43 * 4; i += 8) { /* events, and those of the checkpoint */
+        uint8_t low[4];
+        memcpy(low, bytes + i, 4);
+        memcpy(bytes + i, bytes + i + 4, 4);
+        memcpy(bytes + i + 4, low, 4);
+    }
+    check_090(place);
+    bytes[100] ^= 1;
+    assert_int_equal(md_super_read_as(&sb, MD_0_90, place, bytes, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+}
+
 static void reads_a_raid0_with_layout(void **state)
 {
     (void)state;
@@ -195,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_raid1_of_mdadm),
+        cmocka_unit_test(reads_version_0_90_in_both_byte_orders),
         cmocka_unit_test(reads_a_raid0_with_layout),
         cmocka_unit_test(writes_what_it_read),
         cmocka_unit_test(refuses_a_wrong_checksum),
