@@ -2,16 +2,27 @@
 # labels: tsan
 """What changes while clients are served: devices grow, exports and listeners come and go; and sockets that
 somebody else has opened."""
+import fcntl
 import os
 import random
+import shutil
 import socket
 import subprocess
 import threading
 
 from nbdwire import EINVAL, ENOSPC, GO, INFO, M, READ, SHUTDOWN, UNKNOWN, WRITE, Raw, nothing_left
-from orion import Orion, find, free_port, run, wait_for
+from orion import Orion, find, free_port, run, sh, wait_for
 
 BLOCK = 4096
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(('::1', 0))
+        return True
+    except OSError:
+        return False
 
 
 def size_told(at, name=b'v'):
@@ -236,31 +247,50 @@ def test_sockets_that_were_handed_over_are_listened_on():
     with Orion() as o:
         o.mem('d0')
         path, port = os.path.join(o.dir, 'given.sock'), free_port()
-        o.ctl('nbd', 'listen', 'unix:' + path)
-        o.ctl('nbd', 'listen', '127.0.0.1:%d' % port)
+        at = {'unix:' + path: path, '127.0.0.1:%d' % port: port}
+        uris = ['nbd+unix:///v?socket=' + path, 'nbd://127.0.0.1:%d/v' % port]
+        if has_ipv6():
+            at['[::1]:%d' % port] = ('::1', port)
+            uris.append('nbd://[::1]:%d/v' % port)
+        for addr in at:
+            o.ctl('nbd', 'listen', addr)
         o.ctl('nbd', 'export', 'v', '--device', 'd0')
         o.stop()
-        given = [socket.socket(socket.AF_UNIX), socket.socket()]
-        given[1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for s, at in zip(given, (path, ('127.0.0.1', port))):
-            s.bind(at)
+        given = []
+        for where in at.values():
+            family = (socket.AF_UNIX if isinstance(where, str) else
+                      socket.AF_INET if isinstance(where, int) else socket.AF_INET6)
+            s = socket.socket(family)
+            if family == socket.AF_INET6: # as BindIPv6Only=ipv6-only
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(('127.0.0.1', where) if isinstance(where, int) else where)
             s.listen(16)
+            given.append(s)
         inode = os.stat(path).st_ino
-        early = [Raw(path, None), Raw(port, None)]
+        early = [Raw(where, None) for where in at.values()]
         # The pid is known only after the fork, so a shell puts it into the environment.
-        script = 'export LISTEN_PID=$$ LISTEN_FDS=2; exec "$@" 3<&%d 4<&%d' % tuple(s.fileno() for s in given)
+        script = 'export LISTEN_PID=$$ LISTEN_FDS=%d; exec "$@"' % len(given)
+        fds = [fcntl.fcntl(s, fcntl.F_DUPFD, 100) for s in given] # out of the way of 3, 4 and 5
+        for n, fd in enumerate(fds):
+            script += ' %d<&%d' % (3 + n, fd)
         with open(o.log_path, 'ab') as log:
             o.proc = subprocess.Popen(
                 ['bash', '-c', script, 'sh', find('oriond'), '--foreground', '--config', o.config,
                  '--state-dir', o.state, '--api', 'unix:' + o.api] + o.args,
-                stdout=log, stderr=log, env=o.env, pass_fds=[s.fileno() for s in given])
+                stdout=log, stderr=log, env=o.env, pass_fds=fds)
         wait_for(o.ready, what='the daemon')
-        for c in early + [Raw(path, None), Raw(port, None)]:
+        for c in early + [Raw(where, None) for where in at.values()]:
             c.hello()
             c.go()
             assert c.read(0, 512) == bytes(512)
             c.s.close()
+        if shutil.which('nbdinfo'):
+            for uri in uris:
+                assert int(sh('nbdinfo', '--size', uri)) == 64 * M
         assert os.stat(path).st_ino == inode
+        for fd in fds:
+            os.close(fd)
         for s in given:
             s.close()
 

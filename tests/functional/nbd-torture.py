@@ -8,8 +8,8 @@ import signal
 import struct
 import time
 
-from nbdwire import (ABUSES, GO, LIST, M, READ, Raw, Witness, negotiation_rubbish, nothing_left,
-                     rss, sanitized)
+from nbdwire import (ABORT, ABUSES, ACK, GO, INFO, LIST, M, READ, SHUTDOWN, Raw, Witness, negotiation_rubbish,
+                     nothing_left, rss, sanitized)
 from orion import Orion, run
 
 
@@ -191,10 +191,19 @@ def test_a_thousand_idle_connections_cost_little():
 def test_a_shutdown_answers_what_was_asked():
     with Orion() as o:
         path = server(o)
-        c = Raw(path)
+        c, early = Raw(path), Raw(path, None)
+        early.hello()
+        assert early.info()[-1][0] == ACK
         c.write(0, b'z' * 65536)
         c.s.sendall(b''.join(c.request(READ, 0, 65536, n) for n in range(100)))
         o.proc.send_signal(signal.SIGTERM)
+        while early.info()[-1][0] == ACK: # as long as c does not read, it is not over
+            pass
+        for option in (INFO, GO):
+            assert early.info(option=option)[-1][0] == SHUTDOWN
+        assert early.ask_option(LIST)[-1][0] == SHUTDOWN
+        assert early.ask_option(ABORT) == [(ACK, b'')]
+        assert early.closed()
         for _ in range(100):
             error, _, data = c.reply(65536)
             assert not error and data == b'z' * 65536

@@ -322,12 +322,22 @@ static bool refuse_clear(const struct nbd_handshake *h, uint32_t option, struct 
     return true;
 }
 
+/* "If the server is in the process of being shut down it ... SHOULD error further options received
+ * (other than an NBD_OPT_ABORT) with NBD_REP_ERR_SHUTDOWN." */
+static bool refuse_late(const struct nbd_handshake *h, uint32_t option, struct nbd_out *out)
+{
+    if (!h->shutting_down || option == NBD_OPT_ABORT)
+        return false;
+    reply_text(out, option, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
+    return true;
+}
+
 static enum nbd_verdict run_option(struct nbd_handshake *h, struct rd *data, uint32_t option,
                                    struct nbd_out *out)
 {
-    if (option == NBD_OPT_EXPORT_NAME && needs_tls(h, option))
+    if (option == NBD_OPT_EXPORT_NAME && (h->shutting_down || needs_tls(h, option)))
         return NBD_HANDSHAKE_CLOSE;
-    if (refuse_clear(h, option, out))
+    if (refuse_late(h, option, out) || refuse_clear(h, option, out))
         return NBD_HANDSHAKE_TAKEN;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (options[i].option == option)
@@ -360,7 +370,7 @@ static enum nbd_verdict too_long(struct nbd_handshake *h, struct nbd_out *out)
         h->meta_set = false; /* "including when this command fails" */
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         known |= options[i].option == h->option;
-    if (refuse_clear(h, h->option, out))
+    if (refuse_late(h, h->option, out) || refuse_clear(h, h->option, out))
         return NBD_HANDSHAKE_TAKEN;
     if (known)
         reply_text(out, h->option, NBD_REP_ERR_TOO_BIG, "the data of this option is too long");

@@ -48,7 +48,8 @@ struct nbd_handshake {
     const struct nbd_handshake_ops *ops;
     void *arg;
     enum nbd_tls_mode tls_mode;
-    bool tls; /* it speaks TLS already */
+    bool tls;           /* it speaks TLS already */
+    bool shutting_down; /* the owner says so: all but ABORT is answered ERR_SHUTDOWN from here on */
     bool flags_seen, fixed, no_zeroes;
     enum nbd_mode mode;
     bool meta_set; /* base:allocation is set for the export named: */

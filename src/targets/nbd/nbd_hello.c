@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "targets/nbd/nbd_private.h"
 
-enum { INPUT_FIRST = 512 };
+enum { INPUT_FIRST = 512, GRACE_US = 200000, GRACE_STEP_US = 5000 };
 
 struct hello {
     struct list link; /* in order of arrival */
@@ -261,8 +261,17 @@ void nbd_hello_forget(const struct nbd_portal *portal)
     }
 }
 
+void nbd_hello_shutting_down(void)
+{
+    struct hello *h;
+    list_for_each (h, &hellos, link)
+        h->hs.shutting_down = true;
+}
+
 void nbd_hello_close_all(void)
 {
+    for (unsigned waited = 0; hello_count && waited < GRACE_US; waited += GRACE_STEP_US)
+        task_sleep_us(GRACE_STEP_US);
     while (!list_empty(&hellos))
         hello_close(list_first(&hellos, struct hello, link));
 }

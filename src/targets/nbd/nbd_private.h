@@ -225,7 +225,9 @@ struct nbd_portal {
 void nbd_hello_accept(int fd, const struct net_addr *peer, struct net_listener *l, void *arg);
 /* The portal goes: handshakes that it let in lose their TLS. */
 void nbd_hello_forget(const struct nbd_portal *portal);
-void nbd_hello_close_all(void);
+/* Handshakes come to nothing from here on, and their clients are told. */
+void nbd_hello_shutting_down(void);
+void nbd_hello_close_all(void); /* T: after a moment for those who are about to leave */
 
 /* ---- nbd_server.c, main */
 /* Takes the fd, its TLS (or NULL) and up to `len` bytes that were received behind the handshake. */

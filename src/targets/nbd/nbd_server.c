@@ -352,8 +352,9 @@ void nbd_shutdown(void)
     assert(running);
     while (!list_empty(&listeners))
         listener_free(list_first(&listeners, struct nbd_portal, link));
-    nbd_hello_close_all();
+    nbd_hello_shutting_down();
     nbd_server_disconnect(NULL, 0);
+    nbd_hello_close_all();
     nbd_exports_fini();
     task_call_all(lane_fini, NULL);
     running = false;

@@ -586,6 +586,38 @@ static void starttls_is_acknowledged_once_and_forgets_what_was_negotiated(void *
     nbd_out_free(&t.out);
 }
 
+static void a_server_that_shuts_down_errors_every_option_but_abort(void **state)
+{
+    (void)state;
+    static const uint32_t options[] = {
+        NBD_OPT_LIST, NBD_OPT_STARTTLS,         NBD_OPT_STRUCTURED_REPLY, NBD_OPT_LIST_META_CONTEXT,
+        4711,         NBD_OPT_EXTENDED_HEADERS, NBD_OPT_SET_META_CONTEXT,
+    };
+    static const uint8_t much[NBD_OPTION_DATA_MAX + 1];
+    struct talk t;
+    begin_tls(&t, NBD_FLAG_FIXED_NEWSTYLE, NBD_TLS_REQUIRED);
+    t.h.shutting_down = true;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        say_option(&t, options[i], NULL, 0);
+        hear(&t, options[i], NBD_REP_ERR_SHUTDOWN);
+    }
+    say_info(&t, NBD_OPT_GO, "disk", NULL, 0);
+    hear(&t, NBD_OPT_GO, NBD_REP_ERR_SHUTDOWN);
+    say_option(&t, NBD_OPT_INFO, much, sizeof much);
+    hear(&t, NBD_OPT_INFO, NBD_REP_ERR_SHUTDOWN);
+    say_option(&t, NBD_OPT_ABORT, NULL, 0);
+    hear(&t, NBD_OPT_ABORT, NBD_REP_ACK);
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+    hear_nothing_more(&t);
+    nbd_out_free(&t.out);
+    begin(&t, NBD_FLAG_FIXED_NEWSTYLE);
+    t.h.shutting_down = true;
+    say_option(&t, NBD_OPT_EXPORT_NAME, "disk", 4); /* which has no way to be told */
+    assert_int_equal(t.verdict, NBD_HANDSHAKE_CLOSE);
+    hear_nothing_more(&t);
+    nbd_out_free(&t.out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +643,7 @@ int main(void)
         cmocka_unit_test(contexts_hold_for_the_export_they_were_set_for_last),
         cmocka_unit_test(without_tls_starttls_is_refused),
         cmocka_unit_test(where_tls_is_required_nothing_else_is_answered),
+        cmocka_unit_test(a_server_that_shuts_down_errors_every_option_but_abort),
         cmocka_unit_test(who_does_not_know_fixed_newstyle_is_not_asked_for_tls),
         cmocka_unit_test(starttls_is_acknowledged_once_and_forgets_what_was_negotiated),
     };
