@@ -49,6 +49,12 @@ static void below_name(const struct pc_life *l, unsigned i, char out[16])
     snprintf(out, 16, "%s%u.m", l->kind, i);
 }
 
+static bool has_data(const struct pc_image *image, unsigned b)
+{
+    const uint8_t *p = image->data + (size_t)b * PC_BLOCK;
+    return image->blocks >> b & 1 && (p[0] || memcmp(p, p + 1, PC_BLOCK - 1));
+}
+
 void pc_power_on(struct pc_life *l)
 {
     char below[16], text[60];
@@ -62,7 +68,7 @@ void pc_power_on(struct pc_life *l)
         if (l->base[i].blocks) {
             struct bdev_desc *d = open_device(below, CLAIM_EXCLUSIVE);
             for (unsigned b = 0; b < PC_BLOCKS; b++)
-                if (l->base[i].blocks >> b & 1)
+                if (has_data(&l->base[i], b))
                     check_int(bdev_write(d, (uint64_t)b * PC_BLOCK,
                                          l->base[i].data + (size_t)b * PC_BLOCK, PC_BLOCK, 0),
                               0);
@@ -239,13 +245,16 @@ static bool torn_has(uint64_t dice, uint64_t sector, uint64_t sectors)
 
 static void put(struct pc_image *image, const struct fault_entry *x, uint64_t from, uint64_t len)
 {
+    uint64_t first = (x->offset + from) / PC_BLOCK, last = (x->offset + from + len - 1) / PC_BLOCK;
+    for (uint64_t b = first; b <= last; b++)
+        if (!(image->blocks >> b & 1)) {
+            memset(image->data + b * PC_BLOCK, 0, PC_BLOCK);
+            image->blocks |= 1ull << b;
+        }
     if (x->op == BIO_WRITE)
         memcpy(image->data + x->offset + from, x->data + from, len);
     else
         memset(image->data + x->offset + from, 0, len);
-    for (uint64_t b = (x->offset + from) / PC_BLOCK; b <= (x->offset + from + len - 1) / PC_BLOCK;
-         b++)
-        image->blocks |= 1ull << b;
 }
 
 static void apply(struct pc_image *image, const struct pc_cut *c, const struct fault_entry *x,
@@ -281,7 +290,7 @@ void pc_build(const struct pc_life *l, const struct pc_cut *c, struct pc_image o
         const struct pc_image *base = &l->base[m];
         if (!base->data)
             continue;
-        out[m].data = calloc(1, PC_SIZE);
+        out[m].data = malloc(PC_SIZE);
         check(out[m].data);
         out[m].blocks = base->blocks;
         for (unsigned b = 0; b < PC_BLOCKS; b++)

@@ -29,7 +29,7 @@ enum {
 
 struct pc_image {
     uint8_t *data;   /* PC_SIZE bytes */
-    uint64_t blocks; /* all others are zero */
+    uint64_t blocks; /* all others are zero on the device, and anything here */
 };
 
 enum pc_kind { PC_WRITE, PC_ZERO, PC_FLUSH, PC_DISCARD, PC_BYTE /* the last one of a sector */ };
