@@ -11,34 +11,101 @@
 #include "base/mem.h"
 #include "block/block_private.h"
 
-/* ---- nexus ids: an append-only table of names, guarded by `lock` */
+/* ---- nexuses: names with ids that are never given again, under `lock` */
+
+enum { BUCKETS = 1024 };
+
+struct nexus {
+    struct list by_name, by_id;
+    uint64_t id;
+    unsigned refs;
+    char name[];
+};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char **names;
-static size_t name_count;
+static struct list names[BUCKETS], ids[BUCKETS];
+static uint64_t last_id;
+
+static struct list *bucket(struct list *table, uint64_t hash)
+{
+    struct list *l = &table[hash % BUCKETS];
+    if (!l->next)
+        list_init(l);
+    return l;
+}
+
+static uint64_t hash_of(const char *name) /* FNV-1a */
+{
+    uint64_t h = 0xcbf29ce484222325;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3;
+    return h;
+}
+
+static struct nexus *by_id(uint64_t id)
+{
+    struct nexus *n;
+    list_for_each (n, bucket(ids, id), by_id)
+        if (n->id == id)
+            return n;
+    return NULL;
+}
+
+static struct nexus *by_name(const char *name)
+{
+    struct list *l = bucket(names, hash_of(name));
+    struct nexus *n;
+    list_for_each (n, l, by_name)
+        if (!strcmp(n->name, name))
+            return n;
+    n = xcalloc(1, sizeof *n + strlen(name) + 1);
+    strcpy(n->name, name);
+    n->id = ++last_id;
+    list_add_tail(l, &n->by_name);
+    list_add_tail(bucket(ids, n->id), &n->by_id);
+    return n;
+}
 
 uint64_t gate_nexus(const char *name)
 {
     pthread_mutex_lock(&lock);
-    size_t i = 0;
-    while (i < name_count && strcmp(names[i], name))
-        i++;
-    if (i == name_count) {
-        names = xrealloc(names, (name_count + 1) * sizeof *names);
-        names[name_count++] = xstrdup(name);
+    struct nexus *n = by_name(name);
+    n->refs++;
+    uint64_t id = n->id;
+    pthread_mutex_unlock(&lock);
+    return id;
+}
+
+static void nexus_ref(uint64_t id)
+{
+    pthread_mutex_lock(&lock);
+    struct nexus *n = by_id(id);
+    assert(n);
+    n->refs++;
+    pthread_mutex_unlock(&lock);
+}
+
+void gate_nexus_put(uint64_t id)
+{
+    pthread_mutex_lock(&lock);
+    struct nexus *n = id ? by_id(id) : NULL;
+    assert(!id || (n && n->refs));
+    if (n && !--n->refs) {
+        list_del(&n->by_name);
+        list_del(&n->by_id);
+        free(n);
     }
     pthread_mutex_unlock(&lock);
-    return i + 1;
 }
 
 bool gate_nexus_name(uint64_t nexus, char *out, size_t size)
 {
     pthread_mutex_lock(&lock);
-    bool known = nexus && nexus <= name_count;
+    const struct nexus *n = nexus ? by_id(nexus) : NULL;
     if (size)
-        snprintf(out, size, "%s", known ? names[nexus - 1] : "");
+        snprintf(out, size, "%s", n ? n->name : "");
     pthread_mutex_unlock(&lock);
-    return known;
+    return n;
 }
 
 /* ---- the check */
@@ -113,12 +180,35 @@ static void state_copy(struct gate_state *to, const struct gate_state *from)
     }
 }
 
+/* A state that stands refers to its registrants; a holder that is none is RESERVE(6)'s. */
+static void each_nexus(const struct gate_state *g, void (*fn)(uint64_t nexus))
+{
+    for (unsigned i = 0; i < g->count; i++)
+        fn(g->reg[i].nexus);
+    if (g->type == GATE_RESERVE6)
+        fn(g->holder);
+}
+
 static void state_free(const struct gate_state *g)
 {
     if (g) {
         free(g->reg);
         free((void *)(uintptr_t)g);
     }
+}
+
+static void state_drop(const struct gate_state *g)
+{
+    if (g)
+        each_nexus(g, gate_nexus_put);
+    state_free(g);
+}
+
+void gate_state_put(struct gate_state *state)
+{
+    each_nexus(state, gate_nexus_put);
+    free(state->reg);
+    *state = (struct gate_state){0};
 }
 
 void gate_get(struct bdev *bdev, struct gate_state *state_r)
@@ -173,9 +263,10 @@ static void do_change(void *arg)
     } else {
         const struct gate_state *old = core->gate;
         c->state = next;
+        each_nexus(next, nexus_ref);
         __atomic_store_n(&core->gate, next, __ATOMIC_RELEASE); /* new channels look at it */
         task_call_all(publish, c);
-        state_free(old);
+        state_drop(old);
     }
     tlock_unlock(&core->gate_lock);
 }
@@ -208,6 +299,6 @@ void gate_preset(struct bdev *bdev)
 
 void gate_free(struct bdev_core *core)
 {
-    state_free(core->gate);
+    state_drop(core->gate);
     core->gate = NULL;
 }

@@ -10,8 +10,9 @@
 /*
  * The reservation gate of a device: one table for all protocols that serve it. A nexus (initiator
  * port and target port of iSCSI, an NBD connection, ...) is an opaque id; 0 is "internal", which
- * the gate never stops. Ids come from gate_nexus() and are stable for equal names while the daemon
- * runs; only names are kept on disk.
+ * the gate never stops. Ids come from gate_nexus(): equal names have equal ids as long as somebody
+ * refers to them (a session, a registration, a reservation), and no id is given twice. Only names
+ * are kept on disk.
  *
  * Bios that come through a CLAIM_SHARED_WRITE desc are checked against a per-reactor read-only copy
  * and end in -EBADE on conflict (SPC-4 5.12, table "allowed commands"). NBD connections
@@ -51,31 +52,38 @@ bool gate_is_registered(const struct gate_state *s, uint64_t nexus);
 bool gate_every_registrant_holds(const struct gate_state *s);
 bool gate_is_held_by(const struct gate_state *s, uint64_t nexus);
 
-uint64_t gate_nexus(const char *name); /* any reactor; never 0 */
+/* Any reactor. A reference, never 0; put takes it back (0: nothing). States that are published have
+ * references of their own. */
+uint64_t gate_nexus(const char *name);
+void gate_nexus_put(uint64_t nexus);
 bool gate_nexus_name(uint64_t nexus, char *out, size_t size);
 
 /* Would the op be let through now? Any reactor. The second looks at the reservation only. */
 bool gate_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
 bool gate_reservation_allows(struct bdev *bdev, uint64_t nexus, bool is_write);
 enum gate_type gate_type(struct bdev *bdev); /* any reactor */
-/* A copy of the present state (reg is malloc'ed, caller frees). Any reactor. */
+/* A copy of the present state (reg is malloc'ed, caller frees; it refers to nobody: who is in it
+ * may have lost his name when it is asked for). Any reactor. */
 void gate_get(struct bdev *bdev, struct gate_state *state_r);
 
 /*
  * In a task, on any reactor. Changes are serialised a device: `change` gets a private copy to edit
  * and returns 0 or an error to give up; then `persist` (may be NULL; may block the task) makes the
  * new state durable; then the state is published to all reactors, bios that conflict with it are
- * waited for, and gate_change returns 0. Nothing is published when either fails.
+ * waited for, and gate_change returns 0. Nothing is published when either fails. The caller refers
+ * to whom `change` puts in.
  */
 typedef int (*gate_change_fn)(struct gate_state *state, void *arg);
 int gate_change(struct bdev *bdev, gate_change_fn change, gate_change_fn persist, void *arg);
 
 /*
  * What is in force before anybody can open a device: at each registration fn is asked for the
- * device's state (reg is malloc'ed and handed over); false: there is none. On main, in a task or
- * not. NULL: nobody is asked. Main.
+ * device's state (reg is malloc'ed and handed over, with a reference to each registrant); false:
+ * there is none. On main, in a task or not. NULL: nobody is asked. Main.
  */
 typedef bool (*gate_saved_fn)(const struct uuid *device, struct gate_state *state_r);
 void gate_set_saved(gate_saved_fn fn);
+/* What is not handed over in the end: frees reg, and takes the references back. */
+void gate_state_put(struct gate_state *state);
 
 #endif

@@ -16,8 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         return 0;
     size_t n = scsi_pr_encode(&s, &record);
     assert(!scsi_pr_decode(record, n, &again) && again.count == s.count && again.type == s.type);
-    free(again.reg);
-    free(s.reg);
+    gate_state_put(&again);
+    gate_state_put(&s);
     free(record);
     return 0;
 }

@@ -120,6 +120,7 @@ void scsi_nexus_free(struct scsi_nexus **n)
     }
     list_del(&(*n)->link);
     list_del(&(*n)->all);
+    gate_nexus_put((*n)->gate);
     free((*n)->itl);
     free((*n)->map);
     free(*n);

@@ -31,7 +31,8 @@ struct pr {
     enum gate_type type;
     uint64_t key, sa_key;
     bool spec_i_pt, all_tg_pt, aptpl, unreg;
-    uint64_t others[OTHERS_MAX]; /* nexuses that SPEC_I_PT registers; of a MOVE: whom to */
+    uint64_t others[OTHERS_MAX]; /* nexuses that SPEC_I_PT registers; of a MOVE: whom to. Referred
+                                  * to, as `siblings` are */
     unsigned other_count;
     uint64_t siblings[16]; /* ALL_TG_PT: this initiator through the other target ports */
     unsigned sibling_count;
@@ -322,6 +323,16 @@ static void set_outcome(struct pr *p, int rc)
         scsi_set_code(p->cmd, SENSE_INTERNAL_FAILURE);
 }
 
+static void pr_free(struct pr *p)
+{
+    for (unsigned i = 0; i < p->other_count; i++)
+        gate_nexus_put(p->others[i]);
+    for (unsigned i = 0; i < p->sibling_count; i++)
+        gate_nexus_put(p->siblings[i]);
+    free(p->notices);
+    free(p);
+}
+
 static void abort_preempted(struct pr *p, struct bdev *bdev)
 {
     uint64_t *nexus = xcalloc(p->notice_count + 1, sizeof *nexus);
@@ -349,8 +360,7 @@ static void pr_task(void *arg)
             abort_preempted(p, bdev);
         scsi_notify(bdev, p->notices, p->notice_count);
     }
-    free(p->notices);
-    free(p);
+    pr_free(p);
     scsi_end(cmd);
 }
 
@@ -481,12 +491,12 @@ void scsi_run_pr_out(struct scsi_cmd *cmd)
     p->self = cmd->nexus->gate;
     p->action = cmd->op->sa;
     if (!check_scope_and_type(p) || !parse(p)) {
-        free(p);
+        pr_free(p);
         return;
     }
     if (p->aptpl && !scsi_has_store()) { /* as PTPL_C says */
         scsi_fail_parameter(cmd, p->action == REGISTER_AND_MOVE ? 17 : 20, 0);
-        free(p);
+        pr_free(p);
         return;
     }
     find_siblings(p);

@@ -134,8 +134,7 @@ int scsi_pr_decode(const void *data, size_t len, struct gate_state *s)
     s->reg = xcalloc(count + 1, sizeof *s->reg);
     if (decode_list(&r, s, holder))
         return 0;
-    free(s->reg);
-    *s = (struct gate_state){0};
+    gate_state_put(s);
     return -EILSEQ;
 }
 
@@ -172,16 +171,19 @@ static bool saved_gate(const struct uuid *device, struct gate_state *state_r)
     return !rc || state_r->closed;
 }
 
-/* The state is handed over, unless there is one already. */
+/* Unless there is a state already. */
 static int put_back(struct gate_state *s, void *arg)
 {
-    struct gate_state *saved = arg;
+    const struct gate_state *saved = arg;
     if (s->count || s->type != GATE_NONE)
         return -EALREADY;
+    struct gate_registrant *reg = xcalloc(saved->count + 1, sizeof *reg);
+    memcpy(reg, saved->reg, saved->count * sizeof *reg);
     free(s->reg);
-    saved->closed = s->closed;
+    bool closed = s->closed;
     *s = *saved;
-    saved->reg = NULL;
+    s->reg = reg;
+    s->closed = closed;
     return 0;
 }
 
@@ -202,6 +204,6 @@ int scsi_pr_restore(struct bdev *bdev, const struct uuid *id, struct err *e)
                        bdev_name(bdev), strerror(-rc));
     if (!gate_change(bdev, put_back, NULL, &saved))
         log_info("scsi", "the reservations of %s are back", bdev_name(bdev));
-    free(saved.reg);
+    gate_state_put(&saved);
     return 0;
 }

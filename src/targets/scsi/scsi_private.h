@@ -274,7 +274,8 @@ int scsi_pr_save(const struct uuid *id, const struct gate_state *state); /* 0 or
 int scsi_pr_forget(const struct uuid *id);
 /* Brings the reservations back that were saved for the device, unless it has some. */
 int scsi_pr_restore(struct bdev *bdev, const struct uuid *id, struct err *e);
-/* The record (little-endian, CRC32C at the end), for its tests. 0 or -EILSEQ; reg is malloc'ed. */
+/* The record (little-endian, CRC32C at the end), for its tests. 0 or -EILSEQ; gate_state_put()
+ * gives back what comes. */
 int scsi_pr_decode(const void *data, size_t len, struct gate_state *state_r);
 size_t scsi_pr_encode(const struct gate_state *state, uint8_t **data_r);
 

@@ -22,6 +22,9 @@ static void down(void)
 {
     bdev_drain_close(&d);
     bdev_unregister(&t->bdev);
+    gate_nexus_put(alice);
+    gate_nexus_put(bob);
+    gate_nexus_put(carol);
 }
 
 /* alice and bob are registered; alice holds. */
@@ -53,11 +56,56 @@ HARNESS_TEST(nexus_ids_are_stable_and_named)
     up();
     check(alice && bob && alice != bob);
     check_int(gate_nexus("iqn.alice"), alice);
+    gate_nexus_put(alice);
     char name[32];
     check(gate_nexus_name(bob, name, sizeof name));
     check(!strcmp(name, "iqn.bob"));
     check(!gate_nexus_name(0, name, sizeof name));
     check(!gate_nexus_name(1u << 30, name, sizeof name));
+    down();
+}
+
+static int clear(struct gate_state *s, void *arg)
+{
+    (void)arg;
+    s->type = GATE_NONE;
+    s->count = 0;
+    return 0;
+}
+
+HARNESS_TEST(a_name_is_forgotten_when_nobody_refers_to_it)
+{
+    enum gate_type type = GATE_WRITE_EXCLUSIVE;
+    char name[32];
+    uint64_t many[5000];
+    up();
+    check_int(gate_change(&t->bdev, reserve, NULL, &type), 0);
+    uint64_t held = alice, passing = gate_nexus("passing");
+    gate_nexus_put(passing);
+    check(!gate_nexus_name(passing, name, sizeof name));
+    uint64_t again = gate_nexus("passing");
+    check(again > passing);
+    gate_nexus_put(again);
+    gate_nexus_put(alice); /* its session ends: the registration stays */
+    check(gate_nexus_name(held, name, sizeof name) && !strcmp(name, "iqn.alice"));
+    alice = gate_nexus("iqn.alice");
+    check_int(alice, held);
+    gate_nexus_put(alice);
+    check_int(gate_change(&t->bdev, clear, NULL, NULL), 0);
+    check(!gate_nexus_name(held, name, sizeof name));
+    alice = gate_nexus("iqn.alice");
+    check(alice > held);
+    for (unsigned i = 0; i < 5000; i++) { /* more than there are buckets */
+        snprintf(name, sizeof name, "one of many %u", i);
+        many[i] = gate_nexus(name);
+    }
+    for (unsigned i = 0; i < 5000; i++) {
+        char want[32];
+        snprintf(want, sizeof want, "one of many %u", i);
+        check(gate_nexus_name(many[i], name, sizeof name) && !strcmp(name, want));
+        gate_nexus_put(many[i]);
+        check(!gate_nexus_name(many[i], name, sizeof name));
+    }
     down();
 }
 
@@ -184,6 +232,8 @@ static bool saved_for(const struct uuid *device, struct gate_state *s)
     enum gate_type type = GATE_WRITE_EXCLUSIVE;
     *s = (struct gate_state){0};
     reserve(s, &type);
+    gate_nexus("iqn.alice"); /* handed over with the state */
+    gate_nexus("iqn.bob");
     return true;
 }
 
@@ -227,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nexus_ids_are_stable_and_named),
+        cmocka_unit_test(a_name_is_forgotten_when_nobody_refers_to_it),
         cmocka_unit_test(each_type_lets_through_what_spc_says),
         cmocka_unit_test(nothing_is_published_when_it_cannot_be_made_durable),
         cmocka_unit_test(what_was_saved_holds_from_the_beginning),
