@@ -21,7 +21,7 @@ const struct opt command_globals[] = {
     {"output", OPT_STRING, .max = 4095, .help = "columns, also as -o: KEY,KEY; +KEY adds; all"},
     {"noheadings", OPT_BOOL, .help = "tables without their first line"},
     {"units", OPT_ENUM, .choices = "h|b|k|m|g|t", .help = "sizes for people (h), or in one unit"},
-    {"watch", OPT_UINT, .help = "do it again every so many seconds, on a terminal in place"},
+    {"watch", OPT_UINT, .help = "do it again every so many seconds (2), on a terminal in place"},
     {"wait", OPT_BOOL, .help = "wait for the job that a verb started; apply does so by itself"},
     {"no_wait", OPT_BOOL, .help = "print the number of that job and don't wait for it"},
     {"yes", OPT_BOOL, .help = "consent; every verb takes it, those that destroy data need it"},
@@ -236,6 +236,9 @@ static int parse_option(struct parser *p, const char *text)
         return put_option(p, opt, global, text + n + 1);
     if (opt->type == OPT_BOOL)
         return put_option(p, opt, global, "true");
+    bool number = p->at < p->argc && *p->argv[p->at] >= '0' && *p->argv[p->at] <= '9';
+    if (global && !strcmp(opt->name, "watch") && !number)
+        return put_option(p, opt, global, "2");
     if (p->at == p->argc)
         return usage(p->c, "--%s needs a value", text);
     return put_option(p, opt, global, p->argv[p->at++]);

@@ -6,16 +6,28 @@
 #include "help.h"
 #include "tools.h"
 
-/* Names of objects come from the daemon; `list` is what lists them. */
-static const char *lister_of(const struct schema_noun *n, const struct schema_verb *v)
+/* Names of objects come from the daemon: what lists them, and the column that has them. */
+static const struct lister {
+    const char *noun, *field, *list, *key;
+} listers[] = {
+    {"device", "name", "device list", "name"}, {"array", "name", "array list", "name"},
+    {"pool", "name", "pool list", "name"},     {"volume", "name", "volume list", "name"},
+    {"session", "id", "session list", "id"},   {"job", "id", "job list", "id"},
+    {"nbd", "name", "nbd list", "name"},       {"nbd", "addr", "nbd listeners", "addr"},
+    {"iscsi", "iqn", "iscsi list", "iqn"},     {"iscsi", "addr", "iscsi portal list", "addr"},
+    {"token", "name", "token list", "name"},
+};
+
+static const struct lister *lister_of(const struct schema_noun *n, const struct schema_verb *v)
 {
     const struct schema_arg *a = v->args;
-    if (!a->field || !v->method || !strcmp(v->method, "PUT"))
-        return NULL; /* a new name */
-    static const char *const with_list[] = {"device", "array", "pool", "volume", "session", "job"};
-    for (unsigned i = 0; i < sizeof with_list / sizeof *with_list; i++)
-        if (!strcmp(n->name, with_list[i]))
-            return n->name;
+    /* The object of a PUT is new; what is below a target is its part. */
+    bool part = a->field && a[1].field && !strcmp(a->field, "iqn");
+    if (!a->field || (v->method && !strcmp(v->method, "PUT") && !part))
+        return NULL;
+    for (unsigned i = 0; i < sizeof listers / sizeof *listers; i++)
+        if (!strcmp(n->name, listers[i].noun) && !strcmp(a->field, listers[i].field))
+            return &listers[i];
     return NULL;
 }
 
@@ -37,7 +49,7 @@ static void print_noun(const struct schema_noun *n)
         else if (command_visible(v))
             print_options(command_opts(v));
     printf("%s'%s ;;\n", strcmp(n->name, "completion") ? "" : "bash zsh",
-           strcmp(n->name, "explain") ? "" : "; names=device");
+           strcmp(n->name, "explain") ? "" : "; names='device list' key=name");
 }
 
 /* The second words of verbs like "portal add", below their first one. */
@@ -61,8 +73,9 @@ static void print_verb(const struct schema_noun *n, const struct schema_verb *v)
     printf("    '%s %s') words='", n->name, v->name);
     print_options(command_opts(v));
     printf("'");
-    if (lister_of(n, v))
-        printf("; names=%s", lister_of(n, v));
+    const struct lister *l = lister_of(n, v);
+    if (l)
+        printf("; names='%s' key=%s", l->list, l->key);
     printf(" ;;\n");
 }
 
@@ -92,7 +105,8 @@ static void print_globals(void)
 /* The longest beginning of what was typed that the tables know decides. */
 static const char body[] =
     "_orionctl() {\n"
-    "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= names= w n\n"
+    "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= names= key= w "
+    "n\n"
     "  local -a typed=()\n"
     "  COMPREPLY=()\n"
     "  for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
@@ -102,9 +116,7 @@ static const char body[] =
     "    ((${#typed[@]} >= n)) && _orionctl_words \"${typed[*]:0:n}\" && break\n"
     "  done\n"
     "  if [[ $names && $cur != -* ]]; then\n"
-    "    local key=name\n"
-    "    [[ $names == job || $names == session ]] && key=id\n"
-    "    words=\"$words $(orionctl $names list --noheadings -o $key 2>/dev/null)\"\n"
+    "    words=\"$words $(eval \"orionctl $names --noheadings -o $key\" 2>/dev/null)\"\n"
     "  fi\n"
     "  [[ $prev == --* ]] && _orionctl_choices \"${typed[*]:0:n} $prev\"\n";
 

@@ -12,7 +12,7 @@ import subprocess
 import termios
 import time
 
-from orion import Orion, find, need, run, sh, wait_for
+from orion import SOURCE, Orion, find, need, run, sh, wait_for
 
 
 def degrade(o):
@@ -21,8 +21,9 @@ def degrade(o):
     o.ctl('array', 'fail', 'a0', 'd1', '--yes')
 
 
-def on_terminal(o, *args, seconds=4, columns=None):
-    """What the command shows on a terminal; it is ended when it does not end by itself."""
+def on_terminal(o, *args, seconds=4, columns=None, screens=None):
+    """What the command shows on a terminal; it is ended when it does not end by itself, or has
+    drawn so many screens."""
     pid, fd = pty.fork()
     if not pid and columns:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
@@ -31,7 +32,7 @@ def on_terminal(o, *args, seconds=4, columns=None):
         os.environ.pop('NO_COLOR', None)
         os.execv(find('orionctl'), ['orionctl', '--api', 'unix:' + o.api] + list(args))
     out, end = b'', time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and (not screens or out.count(b'\033[H') < screens):
         if select.select([fd], [], [], 0.1)[0]:
             try:
                 out += os.read(fd, 65536)
@@ -147,8 +148,10 @@ def test_what_there_is_one_of_is_shown_without_a_verb():
 
 def test_watch_does_it_again_and_only_what_reads():
     with Orion() as o:
-        shown = on_terminal(o, 'device', 'list', '--watch', '1')
+        shown = on_terminal(o, 'device', 'list', '--watch', '1', seconds=60, screens=3)
         assert shown.count('\033[H') >= 3, shown
+        shown = on_terminal(o, 'status', '--watch', '--noheadings', seconds=60, screens=2)
+        assert shown.count('\033[H') >= 2 and 'nothing is wrong' in shown, shown
         p = o.run('device', 'add', 'x', '--type', 'mem', '--size', '1M', '--watch', '1')
         assert p.returncode == 2 and 'only read' in p.stderr
         assert not o.ctl('device', 'list')['items']
@@ -185,12 +188,56 @@ def test_bash_completes_nouns_verbs_options_choices_and_names():
         assert '--size' in complete(o, script, 'device', 'add', 'x', '--s')
         assert '--json' in complete(o, script, 'device', 'list', '--j')
         assert complete(o, script, 'device', 'show', 'al') == ['alpha']
+        o.ctl('nbd', 'export', 'offered', '--device', 'alpha')
+        o.ctl('iscsi', 'create', 'iqn.2026-01.org.example:t')
+        assert complete(o, script, 'nbd', 'unexport', 'o') == ['offered']
+        assert complete(o, script, 'iscsi', 'lun', 'iqn') == ['iqn.2026-01.org.example:t']
         assert set(complete(o, script, 'iscsi', 'portal', '')) >= {'add', 'remove'}
         assert 'raid1' in complete(o, script, 'array', 'create', 'a', '--level', '')
         assert complete(o, script, 'completion', '') == ['bash', 'zsh']
         zsh = o.ctl('completion', 'zsh', json_out=False)
         assert zsh.startswith('#compdef orionctl') and 'bashcompinit' in zsh
         assert o.run('completion', 'fish').returncode == 2
+
+
+COVER = """source "$1"; while read -r -a words; do
+    COMP_WORDS=("${words[@]}"); last=$((${#words[@]} - 1)); COMP_CWORD=$last
+    [[ ${words[last]} == @ ]] && COMP_WORDS[last]=''
+    _orionctl; echo "${COMPREPLY[@]}"; done"""
+
+
+def commands(o):
+    """Every command that the help has: its words, and the options that it tells."""
+    nouns = re.findall(r'^  (\S+) +\S.*\n {10}(.*)$', o.run('--help').stdout, re.M)
+    assert len(nouns) > 15, nouns
+    for noun, verbs in nouns:
+        for verb in verbs.split(', '):
+            words = [noun] + verb.split()
+            text = o.run(*words, '--help').stdout
+            yield words, re.findall(r'^  (--[a-z-]+)', text.split('Columns for -o')[0], re.M)
+
+
+def test_completion_and_the_manual_know_every_command_and_option():
+    need('bash')
+    with Orion() as o:
+        script = os.path.join(o.dir, 'completion')
+        with open(script, 'w') as f:
+            f.write(o.ctl('completion', 'bash', json_out=False))
+        with open(os.path.join(SOURCE, 'docs', 'man', 'orionctl.8')) as f:
+            manual = f.read().replace('\\-', '-')
+        asked, wanted = [], []
+        for words, options in commands(o):
+            assert re.search(r'^\.B orionctl %s\b' % ' '.join(words), manual, re.M), words
+            for k, word in enumerate(words):
+                asked.append(['orionctl'] + words[:k] + ['@'])
+                wanted.append({word})
+            asked.append(['orionctl'] + words + ['--'])
+            wanted.append(set(options))
+        said = sh('bash', '-c', COVER, 'bash', script, input='\n'.join(map(' '.join, asked)) + '\n')
+        lines = said.split('\n')[:-1]
+        assert len(lines) == len(asked) > 150, (len(lines), len(asked))
+        for line, words, want in zip(lines, asked, wanted):
+            assert want <= set(line.split()), (words, want - set(line.split()))
 
 
 def test_the_support_bundle_has_the_facts_and_no_secrets():
