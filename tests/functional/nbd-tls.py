@@ -126,9 +126,14 @@ def alice_says(o, *options):
     answer = wait_for(lambda: client.stdout.read() or client.poll() is not None, what='an answer')
     client.kill()
     client.communicate()
-    c.s.close(), there.close()
+    for s in (c.s, there): # a close alone wakes nobody who waits for bytes
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass # the other side was faster
     for w in ways:
         w.join()
+    c.s.close(), there.close()
     os.unlink(path)
     return answer if isinstance(answer, bytes) else b''
 
