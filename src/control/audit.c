@@ -26,6 +26,7 @@ static struct {
     uint64_t lost;   /* records since the last that could be written */
     bool sync_error; /* told in the status */
     struct tlock sync;
+    struct audit_mark durable;
 } log_ = {.dir = -1, .fd = -1};
 
 static struct {
@@ -149,16 +150,63 @@ static int find_end(const char *dir, struct err *e)
     return 0;
 }
 
+/* The hash of the record in the newest file; false: it is not there. */
+static bool find_hash(uint64_t seq, char hash[AUDIT_HASH])
+{
+    int fd = openat(log_.dir, "audit.log", O_RDONLY | O_CLOEXEC);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+    while (f && !found && getline(&line, &size, f) > 0)
+        found = seq_of(line) == seq;
+    if (found)
+        snprintf(hash, AUDIT_HASH, "%.64s", line);
+    free(line);
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* What was done to the file while nobody looked. The numbers and the chain go on behind what was
+ * written once: the breach stays in the file, and is found by each check from now on. */
+static void check_mark(void)
+{
+    struct audit_mark mark;
+    char hash[AUDIT_HASH], why[160] = "";
+    if (!audit_mark_get(&mark) || !mark.seq)
+        return;
+    if (log_.seq < mark.seq)
+        snprintf(why, sizeof why,
+                 "its end was cut off: %" PRIu64 " records were written, the last one is %" PRIu64,
+                 mark.seq, log_.seq);
+    else if (find_hash(mark.seq, hash) && strcmp(hash, mark.hash))
+        snprintf(why, sizeof why, "it is not what was written: record %" PRIu64 " is another one",
+                 mark.seq);
+    if (!*why)
+        return;
+    if (log_.seq < mark.seq)
+        log_.seq = mark.seq;
+    strcpy(log_.hash, mark.hash);
+    log_error("control", "audit.log: %s", why);
+    control_trouble("checking", "audit.log", why);
+    event_raise("audit log", "audit-changed", "while the daemon was down: %s", why);
+}
+
 int audit_open(const char *dir, struct err *e)
 {
     strcpy(log_.hash, zeros);
     log_.seq = log_.synced = log_.lost = 0;
     log_.sync_error = false;
+    log_.durable = (struct audit_mark){.seq = 0};
     tlock_init(&log_.sync);
     log_.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (log_.dir < 0)
         return err_set(e, ERR_IO, "", "cannot open %s: %s", dir, strerror(errno));
-    return open_file(e) ? -1 : find_end(dir, e);
+    if (open_file(e) || find_end(dir, e))
+        return -1;
+    check_mark();
+    return 0;
 }
 
 void audit_close(void)
@@ -204,6 +252,8 @@ static void lose_record(const char *why)
                 why);
 }
 
+static void sync_all(struct audit_mark *mark_r);
+
 static void append(struct json_object *record)
 {
     const char *json = json_object_to_json_string_ext(record, JSON_C_TO_STRING_PLAIN |
@@ -225,6 +275,7 @@ static void append(struct json_object *record)
     log_.seq++;
     log_.size += (off_t)len;
     strcpy(log_.hash, hash);
+    audit_mark_soon(sync_all);
 }
 
 static void sync_file(void *arg)
@@ -248,16 +299,25 @@ static void make_durable(uint64_t seq)
 {
     tlock_lock(&log_.sync);
     if (log_.synced < seq && log_.fd >= 0) {
-        uint64_t upto = log_.seq;
+        struct audit_mark upto = {.seq = log_.seq};
+        strcpy(upto.hash, log_.hash);
         int error = 0;
         task_help(sync_file, &error);
         told_sync(error);
-        if (!error)
-            log_.synced = upto;
+        if (!error) {
+            log_.synced = upto.seq;
+            log_.durable = upto;
+        }
     }
     if (log_.size > AUDIT_FILE_MAX)
         rotate();
     tlock_unlock(&log_.sync);
+}
+
+static void sync_all(struct audit_mark *mark_r)
+{
+    make_durable(log_.seq);
+    *mark_r = log_.durable;
 }
 
 static struct json_object *digest(const char *text)
@@ -401,7 +461,8 @@ static bool broken(struct audit_report *r, const char *file, uint64_t line, cons
 }
 
 /* The first file that is kept may begin in the middle of the chain: it is believed. */
-static bool check_file(int dirfd, const char *name, char hash[AUDIT_HASH], struct audit_report *r)
+static bool check_file(int dirfd, const char *name, const struct audit_mark *mark,
+                       char hash[AUDIT_HASH], struct audit_report *r)
 {
     int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
     FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
@@ -426,6 +487,10 @@ static bool check_file(int dirfd, const char *name, char hash[AUDIT_HASH], struc
             good = broken(r, name, number, "the chain is broken: it or one before it was changed");
             break;
         }
+        if (mark && seq == mark->seq && strncmp(want, mark->hash, 64) != 0) {
+            good = broken(r, name, number, "it is another record than the one that was written");
+            break;
+        }
         memcpy(hash, want, AUDIT_HASH);
         r->first = first ? seq : r->first;
         r->last = seq;
@@ -438,7 +503,7 @@ static bool check_file(int dirfd, const char *name, char hash[AUDIT_HASH], struc
     return good;
 }
 
-void audit_check(const char *dir, struct audit_report *r)
+void audit_check(const char *dir, const struct audit_mark *mark, struct audit_report *r)
 {
     char hash[AUDIT_HASH], name[40];
     *r = (struct audit_report){.good = true};
@@ -448,15 +513,21 @@ void audit_check(const char *dir, struct audit_report *r)
     bool good = true;
     for (size_t i = 0; good && i < old.count; i++) {
         snprintf(name, sizeof name, "audit.%" PRIu64, old.n[i]);
-        good = check_file(dirfd, name, hash, r);
+        good = check_file(dirfd, name, mark, hash, r);
     }
     if (good)
-        check_file(dirfd, "audit.log", hash, r);
+        good = check_file(dirfd, "audit.log", mark, hash, r);
+    if (good && r->first > 1 && old.count < AUDIT_KEEP) {
+        r->good = false;
+        snprintf(r->reason, sizeof r->reason, "the records before %" PRIu64 " are not there",
+                 r->first);
+    }
     free(old.n);
 }
 
 struct check {
     struct audit_report r;
+    struct audit_mark mark;
     uint64_t seq;
     char dir[4096];
 };
@@ -464,7 +535,7 @@ struct check {
 static void check_task(void *arg)
 {
     struct check *c = arg;
-    audit_check(c->dir, &c->r);
+    audit_check(c->dir, &c->mark, &c->r);
 }
 
 static int audit_verify(struct verb_run *v, struct err *e)
@@ -472,6 +543,7 @@ static int audit_verify(struct verb_run *v, struct err *e)
     (void)e;
     autofree struct check *c = xcalloc(1, sizeof *c);
     c->seq = log_.seq;
+    audit_mark_get(&c->mark);
     snprintf(c->dir, sizeof c->dir, "%s", control.opts.state_dir);
     task_help(check_task, c);
     /* The daemon knows how far it wrote: a file that was cut short shows here. */

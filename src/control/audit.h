@@ -15,6 +15,18 @@
  */
 enum { AUDIT_FILE_MAX = 8 << 20, AUDIT_KEEP = 16, AUDIT_LINE_MAX = 8192, AUDIT_HASH = 65 };
 
+/* How far the log is known to be written: the number and hash of a record that is on the medium. */
+struct audit_mark {
+    uint64_t seq; /* 0: none */
+    char hash[AUDIT_HASH];
+};
+enum { AUDIT_MARK_MS = 1000 };
+/* What the state says. False: nothing yet. */
+bool audit_mark_get(struct audit_mark *mark_r);
+/* Records were written: in AUDIT_MARK_MS `sync` (T) tells up to which they are on the medium. */
+void audit_mark_soon(void (*sync)(struct audit_mark *mark_r));
+void audit_mark_settle(void); /* T: now, and not again */
+
 int audit_open(const char *dir, struct err *e);
 void audit_close(void);
 /* T. A verb that ran or was refused; waits until the record of one that ran is durable. */
@@ -33,6 +45,7 @@ struct audit_report {
     bool good;
     char reason[200]; /* where the chain is broken */
 };
-void audit_check(const char *dir, struct audit_report *r);
+/* `mark` (NULL: none): what must be in it. */
+void audit_check(const char *dir, const struct audit_mark *mark, struct audit_report *r);
 
 #endif

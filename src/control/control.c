@@ -550,6 +550,7 @@ void control_stop(void)
     iscsi_shutdown();
     close_stacks();
     jobs_settle();
+    audit_mark_settle();
 }
 
 void control_close(void)

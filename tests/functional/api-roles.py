@@ -145,6 +145,54 @@ def test_a_changed_record_breaks_the_chain_and_a_restart_does_not():
         assert o.ctl('audit', 'verify')['good']
 
 
+def chained(texts):
+    """Lines of a log that is whole in itself."""
+    before, out = '0' * 64, ''
+    for text in texts:
+        before = hashlib.sha256((before + '\n' + text).encode()).hexdigest()
+        out += '%s %s\n' % (before, text)
+    return out
+
+
+def test_what_is_done_to_the_record_while_the_daemon_is_down_is_found_out():
+    with Orion() as o:
+        o.mem('d0', 'd1', 'd2')
+        path = os.path.join(o.state, 'audit.log')
+
+        def marked():
+            with open(os.path.join(o.state, 'journal.1')) as f:
+                return '"audit/last":{"seq":3,' in f.read()
+
+        wait_for(marked, what='the state to say how far the log was written')
+        o.kill9()
+        with open(path) as f:
+            text = f.read()
+        texts = [line.split(' ', 1)[1] for line in text.splitlines()]
+        forged = [t.replace('/v1/devices/d1', '/v1/devices/dX') for t in texts]
+        more = forged + [texts[-1].replace('"seq":3', '"seq":4')]
+        states = os.path.join(o.dir, 'before')
+        shutil.copytree(o.state, states)
+        for wrong, word in ((text.rsplit('\n', 2)[0] + '\n', 'cut off'), ('', 'cut off'),
+                            (chained(forged), 'not what was written'), (chained(more), 'not what was written')):
+            shutil.rmtree(o.state)
+            shutil.copytree(states, o.state)
+            with open(path, 'w') as f:
+                f.write(wrong)
+            o.start()
+            assert word in str(o.ctl('status')['problems']), (word, o.ctl('status'))
+            assert not o.http('GET', '/v1/audit/verify').json['good'], wrong
+            o.mem('d3')
+            r = o.http('GET', '/v1/audit/verify').json
+            assert not r['good'] and r['reason'] and o.run('audit', 'verify').returncode == 1, r
+            o.restart()
+            assert not o.http('GET', '/v1/audit/verify').json['good'], 'nor does a restart heal it'
+            o.stop()
+        shutil.rmtree(o.state)
+        shutil.copytree(states, o.state)
+        o.start()
+        assert o.ctl('audit', 'verify')['good'] and not o.ctl('status')['problems']
+
+
 def test_rotation_keeps_the_chain():
     with Orion() as o:
         o.mem('d0')
