@@ -264,6 +264,7 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
     d->bdev = b;
     d->claim = claim;
     d->user = *user;
+    d->gated = user->gated || claim == CLAIM_SHARED_WRITE;
     list_add_tail(&b->core->descs, &d->link);
     return d;
 }

@@ -33,6 +33,7 @@ struct bdev_user {
     char label[80]; /* who holds it, for "in use by ...": "array a0", "nbd export vol1" */
     bdev_event_fn event;
     void *arg;
+    bool gated; /* reservations hold for it whatever its claim: whoever serves others (gate.h) */
 };
 
 /* Geometry and properties. Sizes in bytes. */

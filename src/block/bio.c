@@ -175,7 +175,7 @@ void bio_dispatch(struct bio *bio)
 {
     struct bdev *b = bio->ch->bdev;
     const struct gate_state *gate = bio->ch->core->gate;
-    if (gate && bio->desc->claim == CLAIM_SHARED_WRITE && bio->op != BIO_FLUSH &&
+    if (gate && bio->desc->gated && bio->op != BIO_FLUSH &&
         !gate_check(gate, bio->nexus, bio_is_write(bio->op))) {
         refuse(bio, -EBADE);
         return;

@@ -69,7 +69,7 @@ struct bdev_desc {
     struct bdev_user user;
     struct rpost event_post;
     unsigned events; /* pending, bits of 1 << enum bdev_event */
-    bool event_posted, closed;
+    bool event_posted, closed, gated;
     uint32_t timeout_ms; /* atomic; 0: none */
     bool timed_out;      /* atomic; a request took longer: no other one is sent */
     struct {

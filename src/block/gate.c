@@ -237,8 +237,7 @@ static void publish(void *arg)
         bool conflict = false;
         struct bio *bio;
         list_for_each (bio, &ch->core->inflight, link) {
-            if (bio->desc->claim == CLAIM_SHARED_WRITE && bio->op != BIO_FLUSH &&
-                bio->t_submit <= before && c->state &&
+            if (bio->desc->gated && bio->op != BIO_FLUSH && bio->t_submit <= before && c->state &&
                 !gate_check(c->state, bio->nexus, bio_is_write(bio->op)))
                 conflict = true;
         }

@@ -14,9 +14,9 @@
  * refers to them (a session, a registration, a reservation), and no id is given twice. Only names
  * are kept on disk.
  *
- * Bios that come through a CLAIM_SHARED_WRITE desc are checked against a per-reactor read-only copy
- * and end in -EBADE on conflict (SPC-4 5.12, table "allowed commands"). NBD connections
- * are never registered.
+ * Bios that come through a CLAIM_SHARED_WRITE desc, or one that says it is gated (readers of a
+ * device that is read-only), are checked against a per-reactor read-only copy and end in -EBADE on
+ * conflict (SPC-4 5.12, table "allowed commands"). NBD connections are never registered.
  */
 enum gate_type { /* values of PERSISTENT RESERVE's TYPE field, SPC-4 6.15.3 */
                  GATE_NONE = 0,

@@ -63,10 +63,9 @@ static int attach(struct nbd_export *x, struct err *e)
         snprintf(x->why, sizeof x->why, "device %s is not there", x->device);
         return 0;
     }
-    struct bdev_user user = {.event = on_device_event, .arg = x};
+    struct bdev_user user = {.event = on_device_event, .arg = x, .gated = true};
     snprintf(user.label, sizeof user.label, "nbd export %.60s", x->name);
-    /* Only what is claimed for shared writing goes through the gate, and reservations of exclusive
-     * access concern readers, too: that the export is read-only is the server's own business. */
+    /* That the export is read-only is the server's own business. */
     x->desc = bdev_open(x->device, info.read_only ? CLAIM_READ : CLAIM_SHARED_WRITE, &user, e);
     if (!x->desc)
         return -1;

@@ -193,7 +193,15 @@ static bool checks(struct scsi_cmd *cmd)
         return scsi_refuse(cmd, SENSE_BECOMING_READY);
     if (!(op->flags & OP_GATED) && f->desc && scsi_reserved(cmd, op))
         return scsi_refuse_status(cmd, SCSI_RESERVATION_CONFLICT);
-    return decode(cmd, f);
+    if (decode(cmd, f))
+        return true;
+    /* It never comes to the gate, whose answer goes before this one: write protection, or a range
+     * that is none, is nothing to whom the reservation stops. */
+    if (op->flags & OP_GATED && f->desc && scsi_reserved(cmd, op)) {
+        cmd->sense_len = 0;
+        scsi_refuse_status(cmd, SCSI_RESERVATION_CONFLICT);
+    }
+    return false;
 }
 
 void scsi_cmd_begin(struct scsi_cmd *cmd)

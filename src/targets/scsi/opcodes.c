@@ -6,7 +6,7 @@
 
 #define ALWAYS (OP_NO_MEDIUM | OP_LENGTH)
 #define ANYWHERE (ALWAYS | OP_NO_UA | OP_NO_LUN | OP_WELL_KNOWN | OP_FREE)
-#define READS (OP_RANGE | OP_MOVES | OP_FUA | OP_GATED)
+#define READS (OP_RANGE | OP_MOVES | OP_FUA | OP_READS | OP_GATED)
 #define PLAIN_WRITES (OP_RANGE | OP_MOVES | OP_WRITES | OP_PARTIAL | OP_GATED)
 #define WRITES (PLAIN_WRITES | OP_FUA)
 #define SAMES (OP_RANGE | OP_WRITES | OP_EXACT | OP_UNMAP)
@@ -55,7 +55,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_request_sense, {0x03, 0x01, 0, 0, 0xff}, "REQUEST SENSE"},
     {0x04, 6, OP_NO_SA, NOWHERE, OP_WRITES, NONE, NONE, 60,
      NULL, scsi_run_nothing, {0x04}, "FORMAT UNIT"},
-    {0x08, 6, OP_NO_SA, IN, OP_RANGE | OP_MOVES | OP_GATED, AT(1, 3), AT(4, 1), 60,
+    {0x08, 6, OP_NO_SA, IN, OP_RANGE | OP_MOVES | OP_READS | OP_GATED, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_read, {0x08, 0x1f, 0xff, 0xff, 0xff}, "READ(6)"},
     {0x0a, 6, OP_NO_SA, OUT, PLAIN_WRITES, AT(1, 3), AT(4, 1), 60,
      scsi_prepare_rw6, scsi_run_write, {0x0a, 0x1f, 0xff, 0xff, 0xff}, "WRITE(6)"},

@@ -150,13 +150,12 @@ static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
 int scsi_lun_open(struct scsi_lun *lun, struct err *e)
 {
     struct bdev_info info;
-    struct bdev_user user = {.event = on_event, .arg = lun};
+    struct bdev_user user = {.event = on_event, .arg = lun, .gated = true};
     snprintf(user.label, sizeof user.label, "%s", lun->label);
     if (!bdev_name_info(lun->device, &info))
         return err_set(e, ERR_NOT_FOUND, "device", "there is no device %s", lun->device);
     if (check_info(lun, &info, e))
         return -1;
-    /* Even a read-only LUN goes through the gate, which looks at shared writers only. */
     enum bdev_claim claim = info.read_only ? CLAIM_READ : CLAIM_SHARED_WRITE;
     lun->desc = bdev_open(lun->device, claim, &user, e);
     if (!lun->desc)

@@ -249,6 +249,27 @@ HARNESS_TEST(what_was_saved_holds_from_the_beginning)
     gate_set_saved(NULL);
 }
 
+HARNESS_TEST(a_device_that_is_read_only_has_a_gate_too)
+{
+    up();
+    bdev_drain_close(&d);
+    bdev_unregister(&t->bdev);
+    t = testdev_new("t");
+    t->bdev.read_only = true;
+    testdev_add(t);
+    struct bdev_user served = {.label = "served", .gated = true};
+    struct err e;
+    d = bdev_open("t", CLAIM_READ, &served, &e);
+    enum gate_type type = GATE_EXCLUSIVE_ACCESS;
+    check_int(gate_change(&t->bdev, reserve, NULL, &type), 0);
+    check_int(io(carol, BIO_READ), -EBADE);
+    check_int(io(alice, BIO_READ), 0);
+    bdev_drain_close(&d);
+    d = testdev_open("t", CLAIM_READ); /* a layer of ours */
+    check_int(io(carol, BIO_READ), 0);
+    down();
+}
+
 static int put_closed(struct gate_state *s, void *arg)
 {
     s->closed = *(bool *)arg;
@@ -281,6 +302,7 @@ int main(void)
         cmocka_unit_test(each_type_lets_through_what_spc_says),
         cmocka_unit_test(nothing_is_published_when_it_cannot_be_made_durable),
         cmocka_unit_test(what_was_saved_holds_from_the_beginning),
+        cmocka_unit_test(a_device_that_is_read_only_has_a_gate_too),
         cmocka_unit_test(a_closed_gate_lets_nobody_through_but_the_daemon),
         cmocka_unit_test(change_waits_for_conflicting_bios_in_flight),
     };

@@ -448,6 +448,29 @@ HARNESS_TEST(what_shall_outlive_power_does)
     scsi_set_store(NULL);
 }
 
+/* A LUN of its own for both hosts, read-only: a conflict goes before what else is wrong. */
+HARNESS_TEST(a_conflict_is_told_before_write_protection_and_range)
+{
+    lab_mem("m", LAB_SIZE, 512);
+    struct pair p = {.lab = lab_with(&(struct scsi_lun_args){.device = "m", .read_only = true})};
+    p.b = lab_login(p.lab, 1, "iqn.2026-11.lab:b,i,0x2");
+    expect_sense(as_b(&p, (const uint8_t[6]){0}, 6, NULL, 0), SENSE_POWER_ON);
+    static const uint8_t beyond[10] = {0x28, 0, 0x7f, 0, 0, 0, 0, 0, 1, 0}, data[512];
+    static const uint8_t unmap[10] = {0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+    expect_good(out(&p, 'a', REGISTER, 0, 0, 0xa, 0));
+    expect_good(out(&p, 'a', RESERVE, EA, 0xa, 0, 0));
+    check_int(write_status(&p, 'a'), SCSI_CHECK_CONDITION);
+    check_int(write_status(&p, 'b'), SCSI_RESERVATION_CONFLICT);
+    expect_status(as_b(&p, beyond, 10, NULL, 0), SCSI_RESERVATION_CONFLICT);
+    expect_sense(lab_cmd(p.lab, beyond, 10), SENSE_LBA_OUT_OF_RANGE);
+    expect_status(as_b(&p, unmap, 10, data, 512), SCSI_RESERVATION_CONFLICT);
+    expect_good(out(&p, 'a', RELEASE, EA, 0xa, 0, 0));
+    expect_good(out(&p, 'a', RESERVE, WE, 0xa, 0, 0));
+    expect_sense(as_b(&p, beyond, 10, NULL, 0), SENSE_LBA_OUT_OF_RANGE); /* it may read */
+    check_int(write_status(&p, 'b'), SCSI_RESERVATION_CONFLICT);
+    pair_end(&p);
+}
+
 static int write_as(struct bdev_desc *desc, const char *nexus)
 {
     uint8_t b[512] = {0};
@@ -539,6 +562,7 @@ int main(void)
         cmocka_unit_test(reserve_6_beside_registrations_does_nothing),
         cmocka_unit_test(a_list_of_gigabytes_is_refused_before_there_is_room_for_it),
         cmocka_unit_test(what_shall_outlive_power_does),
+        cmocka_unit_test(a_conflict_is_told_before_write_protection_and_range),
         cmocka_unit_test(a_saved_reservation_holds_before_anybody_can_open_the_device),
         cmocka_unit_test(nothing_changes_unless_it_could_be_kept),
         cmocka_unit_test(a_damaged_record_keeps_the_lun_away),
