@@ -87,12 +87,12 @@ static void tick(bool on)
         task_sleep_us(1000);
 }
 
-/* A write or another verb that somebody holds up. */
-static bool busy; /* atomic */
+/* Writes and other verbs that somebody holds up. */
+static unsigned busy; /* atomic */
 
 static void aside(reactor_fn fn)
 {
-    __atomic_store_n(&busy, true, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&busy, 1, __ATOMIC_SEQ_CST);
     task_start(reactor_self(), "aside", fn, NULL);
 }
 
@@ -106,14 +106,21 @@ static void hold(const char *kind, unsigned i, const char *text)
     check_int(fault_set_rules(device_of(kind, i), text, &e), 0);
 }
 
+static void wait_done(void)
+{
+    for (unsigned k = 0; __atomic_load_n(&busy, __ATOMIC_SEQ_CST); k++) {
+        check(k < 60000);
+        task_sleep_us(1000);
+    }
+}
+
 static void aside_ends(const char *kind)
 {
-    for (unsigned i = 0; i < slots; i++) {
+    for (unsigned i = 0; i < life.members; i++) {
         hold(kind, i, "");
         fault_release(device_of(kind, i));
     }
-    while (__atomic_load_n(&busy, __ATOMIC_SEQ_CST))
-        task_sleep_us(1000);
+    wait_done();
 }
 
 static void wait_held(const char *kind, unsigned i)
@@ -247,7 +254,7 @@ static void write_once(void *arg)
 {
     (void)arg;
     put("a", 0, BLOCK, 1, 0);
-    __atomic_store_n(&busy, false, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
 }
 
 HARNESS_TEST(who_was_left_one_event_behind_is_brought_up_before_the_next_superblocks)
@@ -345,7 +352,7 @@ static void start_aside(void *arg)
 {
     (void)arg;
     start();
-    __atomic_store_n(&busy, false, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
 }
 
 /* The log begins anew after a crash, and the power goes again before all members know. */
@@ -378,7 +385,7 @@ static void write_stripe(void *arg)
 {
     (void)arg;
     put("a", 0, 3 * CHUNK, 1, 0);
-    __atomic_store_n(&busy, false, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
 }
 
 HARNESS_TEST(a_raid6_that_lost_data_has_both_parities_fit_each_other)
@@ -396,6 +403,149 @@ HARNESS_TEST(a_raid6_that_lost_data_has_both_parities_fit_each_other)
     end();
 }
 
+/* ---- what is logged, and when */
+
+/* Of the log's records that members have got since: the longest. */
+static uint64_t longest_record(uint64_t since)
+{
+    uint64_t most = 0;
+    for (unsigned m = 0; m < life.members; m++)
+        for (unsigned i = 0; i < fault_record_count(fault_dev(m)); i++) {
+            const struct fault_entry *x = fault_record_get(fault_dev(m), i);
+            if (x->op == BIO_WRITE && x->submitted > since && x->offset >= 160 << 10 &&
+                x->offset < DATA - 2 * BLOCK && x->length > most)
+                most = x->length;
+        }
+    return most;
+}
+
+static bool superblock_since(unsigned m, uint64_t since)
+{
+    bool any = false;
+    for (unsigned i = 0; i < fault_record_count(fault_dev(m)); i++) {
+        const struct fault_entry *x = fault_record_get(fault_dev(m), i);
+        any = any || (x->submitted > since && events_of(x));
+    }
+    return any;
+}
+
+static void fail_the_last(void *arg)
+{
+    (void)arg;
+    drop(slots - 1);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+static void fail_the_second(void *arg)
+{
+    (void)arg;
+    drop(1);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+static void write_second_stripe(void *arg)
+{
+    (void)arg;
+    put("a", 3 * CHUNK, BLOCK, 1, 0); /* of d0; d1 has P */
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+HARNESS_TEST(nothing_is_logged_between_a_failure_and_its_being_on_disk)
+{
+    begin("raid5", 3, 0, false);
+    put("a", 0, BLOCK, 1, 0);
+    hold("d", 0, "write:hold:offset=4096-8191");
+    hold("d", 1, "write:hold:offset=4096-8191");
+    aside(fail_the_last);
+    wait_held("d", 0);
+    wait_held("d", 1);
+    uint64_t from = life.clock;
+    aside(write_second_stripe);
+    task_sleep_us(30 * 1000);
+    check_int(longest_record(from), 0);
+    aside_ends("d");
+    check(longest_record(from));
+    must(raid_stop("a", &e), &e);
+    pc_life_end(&life);
+}
+
+HARNESS_TEST(a_failure_is_on_disk_once_what_the_member_logged_is_written)
+{
+    enum { PATIENCE_MS = 1000 }; /* and no longer */
+    begin("raid5", 3, 0, false);
+    put("a", 0, BLOCK, 1, 0);
+    hold("d", 0, "write:hold:offset=1048576-2097151");
+    aside(write_second_stripe);
+    wait_held("d", 0);
+    uint64_t from = life.clock, began = clock_ns();
+    aside(fail_the_second);
+    task_sleep_us(30 * 1000);
+    bool told = superblock_since(0, from);
+    check(!told || clock_ns() - began > PATIENCE_MS * 1000000ull);
+    aside_ends("d");
+    check(superblock_since(0, from));
+    must(raid_stop("a", &e), &e);
+    pc_life_end(&life);
+}
+
+static void add_the_spare(void *arg)
+{
+    (void)arg;
+    must(raid_add_member("a", name_of("d", slots), true, &e), &e);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+HARNESS_TEST(who_was_about_to_join_has_lost_nothing_of_the_log)
+{
+    begin("raid6", 5, 1, false);
+    drop(1);
+    drop(2);
+    put("a", 0, BLOCK, 1, BIO_FUA);
+    tick(true);
+    hold("d", 5, "write:hold:offset=4096-8191:after=1"); /* after the one of a spare */
+    aside(add_the_spare);
+    wait_held("d", 5);
+    wait_others("d", 0);
+    uint64_t at = life.clock;
+    aside_ends("d");
+    tick(false);
+    wait_idle();
+    cut(at, 31, ALL);
+    check_block(0, 1);
+    end();
+}
+
+static void write_first_stripe(void *arg)
+{
+    (void)arg;
+    put("a", 0, 2 * CHUNK, 1, 0);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+HARNESS_TEST(a_stripe_is_only_named_when_superblocks_say_that_its_members_are_whole)
+{
+    begin("raid5", 3, 1, false);
+    drop(2);
+    put("a", 0, BLOCK, 1, 0);
+    hold("d", 3, "write+write_zeroes:hold:offset=2097152-2359295"); /* the last window */
+    tick(true);
+    aside(add_the_spare);
+    wait_held("d", 3);
+    for (unsigned i = 0; i < 4; i++)
+        hold("d", i, i == 2 ? "" : "write:hold:offset=4096-8191");
+    fault_release(fault_dev(3));
+    wait_held("d", 0);
+    tick(false); /* and it stays in use: no other superblock is written meanwhile */
+    uint64_t from = life.clock;
+    aside(write_first_stripe);
+    wait_done();
+    check(longest_record(from) > 2 * CHUNK);
+    aside_ends("d");
+    wait_idle();
+    must(raid_stop("a", &e), &e);
+    pc_life_end(&life);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +556,10 @@ int main(void)
         cmocka_unit_test(a_raid6_logs_where_the_older_records_are),
         cmocka_unit_test(a_head_of_the_log_that_not_all_members_have_leaves_the_one_before),
         cmocka_unit_test(a_raid6_that_lost_data_has_both_parities_fit_each_other),
+        cmocka_unit_test(nothing_is_logged_between_a_failure_and_its_being_on_disk),
+        cmocka_unit_test(a_failure_is_on_disk_once_what_the_member_logged_is_written),
+        cmocka_unit_test(who_was_about_to_join_has_lost_nothing_of_the_log),
+        cmocka_unit_test(a_stripe_is_only_named_when_superblocks_say_that_its_members_are_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
