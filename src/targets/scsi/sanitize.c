@@ -38,12 +38,9 @@ struct scsi_sanitize {
 
 /* ---- the record: magic, action, passes, flags, zero, pattern, CRC32C; big-endian */
 
-static int save_record(const struct scsi_sanitize *s)
+static size_t encode(const struct scsi_sanitize *s, uint8_t record[RECORD_MAX])
 {
-    uint8_t record[RECORD_MAX];
-    struct wr w = wr_make(record, sizeof record);
-    if (!scsi_has_store())
-        return 0;
+    struct wr w = wr_make(record, RECORD_MAX);
     wr_be32(&w, RECORD_MAGIC);
     wr_u8(&w, s->action);
     wr_u8(&w, s->passes);
@@ -51,10 +48,18 @@ static int save_record(const struct scsi_sanitize *s)
     wr_u8(&w, 0);
     wr_copy(&w, s->pattern, s->pattern_len);
     wr_be32(&w, crc32c(0, record, w.pos));
-    return scsi_store()->save(KIND, &s->lun->expect, record, w.pos);
+    return w.pos;
 }
 
-static bool load_record(struct scsi_sanitize *s, const uint8_t *data, size_t len)
+static int save_record(const struct scsi_sanitize *s)
+{
+    uint8_t record[RECORD_MAX];
+    if (!scsi_has_store())
+        return 0;
+    return scsi_store()->save(KIND, &s->lun->expect, record, encode(s, record));
+}
+
+static bool decode(struct scsi_sanitize *s, const uint8_t *data, size_t len)
 {
     if (len < RECORD_HEAD + 4 || len > RECORD_MAX)
         return false;
@@ -70,6 +75,16 @@ static bool load_record(struct scsi_sanitize *s, const uint8_t *data, size_t len
     rd_copy(&r, s->pattern, s->pattern_len);
     return magic == RECORD_MAGIC && crc32c(0, data, len - 4) == rd_be32(&tail) &&
            (s->action == BLOCK_ERASE || (s->action == OVERWRITE && s->pattern_len && s->passes));
+}
+
+bool scsi_sanitize_record(const void *data, size_t len, uint8_t **again_r, size_t *len_r)
+{
+    struct scsi_sanitize *s = xcalloc(1, sizeof *s);
+    bool good = decode(s, data, len);
+    *again_r = good ? xcalloc(1, RECORD_MAX) : NULL;
+    *len_r = good ? encode(s, *again_r) : 0;
+    free(s);
+    return good;
 }
 
 bool scsi_sanitize_saved(const struct uuid *device)
@@ -235,7 +250,7 @@ static void begin_anew(struct scsi_lun *lun)
     }
     struct scsi_sanitize *s = xcalloc(1, sizeof *s);
     s->lun = lun;
-    if (!rc && load_record(s, data, len)) {
+    if (!rc && decode(s, data, len)) {
         start_job(s);
     } else {
         log_warn("scsi", "%s: the record of a sanitize operation cannot be read", lun->label);

@@ -216,19 +216,38 @@ void scsi_lun_refresh(struct scsi_lun *lun)
 
 /* ---- mode parameters. Saved: "MODE", 1, a byte of flags, CRC32C of these. */
 
-enum { MODE_RECORD = 10, MODE_MAGIC = 0x4d4f4445, SAVED_SWP = 1, SAVED_D_SENSE = 2, SAVED_WCE = 4 };
+enum { MODE_MAGIC = 0x4d4f4445, SAVED_SWP = 1, SAVED_D_SENSE = 2, SAVED_WCE = 4 };
 static const char MODE_KIND[] = "modes";
 
-static int save_mode(const struct scsi_lun *lun, const struct scsi_mode *m)
+size_t scsi_mode_encode(const struct scsi_mode *m, uint8_t record[SCSI_MODE_RECORD])
 {
-    uint8_t record[MODE_RECORD];
-    struct wr w = wr_make(record, sizeof record);
+    struct wr w = wr_make(record, SCSI_MODE_RECORD);
     wr_be32(&w, MODE_MAGIC);
     wr_u8(&w, 1);
     wr_u8(&w,
           (m->swp ? SAVED_SWP : 0) | (m->d_sense ? SAVED_D_SENSE : 0) | (m->wce ? SAVED_WCE : 0));
     wr_be32(&w, crc32c(0, record, w.pos));
-    return scsi_store()->save(MODE_KIND, &lun->identity, record, w.pos);
+    return w.pos;
+}
+
+bool scsi_mode_decode(const void *data, size_t len, struct scsi_mode *m)
+{
+    struct rd r = rd_make(data, len);
+    unsigned magic = rd_be32(&r), version = rd_u8(&r), flags = rd_u8(&r);
+    if (len != SCSI_MODE_RECORD || magic != MODE_MAGIC || version != 1 ||
+        rd_be32(&r) != crc32c(0, data, SCSI_MODE_RECORD - 4))
+        return false;
+    m->swp = flags & SAVED_SWP;
+    m->d_sense = flags & SAVED_D_SENSE;
+    m->wce = flags & SAVED_WCE;
+    return true;
+}
+
+static int save_mode(const struct scsi_lun *lun, const struct scsi_mode *m)
+{
+    uint8_t record[SCSI_MODE_RECORD];
+    size_t len = scsi_mode_encode(m, record);
+    return scsi_store()->save(MODE_KIND, &lun->identity, record, len);
 }
 
 /* What is damaged counts as not saved: the defaults are always safe, but for write protection, and
@@ -241,17 +260,10 @@ void scsi_lun_load_mode(struct scsi_lun *lun)
     f->saved = (struct scsi_mode){.wce = f->write_cache};
     if (!scsi_has_store() || scsi_store()->load(MODE_KIND, &lun->identity, &data, &len))
         return;
-    struct rd r = rd_make(data, len);
-    uint32_t magic = rd_be32(&r);
-    unsigned version = rd_u8(&r), flags = rd_u8(&r);
-    if (magic == MODE_MAGIC && version == 1 && len == MODE_RECORD &&
-        rd_be32(&r) == crc32c(0, data, MODE_RECORD - 4)) {
-        f->saved.swp = flags & SAVED_SWP;
-        f->saved.d_sense = flags & SAVED_D_SENSE;
-        f->saved.wce = f->write_cache && flags & SAVED_WCE;
-    } else {
+    if (scsi_mode_decode(data, len, &f->saved))
+        f->saved.wce = f->saved.wce && f->write_cache;
+    else
         log_warn("scsi", "%s: the saved mode parameters are damaged", lun->label);
-    }
     free(data);
     f->swp = f->saved.swp;
     f->d_sense = f->saved.d_sense;

@@ -257,6 +257,8 @@ void scsi_note_error(struct scsi_cmd *cmd, enum scsi_error_kind kind);
 bool scsi_sanitize_sense(const struct scsi_cmd *cmd, struct sense *s); /* false: ready */
 bool scsi_sanitize_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
 bool scsi_sanitize_saved(const struct uuid *device); /* main: it was cut off, or has failed */
+/* For tests: is it a record, and how would it be written again? *again_r is malloc'ed. */
+bool scsi_sanitize_record(const void *data, size_t len, uint8_t **again_r, size_t *len_r);
 /* Main, in a task, the device is just open and nobody can use the LUN: what was cut off still
  * holds.
  */
@@ -322,5 +324,9 @@ int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool s
                       const struct scsi_nexus *by);
 void scsi_lun_reset_mode(struct scsi_lun *lun);
 void scsi_lun_load_mode(struct scsi_lun *lun); /* when its device is attached */
+/* The record of saved mode parameters; false: it is none. */
+enum { SCSI_MODE_RECORD = 10 };
+size_t scsi_mode_encode(const struct scsi_mode *m, uint8_t record[SCSI_MODE_RECORD]);
+bool scsi_mode_decode(const void *data, size_t len, struct scsi_mode *m);
 
 #endif
