@@ -15,11 +15,16 @@ enum { SHARDS = 16, REGION_SHIFT = 20 };
  * for each other.
  *
  * Who waits follows the youngest of those before it that it overlaps, and looks again when that one
- * is released: first come, first served, and a thousand waiters for one block are a chain in which
- * each is looked at once, not a thousand times. */
+ * is released, at those that are older still: first come, first served, and a thousand waiters for
+ * one block are a chain in which each is looked at once, not a thousand times.
+ *
+ * A shard's parts are a treap by offset (each node's rank is a hash of its number, so that it is
+ * balanced whatever comes), which knows of each branch how far it reaches and how old it is: those
+ * that overlap nothing, or are too young, cost nothing. */
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
-    struct list parts; /* in order of arrival */
+    struct range_part *root;
+    uint64_t arrivals, steps;
 };
 
 struct range_map {
@@ -33,7 +38,8 @@ struct range_map *range_map_new(void)
         abort();
     for (unsigned i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&m->shard[i].lock, NULL);
-        list_init(&m->shard[i].parts);
+        m->shard[i].root = NULL;
+        m->shard[i].arrivals = m->shard[i].steps = 0;
     }
     return m;
 }
@@ -44,7 +50,7 @@ void range_map_free(struct range_map **mp)
     if (!m)
         return;
     for (unsigned i = 0; i < SHARDS; i++) {
-        assert(list_empty(&m->shard[i].parts));
+        assert(!m->shard[i].root);
         pthread_mutex_destroy(&m->shard[i].lock);
     }
     free(m);
@@ -81,18 +87,119 @@ static unsigned nth_shard(unsigned mask, unsigned n)
     return (unsigned)__builtin_ctz(mask);
 }
 
-/* Caller holds the shard's lock. True: nobody before this part is in its way. Else it follows. */
-static bool is_free(const struct shard *s, struct range_part *p)
+/* ---- the tree of a shard; the caller holds its lock */
+
+static uint64_t end_of(const struct range_req *req)
 {
-    for (struct list *l = p->link.prev; l != &s->parts; l = l->prev) {
-        struct range_part *before = list_entry(l, struct range_part, link);
-        if (overlap(before->req, p->req)) {
-            list_add_tail(&before->followers, &p->follow);
-            return false;
-        }
-    }
-    return true;
+    return req->offset + req->length;
 }
+
+static bool is_left_of(const struct range_part *a, const struct range_part *b)
+{
+    return a->req->offset != b->req->offset ? a->req->offset < b->req->offset : a->seq < b->seq;
+}
+
+static uint64_t rank(const struct range_part *p)
+{
+    uint64_t x = p->seq * 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 32) * 0xd6e8feb86659fd93ull;
+    return x ^ x >> 32;
+}
+
+static void sum_up(struct range_part *p)
+{
+    struct range_part *const child[] = {p->left, p->right};
+    p->max_end = end_of(p->req);
+    p->min_seq = p->max_seq = p->seq;
+    for (unsigned i = 0; i < 2; i++) {
+        if (!child[i])
+            continue;
+        p->max_end = child[i]->max_end > p->max_end ? child[i]->max_end : p->max_end;
+        p->min_seq = child[i]->min_seq < p->min_seq ? child[i]->min_seq : p->min_seq;
+        p->max_seq = child[i]->max_seq > p->max_seq ? child[i]->max_seq : p->max_seq;
+    }
+}
+
+static void split(struct range_part *t, const struct range_part *at, struct range_part **left_r,
+                  struct range_part **right_r)
+{
+    if (!t) {
+        *left_r = *right_r = NULL;
+        return;
+    }
+    if (is_left_of(t, at)) {
+        split(t->right, at, &t->right, right_r);
+        *left_r = t;
+    } else {
+        split(t->left, at, left_r, &t->left);
+        *right_r = t;
+    }
+    sum_up(t);
+}
+
+static struct range_part *join(struct range_part *left, struct range_part *right)
+{
+    if (!left || !right)
+        return left ? left : right;
+    struct range_part *top = rank(left) > rank(right) ? left : right;
+    if (top == left)
+        left->right = join(left->right, right);
+    else
+        right->left = join(left, right->left);
+    sum_up(top);
+    return top;
+}
+
+static void insert(struct range_part **t, struct range_part *p)
+{
+    if (*t && rank(*t) > rank(p)) {
+        insert(is_left_of(p, *t) ? &(*t)->left : &(*t)->right, p);
+    } else {
+        split(*t, p, &p->left, &p->right);
+        *t = p;
+    }
+    sum_up(*t);
+}
+
+static void take_out(struct range_part **t, struct range_part *p)
+{
+    if (*t == p) {
+        *t = join(p->left, p->right);
+        return;
+    }
+    take_out(is_left_of(p, *t) ? &(*t)->left : &(*t)->right, p);
+    sum_up(*t);
+}
+
+/* The youngest part below t that overlaps req, arrived before `before`, and is younger than best.
+ */
+static struct range_part *youngest(struct shard *s, struct range_part *t,
+                                   const struct range_req *req, uint64_t before,
+                                   struct range_part *best)
+{
+    if (!t || t->max_end <= req->offset || t->min_seq >= before ||
+        (best && t->max_seq <= best->seq))
+        return best;
+    s->steps++;
+    if (t->req->offset >= end_of(req)) /* as are all to the right of it */
+        return youngest(s, t->left, req, before, best);
+    if (overlap(t->req, req) && t->seq < before && (!best || t->seq > best->seq))
+        best = t;
+    bool right_first = t->right && (!t->left || t->right->max_seq > t->left->max_seq);
+    best = youngest(s, right_first ? t->right : t->left, req, before, best);
+    return youngest(s, right_first ? t->left : t->right, req, before, best);
+}
+
+/* True: nobody that arrived before `before` is in the part's way. Else it follows. */
+static bool is_free(struct shard *s, struct range_part *p, uint64_t before)
+{
+    struct range_part *first = youngest(s, s->root, p->req, before, NULL);
+    if (first)
+        list_add_tail(&first->followers, &p->follow);
+    return !first;
+}
+
+/* ---- */
 
 /* Goes on taking shards; true when all are held. */
 static bool advance(struct range_map *m, struct range_req *req)
@@ -104,8 +211,9 @@ static bool advance(struct range_map *m, struct range_req *req)
         p->req = req;
         list_init(&p->followers);
         pthread_mutex_lock(&s->lock);
-        list_add_tail(&s->parts, &p->link);
-        bool held = is_free(s, p);
+        p->seq = s->arrivals++;
+        bool held = is_free(s, p, p->seq);
+        insert(&s->root, p);
         if (held)
             req->next_part++;
         pthread_mutex_unlock(&s->lock);
@@ -147,10 +255,10 @@ void range_release(struct range_map *m, struct range_req *req)
         struct range_part *mine = part_of(req, i);
         struct list *l;
         pthread_mutex_lock(&s->lock);
-        list_del(&mine->link);
+        take_out(&s->root, mine);
         while ((l = list_pop(&mine->followers))) {
             struct range_part *p = list_entry(l, struct range_part, follow);
-            if (!is_free(s, p))
+            if (!is_free(s, p, mine->seq))
                 continue;
             p->req->next_part++;
             reactor_post(p->req->home, &p->req->post, resume, p->req);
@@ -159,6 +267,17 @@ void range_release(struct range_map *m, struct range_req *req)
     }
     free(req->many);
     req->many = NULL;
+}
+
+uint64_t range_steps(struct range_map *m)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        pthread_mutex_lock(&m->shard[i].lock);
+        sum += m->shard[i].steps;
+        pthread_mutex_unlock(&m->shard[i].lock);
+    }
+    return sum;
 }
 
 static void wake(void *arg)

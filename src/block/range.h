@@ -17,11 +17,13 @@
 struct range_map;
 
 enum { RANGE_INLINE = 2 };
-struct range_part {
-    struct list link;
+struct range_part { /* a node of its shard's tree */
     struct range_req *req;
-    struct list followers; /* who waits for this one ... */
-    struct list follow;    /* ... by this link */
+    struct range_part *left, *right;
+    uint64_t seq;                       /* order of arrival */
+    uint64_t max_end, min_seq, max_seq; /* of the nodes from here on down */
+    struct list followers;              /* who waits for this one ... */
+    struct list follow;                 /* ... by this link */
 };
 
 struct range_req { /* the holder's memory, from range_acquire until range_release returns */
@@ -44,6 +46,8 @@ void range_map_free(struct range_map **m); /* nothing held */
 bool range_acquire(struct range_map *m, struct range_req *req, uint64_t offset, uint64_t length,
                    reactor_fn granted, void *arg);
 void range_release(struct range_map *m, struct range_req *req);
+/* Nodes looked at so far, for tests of what it costs. */
+uint64_t range_steps(struct range_map *m);
 /* In a task: acquires and waits. */
 void range_acquire_wait(struct range_map *m, struct range_req *req, uint64_t offset,
                         uint64_t length);

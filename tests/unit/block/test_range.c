@@ -102,6 +102,52 @@ HARNESS_TEST(thousands_wait_for_one_block_each_in_turn)
     range_map_free(&crowd.map);
 }
 
+/* ---- a wide one, and many narrow ones that do not overlap one another */
+
+enum { MANY = 1024, NARROW = 1024 };
+
+static unsigned granted;
+
+static void count_grant(void *arg)
+{
+    (void)arg;
+    granted++;
+}
+
+static void wait_granted(unsigned n)
+{
+    for (unsigned i = 0; i < 60000 && granted != n; i++)
+        task_sleep_us(1000);
+    check_int(granted, n);
+}
+
+HARNESS_TEST(narrow_waiters_behind_a_wide_one_cost_little_and_come_in_order)
+{
+    static struct range_req narrow[MANY];
+    struct range_req wide, next, far;
+    struct range_map *m = range_map_new();
+    granted = 0;
+    check(range_acquire(m, &far, 16 << 20, 512, note, NULL)); /* of the same shard */
+    check(range_acquire(m, &wide, 0, 1 << 20, note, NULL));
+    for (unsigned i = 0; i < MANY; i++) /* in no order of their places */
+        check(!range_acquire(m, &narrow[i], (uint64_t)(i * 389 % MANY) * NARROW, NARROW,
+                             count_grant, NULL));
+    check(!range_acquire(m, &next, 0, 1 << 20, count_grant, NULL));
+    check(range_steps(m) < MANY * 40); /* a walk along those before it would be MANY * MANY / 2 */
+    uint64_t before = range_steps(m);
+    range_release(m, &wide);
+    check(range_steps(m) - before < MANY * 4);
+    wait_granted(MANY); /* and not the next wide one, which overlaps them */
+    before = range_steps(m);
+    for (unsigned i = 0; i < MANY; i++)
+        range_release(m, &narrow[i]);
+    check(range_steps(m) - before < MANY * 40);
+    wait_granted(MANY + 1);
+    range_release(m, &next);
+    range_release(m, &far);
+    range_map_free(&m);
+}
+
 /* ---- several reactors */
 
 static struct range_map *shared;
@@ -146,6 +192,7 @@ int main(void)
         cmocka_unit_test(newcomer_does_not_overtake_a_waiter),
         cmocka_unit_test(wide_ranges_exclude_narrow_ones_everywhere),
         cmocka_unit_test(thousands_wait_for_one_block_each_in_turn),
+        cmocka_unit_test(narrow_waiters_behind_a_wide_one_cost_little_and_come_in_order),
         cmocka_unit_test(exclusion_holds_over_reactors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
