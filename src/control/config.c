@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -28,18 +29,31 @@ static struct json_object *member(struct json_object *o, const char *key)
     return v;
 }
 
+/* Options of devices are saved as text, whatever their type in a request is. */
+static void put_saved(struct json_object *o, const struct opt *opt, const char *name,
+                      const char *text)
+{
+    switch (opt ? opt->type : OPT_STRING) {
+    case OPT_BOOL:
+        if (!strcmp(text, "true"))
+            put_bool(o, name, true);
+        break;
+    case OPT_SIZE:
+    case OPT_UINT: put_u64(o, name, strtoull(text, NULL, 10)); break;
+    default: put_str(o, name, text);
+    }
+}
+
 static void add_device(const char *key, struct json_object *record, void *arg)
 {
     struct json_object *o = json_object_new_object(), *options = member(record, "options");
+    struct schema_match m;
+    const struct opt *table =
+        schema_route("PUT", "/v1/devices/x", &m, NULL, NULL) ? NULL : m.verb->opts;
     put_str(o, "type", get_str(record, "type"));
     json_object_object_foreach(options, name, value)
     {
-        /* Options are saved as text; a bool is one in a request. */
-        const char *text = json_object_get_string(value);
-        if (!strcmp(text, "true"))
-            put_bool(o, name, true);
-        else if (strcmp(text, "false") != 0)
-            put_str(o, name, text);
+        put_saved(o, opts_find(table, name), name, json_object_get_string(value));
     }
     json_object_object_add(arg, strchr(key, '/') + 1, o);
 }

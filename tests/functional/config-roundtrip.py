@@ -134,6 +134,24 @@ def test_every_option_of_every_noun_comes_back():
         assert again == shown, (shown, again)
 
 
+def test_names_that_look_like_values_stay_names():
+    with Orion() as o:
+        doc = {'devices': {'true': {'type': 'mem', 'size': '64M'}, 'false': {'type': 'fault', 'on': 'true'},
+                           '7': {'type': 'mem', 'size': 67108864, 'block_size': 4096},
+                           'null': {'type': 'fault', 'on': '7'}},
+               'pools': {'42': {'devices': ['false'], 'volumes': {'1.5': {'size': '8M'}, 'true': {'size': '8M'}}}},
+               'nbd': {'exports': {'true': {'device': '42/true', 'description': 'false'}, '0': {'device': 'null'}}}}
+        o.ctl('apply', save(o, doc))
+        shown = o.ctl('config', 'show')
+        assert shown['devices']['false']['on'] == 'true' and shown['devices']['null']['on'] == '7', shown
+        assert shown['devices']['true']['size'] == 64 << 20 and shown['devices']['7']['block_size'] == 4096, shown
+        assert shown['nbd']['exports']['true']['description'] == 'false', shown
+        assert o.ctl('plan', save(o, shown)) == EMPTY and o.ctl('plan', save(o, doc)) == EMPTY
+    with Orion() as o:  # and makes the same again
+        o.ctl('apply', save(o, shown))
+        assert o.ctl('config', 'show') == shown
+
+
 def test_what_is_not_here_is_shown_as_it_was():
     with Orion() as o:
         for i in range(3):
