@@ -7,7 +7,7 @@ import subprocess
 import urllib.parse
 import urllib.request
 
-from orion import SOURCE, Orion, free_port, need, run, sh, wait_for
+from orion import SOURCE, Orion, free_port, need, run, self_signed, sh, wait_for
 
 ETC = os.path.join(SOURCE, 'etc')
 RULES = os.path.join(ETC, 'prometheus', 'orion.rules.yml')
@@ -29,14 +29,14 @@ def test_the_rules_are_good_and_their_unit_tests_pass():
 class Prometheus:
     """Scrapes a daemon twice a second with the shipped rules."""
 
-    def __init__(self, o, target):
+    def __init__(self, o, target, *jobs):
         self.base = 'http://127.0.0.1:%d' % free_port()
         config = os.path.join(o.dir, 'prometheus.yml')
         with open(config, 'w') as f:
             json.dump({'global': {'scrape_interval': '500ms', 'scrape_timeout': '500ms',
                                   'evaluation_interval': '500ms'}, 'rule_files': [RULES],
                        'scrape_configs': [{'job_name': 'orion',
-                                           'static_configs': [{'targets': [target]}]}]}, f)
+                                           'static_configs': [{'targets': [target]}]}, *jobs]}, f)
         self.log = open(os.path.join(o.dir, 'prometheus.log'), 'w')
         self.proc = subprocess.Popen(
             ['prometheus', '--config.file=' + config, '--web.listen-address=' + self.base[7:],
@@ -63,31 +63,48 @@ class Prometheus:
         return float(found['result'][0]['value'][1]) if found and found['result'] else None
 
 
+def over_tls(o):
+    """A daemon on 127.0.0.2 too, by TLS, and the job that docs/metrics.md shows for it."""
+    addr, token = '127.0.0.2:%d' % free_port(), os.path.join(o.dir, 'token')
+    cert, key = self_signed(o.dir)
+    with open(o.config, 'w') as f:
+        json.dump({'tls_cert': cert, 'tls_key': key}, f)
+    o.args += ['--api', addr]
+    o.start()
+    with open(token, 'w') as f:
+        f.write(o.ctl('token', 'add', 'prometheus', '--role', 'viewer')['token'])
+    return {'job_name': 'far', 'scheme': 'https', 'tls_config': {'ca_file': cert},
+            'authorization': {'credentials_file': token}, 'static_configs': [{'targets': [addr]}]}
+
+
 def used_names(text):
     return set(re.findall(r'\b((?:orion|process)_[a-z_]+)\b', text))
 
 
 def test_a_real_prometheus_scrapes_and_the_rules_and_panels_find_their_series():
-    need('prometheus', 'nbdcopy', 'dd')
+    need('prometheus', 'nbdcopy', 'dd', 'openssl')
     port = free_port()
-    with Orion('--metrics', '127.0.0.1:%d' % port) as o:
+    with Orion('--metrics', '127.0.0.1:%d' % port, start=False) as o:
+        far = over_tls(o)
         o.mem('d0', 'd1')
         o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
         o.ctl('pool', 'create', 'p0', '--devices', 'a0')
         o.ctl('volume', 'create', 'p0/v0', '--size', '8M')
         uri = o.nbd('e', 'p0/v0')
-        with Prometheus(o, '127.0.0.1:%d' % port) as p:
-            wait_for(lambda: p.value('up{job="orion"}') == 1, 30, 'a first scrape')
+        with Prometheus(o, '127.0.0.1:%d' % port, far) as p:
+            wait_for(lambda: p.value('up{job="orion"}') == 1, 60, 'a first scrape')
+            wait_for(lambda: p.value('up{job="far"}') == 1, 60, 'a first scrape over TLS')
+            assert p.value('orion_build_info{job="far"}') == 1
             sh('dd', 'if=/dev/urandom', 'of=%s/data' % o.dir, 'bs=1M', 'count=8')
             sh('nbdcopy', o.dir + '/data', uri)
             wait_for(lambda: p.value('sum(orion_io_stage_seconds_count{export="e",stage="device"})'),
-                     20, 'the stages of the export')
-            assert p.value('orion_export_bytes_total{export="e",op="write"}') == 8 << 20
+                     60, 'the stages of the export')
+            wait_for(lambda: p.value('orion_export_bytes_total{export="e",op="write",job="orion"}') == 8 << 20)
             for group in p.get('/api/v1/rules')['groups']:
                 for rule in group['rules']:
                     assert rule['health'] in ('ok', 'unknown'), rule
             o.ctl('array', 'fail', 'a0', 'd1', '--yes')
-            wait_for(lambda: p.value('ALERTS{alertname="OrionArrayDegraded"}'), 20, 'the alert')
+            wait_for(lambda: p.value('ALERTS{alertname="OrionArrayDegraded"}'), 60, 'the alert')
             names = set(p.get('/api/v1/label/__name__/values'))
             with open(RULES) as f, open(os.path.join(ETC, 'grafana', 'orion.json')) as g:
                 used = used_names(f.read()) | used_names(g.read())
