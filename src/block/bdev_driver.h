@@ -89,6 +89,9 @@ void bdev_rename(struct bdev *bdev, const char *name); /* main; the name must be
 void bdev_quiesce(struct bdev *bdev);
 void bdev_resume(struct bdev *bdev);
 
+/* In a task, quiesced: so many children may a bio have from now on. */
+void bdev_set_fanout(struct bdev *bdev, unsigned fanout);
+
 /* The reserved names of objects that are not devices (pools): same namespace. Main. */
 int bdev_name_reserve(const char *name, const char *what, struct err *e);
 void bdev_name_release(const char *name);

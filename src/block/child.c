@@ -64,6 +64,23 @@ void children_channel_fini(struct bdev_channel *ch)
     ch->core->reserve = NULL;
 }
 
+static void renew_reserve(void *arg)
+{
+    struct bdev *bdev = arg;
+    struct bdev_channel *ch = bdev->core->channel[reactor_self_index()];
+    if (!ch)
+        return;
+    assert(!ch->core->reserve_lent && list_empty(&ch->core->waiting));
+    children_channel_fini(ch);
+    children_channel_init(ch);
+}
+
+void bdev_set_fanout(struct bdev *bdev, unsigned fanout)
+{
+    bdev->fanout = fanout;
+    task_call_all(renew_reserve, bdev);
+}
+
 bool children_promise(struct bio *bio)
 {
     struct bdev_channel *ch = bio->ch;
