@@ -191,6 +191,15 @@ static const struct opt array_replace_opts[] = {
     OPT_END,
 };
 
+static const struct opt array_grow_opts[] = {
+    {"raid_devices", OPT_UINT, .min = 2, .max = 64, .help = "of a raid1: so many members"},
+    {"devices", OPT_LIST, .max = 64, .help = "devices to take in for them, besides its spares"},
+    {"size", OPT_STRING, .max = 24,
+     .help = "so many bytes of each member's data, or max: what the smallest one has"},
+    OPT_FORCE("a device carries a signature, or slots stay empty"),
+    OPT_END,
+};
+
 static const struct schema_field member_fields[] = {
     {"device", FMT_TEXT, FIELD_TABLE, "device, empty when missing", NULL},
     {"slot", FMT_NUMBER, FIELD_TABLE, "role, -1 for none", NULL},
@@ -360,6 +369,15 @@ const struct schema_noun schema_array = {
          VERB_IF_MATCH | VERB_JOB,
          array_fields,
          "copy a member to a new one while it serves, then let it go"},
+        {"grow",
+         "POST",
+         "/v1/arrays/{name}/actions/grow",
+         {ARG("name", "NAME")},
+         array_grow_opts,
+         VERB_OBJECT,
+         VERB_IF_MATCH | VERB_JOB,
+         array_fields,
+         "make an array larger: a raid1 by members, others by what their members have gained"},
         {"scrub",
          "POST",
          "/v1/arrays/{name}/actions/scrub",

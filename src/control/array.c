@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/size.h"
 #include "control/adopt.h"
 #include "control/array_policy.h"
 #include "control/shows.h"
@@ -608,6 +609,59 @@ static int array_replace(struct verb_run *v, struct err *e)
     return rc;
 }
 
+static bool is_part(const char *name, const char *device)
+{
+    autofree struct raid_info *info = xcalloc(1, sizeof *info);
+    bool part = false;
+    raid_get(name, info);
+    for (unsigned i = 0; i < info->member_count; i++)
+        part = part || !strcmp(info->member[i].device, device);
+    return part;
+}
+
+/* Those that are here already have been taken in by one that was cut short. */
+static int grow_devices(const char *name, const struct opts *o, struct raid_grow *g,
+                        const char **devices, struct err *e)
+{
+    unsigned n;
+    char *const *list = opts_list(o, "devices", &n);
+    if (!g->raid_devices)
+        return err_set(e, ERR_INVALID, "devices", "devices come with raid_devices");
+    for (unsigned i = 0; i < n; i++)
+        if (!is_part(name, list[i]))
+            devices[g->device_count++] = list[i];
+    if (!check_members((char *const *)devices, g->device_count, e))
+        return 0;
+    if (e)
+        strcpy(e->field, "devices");
+    return -1;
+}
+
+static int grow_options(const struct opts *o, struct raid_grow *g, struct err *e)
+{
+    const char *size = opts_is_set(o, "size") ? opts_str(o, "size") : NULL;
+    g->raid_devices = opts_is_set(o, "raid_devices") ? (unsigned)opts_u64(o, "raid_devices") : 0;
+    g->resize = size;
+    if (!size && !g->raid_devices)
+        return err_set(e, ERR_INVALID, "size", "nothing is to grow; expected size or raid_devices");
+    if (size && !strcmp(size, "max"))
+        g->size = UINT64_MAX;
+    else if (size && (!size_parse(size, &g->size) || !g->size))
+        return err_set(e, ERR_INVALID, "size", "size is '%.24s'; expected bytes, or max", size);
+    return 0;
+}
+
+static int array_grow(struct verb_run *v, struct err *e)
+{
+    const char *name = verb_param(v, "name");
+    const char *devices[RAID_MEMBERS_MAX];
+    struct raid_grow g = {.force = verb_flag(v, "force"), .devices = devices};
+    if (is_running(name, e) || grow_options(v->opts, &g, e) ||
+        (opts_is_set(v->opts, "devices") && grow_devices(name, v->opts, &g, devices, e)))
+        return -1;
+    return raid_grow(name, &g, &v->changed, &v->job, e);
+}
+
 static int array_scrub(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
@@ -621,17 +675,11 @@ static int array_repair(struct verb_run *v, struct err *e)
 }
 
 const struct verb_entry array_verbs[] = {
-    {"array", "set", array_set},
-    {"array", "create", array_create},
-    {"array", "assemble", array_assemble},
-    {"array", "stop", array_stop},
-    {"array", "delete", array_delete},
-    {"array", "fail", array_fail},
-    {"array", "add", array_add},
-    {"array", "remove", array_remove},
-    {"array", "re-add", array_readd},
-    {"array", "replace", array_replace},
-    {"array", "scrub", array_scrub},
-    {"array", "repair", array_repair},
-    {NULL, NULL, NULL},
+    {"array", "set", array_set},           {"array", "create", array_create},
+    {"array", "assemble", array_assemble}, {"array", "stop", array_stop},
+    {"array", "delete", array_delete},     {"array", "fail", array_fail},
+    {"array", "add", array_add},           {"array", "remove", array_remove},
+    {"array", "re-add", array_readd},      {"array", "replace", array_replace},
+    {"array", "grow", array_grow},         {"array", "scrub", array_scrub},
+    {"array", "repair", array_repair},     {NULL, NULL, NULL},
 };

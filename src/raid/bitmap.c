@@ -212,6 +212,66 @@ int raid_bitmap_place(struct raid_array *a, struct raid_member *m, struct err *e
                    (unsigned long long)place_of(m));
 }
 
+/* What lies behind it on a member bounds it. */
+static uint64_t room_of(const struct raid_bitmap *b, const struct raid_member *m)
+{
+    uint64_t at = place_of(m), end = at + (MD_BITMAP_ROOM - RAID_BITMAP_PAGE);
+    uint64_t bad = (uint64_t)((int64_t)MD_SUPER_OFFSET + (int64_t)m->sb.bblog_offset * MD_SECTOR);
+    if (m->sb.bblog_size && bad > at && bad < end)
+        end = bad;
+    if (b->head.reserved && at + (uint64_t)b->head.reserved * MD_SECTOR < end)
+        end = at + (uint64_t)b->head.reserved * MD_SECTOR;
+    end = m->data_offset < end ? m->data_offset : end;
+    return at < end ? (end - at) / RAID_BITMAP_PAGE * RAID_BITMAP_PAGE : 0;
+}
+
+/* The chunk with which a bitmap of so many sectors has room everywhere; 0: none. */
+static uint32_t chunk_for(const struct raid_array *a, uint64_t sectors)
+{
+    uint64_t room = UINT64_MAX, chunk = a->bitmap->chunk;
+    const struct raid_member *m;
+    list_for_each (m, &a->members, link)
+        if (m->sb.bitmap_offset && room_of(a->bitmap, m) < room)
+            room = room_of(a->bitmap, m);
+    while (chunk <= 1ull << 31 && bitmap_bytes(sectors, chunk) > room)
+        chunk *= 2;
+    return chunk <= 1ull << 31 ? (uint32_t)chunk : 0;
+}
+
+bool raid_bitmap_fits(struct raid_array *a, uint64_t sectors)
+{
+    return !a->bitmap || chunk_for(a, sectors);
+}
+
+void raid_bitmap_resize(struct raid_array *a, uint64_t from)
+{
+    struct raid_bitmap *b = a->bitmap, old;
+    if (!b)
+        return;
+    struct md_bitmap head = b->head;
+    head.sync_size = sync_sectors(a);
+    head.chunk = chunk_for(a, head.sync_size);
+    struct raid_bitmap *n = bitmap_new(a, &head);
+    for (uint64_t c = from / n->chunk; c < n->chunks; c++) {
+        put_bit(n, c, true);
+        n->state[c] |= BITMAP_DURABLE;
+    }
+    all_pages(n);
+    old = *b; /* its timer and tasks stay */
+    b->head = n->head;
+    b->chunk = n->chunk;
+    b->chunks = n->chunks;
+    b->state = n->state;
+    b->dirty = n->dirty;
+    b->image = n->image;
+    b->page_dirty = n->page_dirty;
+    b->pages = n->pages;
+    n->image = old.image;
+    n->state = old.state;
+    n->page_dirty = old.page_dirty;
+    raid_bitmap_free(&n);
+}
+
 /* ---- what stands on the members */
 
 static int read_head(struct raid_member *m, struct md_bitmap *head, struct err *e)

@@ -52,6 +52,11 @@ int raid_bitmap_make(struct raid_array *a, uint64_t chunk, bool all_set, struct 
  * says nothing: then all bits are set if `doubt`, else none. */
 int raid_bitmap_load(struct raid_array *a, bool doubt, struct err *e);
 void raid_bitmap_free(struct raid_bitmap **b);
+/* Home, quiesced, meta_lock held, no bit set: of a->sb's size from now on, bits marked from byte
+ * `from` on. _fits: is there room, with a coarser chunk if need be, for members of so many sectors?
+ */
+bool raid_bitmap_fits(struct raid_array *a, uint64_t sectors);
+void raid_bitmap_resize(struct raid_array *a, uint64_t from);
 /* Where a new member has room for it. */
 int raid_bitmap_place(struct raid_array *a, struct raid_member *m, struct err *e);
 

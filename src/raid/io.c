@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "raid/bad.h"
 #include "raid/bitmap.h"
 
@@ -361,6 +362,26 @@ static int raid_channel_init(struct bdev *bdev, struct bdev_channel *bch)
         return -ENOMEM;
     ch->free_io->next = NULL;
     return 0;
+}
+
+static void renew_here(void *arg)
+{
+    struct raid_array *a = arg;
+    struct raid_chan *ch = chan_here(a);
+    bool had = ch->free_io;
+    while (ch->free_io) {
+        struct raid_io *io = ch->free_io;
+        ch->free_io = io->next;
+        free(io);
+    }
+    if (had)
+        ch->free_io = xcalloc(1, sizeof *ch->free_io + raid_legs(a) * sizeof ch->free_io->leg[0]);
+}
+
+void raid_io_renew(struct raid_array *a)
+{
+    task_call_all(renew_here, a);
+    bdev_set_fanout(&a->bdev, raid_legs(a));
 }
 
 static void raid_channel_fini(struct bdev *bdev, struct bdev_channel *bch)

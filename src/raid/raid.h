@@ -193,6 +193,21 @@ struct raid_scrub_past {
 int raid_scrub_on(const char *name, bool repair, const struct raid_scrub_past *past,
                   uint64_t *job_r, struct err *e);
 
+/*
+ * Larger, while it is in use. Members that are added become spares first and fill the new slots.
+ * *job_r (may be NULL): of the resync or rebuild, 0 = none. *changed_r: anything was to be done.
+ */
+struct raid_grow {
+    unsigned raid_devices; /* slots of a raid1; 0: as many as there are */
+    const char *const *devices;
+    unsigned device_count;
+    bool resize; /* to `size` bytes of each member's data, UINT64_MAX: to what all members have */
+    uint64_t size;
+    bool force; /* devices may carry signatures; slots may stay empty */
+};
+int raid_grow(const char *name, const struct raid_grow *g, bool *changed_r, uint64_t *job_r,
+              struct err *e);
+
 bool raid_get(const char *name, struct raid_info *info_r);
 void raid_for_each(void (*fn)(const struct raid_info *info, void *arg), void *arg);
 /* Any thread: bytes of buffers that a parity array may hold on each reactor, but for a reserve of

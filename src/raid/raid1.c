@@ -131,6 +131,12 @@ static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, 
     free(c);
 }
 
+static bool raid1_resize(struct raid_array *a, uint64_t *size_r)
+{
+    *size_r = a->sb.size * MD_SECTOR;
+    return true;
+}
+
 static bool raid1_can_run(const struct md_super *sb, uint64_t in_sync)
 {
     (void)sb;
@@ -146,6 +152,7 @@ const struct raid_level raid1_level = {
     .setup = raid1_setup,
     .teardown = raid1_teardown,
     .read = raid_copies_read,
+    .resize = raid1_resize,
     .pick = raid1_pick,
     .copies = all_copies,
     .write = raid1_write,

@@ -203,6 +203,17 @@ static void raid10_repair(struct raid_array *a, uint64_t slots, uint64_t offset,
     free(c);
 }
 
+/* Far copies begin at a part of the members' size, and would have to move. */
+static bool raid10_resize(struct raid_array *a, uint64_t *size_r)
+{
+    struct raid10_geometry g;
+    if (!raid10_geometry_init(&g, &a->sb) || (g.far > 1 && !g.offset))
+        return false;
+    *(struct raid10_geometry *)a->level_data = g;
+    *size_r = g.size;
+    return true;
+}
+
 const struct raid_level raid10_level = {
     .level = 10,
     .name = "raid10",
@@ -212,6 +223,7 @@ const struct raid_level raid10_level = {
     .setup = raid10_setup,
     .teardown = raid10_teardown,
     .read = raid_copies_read,
+    .resize = raid10_resize,
     .pick = raid10_pick,
     .copies = copies_at,
     .write = raid10_write,

@@ -358,6 +358,12 @@ static void raid456_repair(struct raid_array *a, uint64_t slots, uint64_t offset
         }
 }
 
+static bool raid456_resize(struct raid_array *a, uint64_t *size_r)
+{
+    *size_r = a->sb.size * MD_SECTOR / a->chunk * a->chunk * raid456_of(a)->geometry.data;
+    return true;
+}
+
 static void raid456_log(const struct raid_array *a, char *out, size_t size)
 {
     const struct raid456 *r = a->level_data;
@@ -401,6 +407,7 @@ static void raid456_counters(const struct raid_array *a, struct raid_info *info)
         .owner = raid456_owner,                      \
         .read = raid456_read,                        \
         .write = raid456_write,                      \
+        .resize = raid456_resize,                    \
         .flush = raid_flush_all,                     \
         .before_super = plog_before_super,           \
         .settle = plog_settle,                       \

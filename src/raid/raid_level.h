@@ -42,6 +42,9 @@ struct raid_level {
     /* Levels of copies, home: those of what stands at a byte of the array. */
     void (*copies)(struct raid_array *a, uint64_t offset, struct raid_copies *c);
     void (*read)(struct raid_array *a, struct bio *bio); /* READ, EXTENTS */
+    /* Redundant levels, quiesced: the array's size for a->sb.size; false: its layout cannot grow.
+     */
+    bool (*resize)(struct raid_array *a, uint64_t *size_r);
     /* Levels of copies: who is to be read, and where, of those in sync whose slots bio->drv.u[0]
      * does not name yet. NULL: nobody is left. */
     struct raid_member *(*pick)(struct raid_array *a, const struct bio *bio, uint64_t *offset_r);

@@ -242,8 +242,9 @@ void raid_io_send(struct raid_io *io);   /* to the legs that it has */
 void raid_io_finish(struct raid_io *io, int error);
 /* A write of levels of copies: had(io) fills and sends the legs once it has its range to itself. */
 void raid_write_copies(struct raid_array *a, struct bio *bio, void (*had)(void *io));
-void raid_flush_all(struct raid_array *a, struct bio *bio);            /* redundant levels' flush */
-void raid_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
+void raid_flush_all(struct raid_array *a, struct bio *bio); /* redundant levels' flush */
+void raid_io_renew(struct raid_array *a); /* task, quiesced: the count of slots has changed */
+void raid_grant(struct raid_array *a, unsigned reactors, int refused);      /* home */
 void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
 

@@ -102,11 +102,13 @@ unsigned raid_candidates(struct raid_candidate **list_r)
 
 /* ---- choice */
 
+/* Who has not the same events may be of a time before the array grew. */
 static bool same_array(const struct md_super *a, const struct md_super *b)
 {
-    return a->level == b->level && a->layout == b->layout && a->size == b->size &&
-           a->chunk == b->chunk && a->raid_disks == b->raid_disks && a->ctime == b->ctime &&
-           a->format == b->format;
+    bool now = a->events == b->events;
+    return a->level == b->level && a->layout == b->layout && a->chunk == b->chunk &&
+           a->ctime == b->ctime && a->format == b->format && (a->size == b->size || !now) &&
+           (a->raid_disks == b->raid_disks || (!now && a->level == 1));
 }
 
 static bool rebuilding(const struct md_super *sb)

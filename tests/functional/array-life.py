@@ -2,6 +2,7 @@
 """Arrays as a whole: spares that are shared, members replaced, and what the configuration says."""
 import json
 import os
+import shutil
 import subprocess
 
 from orion import Orion, find, run, wait_for
@@ -167,7 +168,36 @@ def test_a_member_is_replaced_while_it_serves():
         assert array(o, 'a')['missing'] == 1
 
 
-run(test_raid50_and_raid60_are_made_and_go_as_one, test_a_spare_serves_all_arrays_of_its_group,
+def test_an_array_grows_while_it_is_served():
+    with Orion() as o:
+        files(o, 3)
+        create(o, 'a', 'raid1', 'd0,d1')
+        size = array(o, 'a')['size']
+        uri = o.nbd('x', 'a')
+        said = o.run('array', 'grow', 'a', '--raid-devices', '3')
+        assert said.returncode != 0 and 'spares' in said.stderr, said
+        o.ctl('array', 'grow', 'a', '--raid-devices', '3', '--devices', 'd2')
+        a = whole(o, 'a')
+        assert a['slots'] == 3 and devices(a, 'in-sync') == ['d0', 'd1', 'd2'], a
+        assert o.ctl('array', 'grow', 'a', '--raid-devices', '3', '--devices', 'd2')['slots'] == 3
+        assert o.run('array', 'grow', 'a', '--raid-devices', '2').returncode != 0
+        o.stop()
+        for i in range(3):
+            os.truncate(os.path.join(o.dir, 'disk%d' % i), 24 << 20)
+        o.start()
+        assert array(o, 'a')['size'] == size and array(o, 'a')['slots'] == 3
+        o.ctl('array', 'grow', 'a', '--size', 'max')
+        assert whole(o, 'a')['size'] == size + (8 << 20), array(o, 'a')
+        if shutil.which('nbdinfo'):
+            seen = subprocess.run(['nbdinfo', '--size', uri], stdout=subprocess.PIPE, check=True, timeout=60)
+            assert int(seen.stdout) == size + (8 << 20), seen
+        doc = o.ctl('config', 'show')
+        assert plan(o, doc)['delete'] == plan(o, doc)['change'] == plan(o, doc)['create'] == []
+        o.restart(kill=True)
+        assert whole(o, 'a')['size'] == size + (8 << 20) and array(o, 'a')['slots'] == 3
+
+
+run(test_an_array_grows_while_it_is_served, test_raid50_and_raid60_are_made_and_go_as_one, test_a_spare_serves_all_arrays_of_its_group,
     test_a_spare_of_another_group_or_too_small_stays,
     test_the_configuration_has_all_that_makes_an_array,
     test_an_array_that_cannot_start_stays_in_the_configuration,

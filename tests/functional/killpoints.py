@@ -70,6 +70,7 @@ OTHERS = {
     'POST /v1/arrays/{name}/actions/scrub': 'a job that changes nothing',
     'POST /v1/arrays/{name}/actions/repair': 'a job; what it writes is tested by oracle/raid-parity',
     'POST /v1/arrays/{name}/actions/re-add': 'needs a device that went and came: functional/array-care',
+    'POST /v1/arrays/{name}/actions/grow': 'devices are spares first; cut short: unit/raid/grow, oracle/raid-grow',
     'POST /v1/arrays/{name}/actions/replace': 'a job; cut short it goes on: functional/array-life',
 }
 

@@ -15,6 +15,7 @@
  *   wait NAME                  stop NAME            delete NAME
  *   until NAME SIZE            so much of a sync is recorded
  *   replace NAME MEMBER [DEVICE]
+ *   grow NAME [size=SIZE|max] [devices=N] [DEVICE...]
  *   scrub NAME [repair]        waits for its end and tells what it found
  *   crash                      ends the process as SIGKILL would
  */
@@ -264,6 +265,24 @@ static int do_until(char **w, struct err *e)
     return fail(e, "the sync did not get there");
 }
 
+static int do_grow(char **w, struct err *e)
+{
+    const char *devices[WORDS];
+    struct raid_grow g = {.devices = devices};
+    bool changed;
+    for (unsigned i = 2; i < WORDS && w[i]; i++)
+        if (!strcmp(w[i], "size=max"))
+            g.size = UINT64_MAX;
+        else if (!strncmp(w[i], "size=", 5))
+            assert(size_parse(w[i] + 5, &g.size));
+        else if (!strncmp(w[i], "devices=", 8))
+            g.raid_devices = (unsigned)atoi(w[i] + 8);
+        else
+            devices[g.device_count++] = w[i];
+    g.resize = g.size;
+    return raid_grow(w[1], &g, &changed, NULL, e);
+}
+
 static int do_scrub(char **w, struct err *e)
 {
     struct raid_info i;
@@ -304,6 +323,7 @@ static const struct {
     {"add", 3, do_add},       {"wait", 2, do_wait},       {"stop", 2, do_stop},
     {"delete", 2, do_delete}, {"crash", 1, do_crash},     {"re-add", 3, do_readd},
     {"scrub", 2, do_scrub},   {"replace", 3, do_replace}, {"until", 3, do_until},
+    {"grow", 2, do_grow},
 };
 
 static int command(const char *text, struct err *e)
