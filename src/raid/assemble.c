@@ -285,7 +285,7 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     if (ch->dirty)
         a->resync_pos =
             top->resync_offset < raid_sync_sectors(top) ? top->resync_offset * MD_SECTOR : 0;
-    a->bump = !ch->complete;
+    a->bump = ch->complete ? 0 : 2; /* who is not here may be one ahead */
     int rc = add_all(a, r, ch, e);
     if (!rc && a->sb.format == MD_1_2)
         rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);

@@ -75,7 +75,8 @@ void raid_cast_out(struct raid_array *a, struct raid_member *m)
     __atomic_fetch_add(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
     m->recorded = false;
     raid_store(&m->state, RAID_MEMBER_FAULTY);
-    a->bump = true;
+    if (!a->bump)
+        a->bump = 1;
 }
 
 bool raid_kick(struct raid_array *a, struct raid_member *m, int error, bool forced)

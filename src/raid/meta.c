@@ -9,7 +9,9 @@
  *
  * Whoever assembles accepts a member that is one event behind the freshest, since a crash between
  * two members' superblocks leaves that. A member that has gone missing must not profit: when one
- * was lost the survivors are written twice, each time one event higher. Events never go down.
+ * was lost the survivors are written twice, each time one event higher; three times if it was not
+ * here from the start, when it may have been the one to get a superblock before a crash. Events
+ * never go down.
  */
 #include <errno.h>
 #include <linux/types.h>
@@ -222,7 +224,7 @@ int raid_meta_write(struct raid_array *a)
         if ((a->bump || a->bad_news) && a->active && a->level->parity)
             settle_survivors(a, &lost);
         good = write_round(a, &lost);
-        if (good && !lost && a->bump)
+        for (unsigned i = 0; good && !lost && i < a->bump; i++)
             good = write_round(a, &lost);
     } while (good && lost);
     if (!good) {
@@ -235,7 +237,8 @@ int raid_meta_write(struct raid_array *a)
             event_raise(object, "array-failed", "no member could store the superblock");
         return -1;
     }
-    a->bump = a->bad_news = false;
+    a->bump = 0;
+    a->bad_news = false;
     all_recorded(a);
     raid_publish(a);
     return 0;

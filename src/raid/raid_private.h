@@ -146,8 +146,8 @@ struct raid_array {
     struct tlock meta_lock; /* superblock writes, and the steps between which nothing may come */
     bool active;            /* marked active on disk: resync_offset 0 */
     uint64_t checkpoint;    /* as much of resync_pos is durable; atomic */
-    bool bump;            /* lost a member: the next superblock goes two events ahead, see meta.c */
-    bool bad_news;        /* a list of bad blocks has changed that is not durable yet */
+    unsigned bump; /* lost a member: the next superblock goes so many events further, see meta.c */
+    bool bad_news; /* a list of bad blocks has changed that is not durable yet */
     unsigned want_active; /* reactors that asked */
     bool active_runs, fault_runs, idle_runs, repair_runs, read_runs, sync_runs, stopping,
         idle_armed;

@@ -281,6 +281,34 @@ HARNESS_TEST(who_was_left_one_event_behind_is_brought_up_before_the_next_superbl
     end();
 }
 
+static uint64_t last_events(const char *kind, unsigned i)
+{
+    struct bdev *dev = device_of(kind, i);
+    uint64_t last = 0;
+    for (unsigned k = 0; k < fault_record_count(dev); k++) {
+        const struct fault_entry *x = fault_record_get(dev, k);
+        last = x->completed && events_of(x) ? events_of(x) : last;
+    }
+    return last;
+}
+
+/* Kernels before 6.8 take whom its own superblock calls a member, unless it is two events behind.
+ */
+HARNESS_TEST(who_was_ahead_and_is_lost_falls_two_events_behind)
+{
+    begin("raid1", 2, 0, false);
+    hold("d", 1, "write:hold:offset=4096-8191");
+    aside(write_once);
+    wait_held("d", 1);
+    wait_others("d", 1 << 1);
+    uint64_t at = life.clock, ahead = last_events("d", 0);
+    aside_ends("d");
+    cut(at, 0, 0);
+    put("b", 0, BLOCK, 2, 0);
+    check(last_events("c", 1) > ahead + 1);
+    end();
+}
+
 /* ---- copies */
 
 HARNESS_TEST(a_raid10_that_lacks_a_member_agrees_where_it_has_two_copies)
@@ -550,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_was_left_one_event_behind_is_brought_up_before_the_next_superblocks),
+        cmocka_unit_test(who_was_ahead_and_is_lost_falls_two_events_behind),
         cmocka_unit_test(a_raid10_that_lacks_a_member_agrees_where_it_has_two_copies),
         cmocka_unit_test(survivors_are_flushed_before_superblocks_say_that_one_has_failed),
         cmocka_unit_test(what_a_member_had_logged_before_it_left_is_void_when_it_is_back),
