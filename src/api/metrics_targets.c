@@ -117,7 +117,7 @@ struct client {
 struct clients {
     struct client list[CLIENTS_MAX];
     unsigned count;
-    uint64_t sessions[2]; /* NBD, iSCSI */
+    uint64_t sessions[2], connections[2]; /* NBD, iSCSI */
 };
 
 /* A host has many ports: "127.0.0.1:54321" and "[::1]:54321" without theirs. */
@@ -153,7 +153,9 @@ static void collect_session(const struct session_info *s, void *arg)
 {
     struct clients *c = arg;
     struct client *one = client_of(c, s);
-    c->sessions[!strcmp(s->protocol, "nbd") ? 0 : 1]++;
+    unsigned protocol = !strcmp(s->protocol, "nbd") ? 0 : 1;
+    c->sessions[protocol]++;
+    c->connections[protocol] += s->connections;
     one->sessions++;
     one->reads += s->reads;
     one->writes += s->writes;
@@ -181,6 +183,9 @@ static void write_sessions(struct metrics *m)
     metrics_family(m, "orion_sessions", "gauge", "Clients that are connected.");
     metrics_u64(m, "orion_sessions", c->sessions[0], "protocol", "nbd", NULL);
     metrics_u64(m, "orion_sessions", c->sessions[1], "protocol", "iscsi", NULL);
+    metrics_family(m, "orion_session_connections", "gauge", "Connections of these sessions.");
+    metrics_u64(m, "orion_session_connections", c->connections[0], "protocol", "nbd", NULL);
+    metrics_u64(m, "orion_session_connections", c->connections[1], "protocol", "iscsi", NULL);
     metrics_family(m, "orion_client_sessions", "gauge", "Sessions of a client.");
     for (unsigned i = 0; i < c->count; i++)
         metrics_u64(m, "orion_client_sessions", c->list[i].sessions, "protocol",

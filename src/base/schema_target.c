@@ -151,6 +151,8 @@ const struct schema_noun schema_nbd = {
 static const struct opt iscsi_create_opts[] = {
     {"alias", OPT_STRING, .help = "text for initiators"},
     {"open", OPT_BOOL, .help = "serve everyone, on addresses beyond loopback too"},
+    {"max_connections", OPT_UINT, .min = 1, .max = 8, .dflt = "1",
+     .help = "connections that one session may have"},
     OPT_END,
 };
 static const struct opt iscsi_lun_opts[] = {
@@ -218,6 +220,7 @@ static const struct schema_field target_fields[] = {
     {"alias", FMT_TEXT, 0, "text for initiators", NULL},
     {"reason", FMT_TEXT, 0, "why it could not be started, else empty", NULL},
     {"open", FMT_BOOL, FIELD_TABLE, "served to everyone on every address", NULL},
+    {"max_connections", FMT_NUMBER, 0, "connections that one session may have", NULL},
     {"luns", FMT_OBJECTS, FIELD_TABLE, "its logical units", lun_fields},
     {"acls", FMT_NAMES, FIELD_TABLE, "initiators that may log in; none: everyone, on loopback",
      NULL},
@@ -512,11 +515,13 @@ static const struct schema_field session_fields[] = {
     {"id", FMT_NUMBER, FIELD_TABLE, "number", NULL},
     {"protocol", FMT_TEXT, FIELD_TABLE, "nbd or iscsi", NULL},
     {"object", FMT_TEXT, FIELD_TABLE, "export or target", NULL},
-    {"peer", FMT_TEXT, FIELD_TABLE, "address of the client", NULL},
+    {"peer", FMT_TEXT, FIELD_TABLE, "address of the client; of several connections, the first's",
+     NULL},
     {"client", FMT_TEXT, FIELD_TABLE, "initiator name, or empty", NULL},
     {"portal", FMT_TEXT, 0, "address it came in on", NULL},
     {"reactor", FMT_NUMBER, 0, "reactor that serves it", NULL},
     {"since", FMT_TIME, FIELD_TABLE, "when it came", NULL},
+    {"connections", FMT_NUMBER, 0, "connections it has; more than 1 only with iSCSI", NULL},
     {"inflight", FMT_NUMBER, 0, "requests under way", NULL},
     {"reads", FMT_NUMBER, 0, "reads done", NULL},
     {"writes", FMT_NUMBER, 0, "writes done", NULL},

@@ -13,9 +13,9 @@
 #include "targets/iscsi/iscsi.h"
 
 /*
- * iSCSI. Saved: "portal/ADDR" {"group"}, "target/IQN" {"alias", "open"}, "lun/IQN/N" {"device",
- * "provisioning", "read_only", "identity", "size", "block_size"}; access in iscsi_acl.c. A LUN is a
- * record of its own, so that the thousandth costs what the first did.
+ * iSCSI. Saved: "portal/ADDR" {"group"}, "target/IQN" {"alias", "open", "max_connections"},
+ * "lun/IQN/N" {"device", "provisioning", "read_only", "identity", "size", "block_size"}; access in
+ * iscsi_acl.c. A LUN is a record of its own, so that the thousandth costs what the first did.
  */
 
 /* ---- portals */
@@ -290,6 +290,17 @@ static void add_acl_name(const char *initiator, void *arg)
     json_object_array_add(arg, json_object_new_string(initiator));
 }
 
+/* Records of before sessions could have several connections say nothing of them. */
+static struct iscsi_target_args target_args(struct json_object *record)
+{
+    unsigned connections = (unsigned)get_u64(record, "max_connections");
+    return (struct iscsi_target_args){
+        .alias = get_str(record, "alias"),
+        .open_access = get_bool(record, "open"),
+        .max_connections = connections ? connections : 1,
+    };
+}
+
 static struct json_object *show_target(const char *iqn, struct json_object *record)
 {
     struct json_object *o = json_object_new_object(), *luns = json_object_new_array(),
@@ -301,6 +312,7 @@ static struct json_object *show_target(const char *iqn, struct json_object *reco
     put_str(o, "iqn", iqn);
     put_str(o, "alias", get_str(record, "alias"));
     put_bool(o, "open", get_bool(record, "open"));
+    put_u64(o, "max_connections", target_args(record).max_connections);
     put_str(o, "reason", reason_get("target", iqn));
     json_object_object_add(o, "luns", luns);
     json_object_object_add(o, "acls", acls);
@@ -329,7 +341,20 @@ LIST(target)
 
 int target_start(const char *iqn, struct json_object *record, struct err *e)
 {
-    return iscsi_target_add(iqn, get_str(record, "alias"), get_bool(record, "open"), e);
+    struct iscsi_target_args args = target_args(record);
+    return iscsi_target_add(iqn, &args, e);
+}
+
+static int compare_target(const char *iqn, struct json_object *want, struct err *e)
+{
+    struct json_object *record = state_get("target", iqn);
+    char have[16], now[16];
+    snprintf(have, sizeof have, "%u", target_args(record).max_connections);
+    snprintf(now, sizeof now, "%u", target_args(want).max_connections);
+    if (strcmp(have, now) != 0)
+        return differs(e, "target", iqn, "max_connections", have, now);
+    json_object_object_del(want, "max_connections");
+    return compare_records("target", iqn, record, want, e);
 }
 
 static int create_verb(struct verb_run *v, struct err *e)
@@ -338,10 +363,11 @@ static int create_verb(struct verb_run *v, struct err *e)
     struct json_object *record = json_object_new_object();
     put_str(record, "alias", opts_str(v->opts, "alias"));
     put_bool(record, "open", opts_bool(v->opts, "open"));
+    put_u64(record, "max_connections", opts_u64(v->opts, "max_connections"));
     int rc;
     if (v->existing) {
         v->changed = false;
-        rc = compare_records("target", iqn, state_get("target", iqn), record, e);
+        rc = compare_target(iqn, record, e);
     } else {
         rc = strlen(iqn) > ISCSI_NAME_MAX
                  ? err_set(e, ERR_INVALID, "iqn", "iqn is %zu bytes long; expected at most %d",
@@ -358,7 +384,8 @@ static int create_verb(struct verb_run *v, struct err *e)
 
 static int set_target(const char *iqn, struct json_object *record, struct err *e)
 {
-    return iscsi_target_set(iqn, get_str(record, "alias"), get_bool(record, "open"), e);
+    struct iscsi_target_args args = target_args(record);
+    return iscsi_target_set(iqn, &args, e);
 }
 
 static int target_set_verb(struct verb_run *v, struct err *e)

@@ -36,6 +36,7 @@ static struct json_object *show_session(const struct session_info *s)
     put_str(o, "portal", s->portal);
     put_u64(o, "reactor", s->reactor);
     put_time(o, "since", s->since_ms);
+    put_u64(o, "connections", s->connections);
     put_u64(o, "inflight", s->inflight);
     put_u64(o, "reads", s->reads);
     put_u64(o, "writes", s->writes);

@@ -16,7 +16,8 @@ struct session_info {
     char object[256]; /* export name or target IQN */
     char portal[128]; /* the listener's address */
     unsigned reactor;
-    uint64_t since_ms; /* wall clock */
+    uint64_t since_ms;    /* wall clock */
+    uint64_t connections; /* 1, but for iSCSI sessions of several */
     uint64_t inflight, reads, writes, read_bytes, written_bytes;
 };
 

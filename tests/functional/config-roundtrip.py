@@ -56,7 +56,7 @@ def document(o):
                                                            'tls_psk_file': p(o, 'psk'), 'mode': '0660',
                                                            'group': str(os.getegid())}}},
         'iscsi': {'portals': {'127.0.0.1:0': {'group': 2}}, 'discovery_auth': refs,
-                  'targets': {IQN: {'alias': 'box', 'open': True,
+                  'targets': {IQN: {'alias': 'box', 'open': True, 'max_connections': 4,
                                     'luns': {'0': {'device': 'a1', 'provisioning': 'full', 'read_only': True}},
                                     'acls': {HOST: dict(refs, lun_map=['5=0'])},
                                     'groups': {'2': {'state': 'standby'}}}}}}

@@ -43,4 +43,20 @@ def test_discovery_does_not_last():
         i.close()
 
 
-run(test_a_silent_initiator_is_pinged_then_dropped, test_discovery_does_not_last)
+def test_a_gap_that_stays_ends_the_session():
+    with Orion() as o:
+        o.mem('m0')
+        addr = o.iscsi(IQN, 'm0')
+        o.ctl('iscsi', 'set', IQN, '--max-connections', 2)
+        o.fds_mark()
+        a = Initiator(addr, IQN, timeout=150, MaxConnections='2').ready()
+        b = Initiator(addr, IQN, login=False, timeout=150).join(a, 2)
+        a.sn()
+        begin = time.monotonic()
+        b.command(bytes(6))
+        b.nop()
+        assert a.closed() and b.closed() and time.monotonic() - begin > 25
+        a.close(), b.close()
+
+
+run(test_a_gap_that_stays_ends_the_session, test_a_silent_initiator_is_pinged_then_dropped, test_discovery_does_not_last)

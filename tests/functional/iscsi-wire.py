@@ -247,11 +247,9 @@ def test_a_second_login_of_the_same_port_takes_over():
             raise AssertionError('a second connection was let in')
         except LoginError as e:
             assert e.status == 0x0206
-        e = Initiator(o.addr, IQN, login=False)
-        e.tsih = b.tsih  # the same connection again: the session goes on under its TSIH
-        e.login()
-        assert b.closed() and e.tsih == b.tsih
-        e.ready().logout()
+        e = Initiator(o.addr, IQN, login=False).join(b, b.cid)  # the same connection again: the session goes on
+        assert b.closed() and e.tsih == b.tsih and e.do(bytes(6)).status == 0
+        e.logout()
         c.logout()
 
 

@@ -82,6 +82,7 @@ class Initiator:
         self.target, self.name, self.isid = target, name, isid
         self.cmdsn, self.exp_statsn, self.max_cmdsn, self.itt = 1, 0, 1, 0
         self.tsih, self.cid = 0, 1
+        self.first, self.next_sn = None, None
         self.header_digest = self.data_digest = False
         self.got = {}
         self.keys = dict(DEFAULTS, **keys)
@@ -152,6 +153,20 @@ class Initiator:
             self.got[k] = v
         return p
 
+    def join(self, first, cid):
+        """Logs in to the session of another Initiator, as a further connection or in the place of one."""
+        self.tsih, self.cid, self.isid, self.first = first.tsih, cid, first.isid, first
+        self.cmdsn = first.cmdsn
+        own = ('HeaderDigest', 'DataDigest', 'MaxRecvDataSegmentLength')
+        self.login_pdu(0, 1, self.names() + [('AuthMethod', 'None')])
+        p = self.login_pdu(1, 3, [(k, self.keys[k]) for k in own])
+        assert p.flags & 0x83 == 0x83, p
+        for k, v in first.got.items():
+            if k not in own:
+                self.got[k] = v
+        self.full(p)
+        return self
+
     def names(self):
         out = [('InitiatorName', self.name)]
         if self.target:
@@ -175,12 +190,23 @@ class Initiator:
 
     # -- full feature
     def tag(self):
+        if self.first:
+            return self.first.tag()
         self.itt += 1
         return self.itt
 
     def sn(self):
+        """The next CmdSN, which the session's connections share; next_sn goes before it once."""
+        if self.next_sn is not None:
+            sn, self.next_sn = self.next_sn, None
+            return sn
+        if self.first:
+            return self.first.sn()
         self.cmdsn = self.cmdsn + 1 & 0xffffffff
         return self.cmdsn - 1 & 0xffffffff
+
+    def exp_cmdsn(self):
+        return self.first.exp_cmdsn() if self.first else self.cmdsn
 
     def status(self, p):
         self.exp_statsn = p.sn + 1 & 0xffffffff
@@ -188,7 +214,7 @@ class Initiator:
 
     def nop(self, data=b'', immediate=True):
         itt = self.tag()
-        self.send(NOP_OUT, 0x80, itt=itt, words=(NO_TAG, self.cmdsn if immediate else self.sn(),
+        self.send(NOP_OUT, 0x80, itt=itt, words=(NO_TAG, self.exp_cmdsn() if immediate else self.sn(),
                                                  self.exp_statsn), data=data, immediate=immediate)
         p = self.status(self.recv())
         assert p.op == NOP_IN and p.itt == itt, p
@@ -207,19 +233,20 @@ class Initiator:
                 return pairs(out)
             ttt, data = p.w20, b''
 
-    def logout(self):
+    def logout(self, reason=0, cid=None):
         itt = self.tag()
-        self.send(LOGOUT, 0x80, itt=itt, words=(self.cid << 16, self.cmdsn, self.exp_statsn), immediate=True)
+        self.send(LOGOUT, 0x80 | reason, itt=itt, words=((self.cid if cid is None else cid) << 16, self.exp_cmdsn(),
+                                                         self.exp_statsn), immediate=True)
         while True:
             p = self.recv()
             if p.op == LOGOUT_RSP:
                 assert p.itt == itt
                 return p
 
-    def tmf(self, function, lun=0, ref=NO_TAG):
+    def tmf(self, function, lun=0, ref=NO_TAG, ref_sn=0):
         itt = self.tag()
         self.send(TMF, 0x80 | function, bytes([0, lun]) + bytes(6), itt,
-                  (ref, self.cmdsn, self.exp_statsn), immediate=True)
+                  (ref, self.exp_cmdsn(), self.exp_statsn, ref_sn), immediate=True)
         return itt
 
     def command(self, cdb, read=0, write=None, lun=0, unsolicited=True, attr=1, itt=None, flags=None,

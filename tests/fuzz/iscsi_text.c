@@ -6,13 +6,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static enum login_status permit(const struct login *l, const char **alias_r,
+static enum login_status permit(const struct login *l, struct login_offer *offer_r,
                                 struct iscsi_auth *auth_r, void *arg)
 {
     (void)arg;
     if (strstr(l->nego.initiator, "chap"))
         *auth_r = (struct iscsi_auth){"user", "a secret of it", "target", "another secret"};
-    *alias_r = "alias";
+    offer_r->alias = "alias";
     return l->tsih ? LOGIN_NO_SESSION : LOGIN_SUCCESS;
 }
 

@@ -8,6 +8,7 @@
 enum {
     SENSE_UNEXPECTED_UNSOLICITED = 0x0b0c0c,
     SENSE_INCORRECT_AMOUNT = 0x0b0c0d,
+    FAULT_BUSY = 1,                /* no condition: out of memory */
     SENSE_PROTOCOL_CRC = 0x0b4705, /* also: a data PDU is missing or out of order, 7.9 */
 };
 
@@ -16,6 +17,11 @@ enum { IMMEDIATE_MAX = 64 }; /* immediate commands in flight a session */
 /* The transport ends the command: a condition of its own. What data-out still comes is dropped. */
 static void fail(struct command *c, unsigned code)
 {
+    if (c->held) {
+        c->fault = c->fault ? c->fault : code;
+        c->want = 0;
+        return;
+    }
     if (c->cmd.finished)
         return;
     struct sense sense = {.code = (enum sense_code)code};
@@ -39,8 +45,14 @@ static void stop_gathering(struct command *c)
     conn_rx_abandon(c->m->conn);
 }
 
-/* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
-static void give_up(struct command *c)
+static void be_busy(struct command *c)
+{
+    c->cmd.finished = true;
+    c->cmd.status = SCSI_BUSY;
+    c->want = 0;
+}
+
+void command_give_up(struct command *c)
 {
     stop_gathering(c);
     if (!c->tx_queued) {
@@ -71,7 +83,7 @@ static void on_done(struct scsi_cmd *cmd)
 {
     struct command *c = cmd->arg;
     if (c->m->closing || (cmd->aborted && cmd->status != SCSI_TASK_ABORTED)) {
-        give_up(c);
+        command_give_up(c);
         return;
     }
     if (cmd->aborted)
@@ -103,7 +115,7 @@ static void solicit(struct command *c)
 /* Data or memory has come: goes on as far as it can. */
 static void advance(struct command *c)
 {
-    if (c->receiving || c->unsolicited || c->cmd.aborted)
+    if (c->held || c->receiving || c->unsolicited || c->cmd.aborted)
         return;
     if (!c->cmd.finished) {
         if (!c->admitted)
@@ -123,9 +135,7 @@ void command_admitted(struct command *c)
         uint8_t *room = scsi_cmd_buffer(&c->cmd);
         uint32_t have = c->off < c->want ? c->off : c->want;
         if (!room) {
-            c->cmd.finished = true;
-            c->cmd.status = SCSI_BUSY;
-            c->want = 0;
+            be_busy(c);
         } else if (c->early) {
             memcpy(room, c->early->data, have);
             iobuf_put(&c->early);
@@ -145,11 +155,8 @@ static void find_room(struct command *c)
         c->early = iobuf_get(c->want < burst ? c->want : burst);
         c->base = c->early ? c->early->data : NULL;
     }
-    if (!c->base) {
-        c->cmd.finished = true;
-        c->cmd.status = SCSI_BUSY;
-        c->want = 0;
-    }
+    if (!c->base)
+        be_busy(c);
 }
 
 /* Receives the PDU's data segment, which begins at byte c->off of the command's data. */
@@ -215,12 +222,10 @@ static void check_unsolicited(struct command *c, const struct iscsi_pdu *pdu)
         c->unsolicited = false;
         fail(c, SENSE_UNEXPECTED_UNSOLICITED);
     }
-    if (c->cmd.dir == SCSI_DIR_OUT && c->cmd.length && !c->write)
-        fail(c, SENSE_INVALID_FIELD_IN_CDB); /* its data can never come */
 }
 
 static struct command *accept_command(struct member *m, const struct iscsi_pdu *pdu,
-                                      const uint8_t *ahs)
+                                      const uint8_t *ahs, bool held)
 {
     struct iscsi_session *s = m->s;
     if (pdu->itt == ISCSI_NO_TAG || command_lookup(s, pdu->itt)) {
@@ -243,7 +248,8 @@ static struct command *accept_command(struct member *m, const struct iscsi_pdu *
         return NULL;
     }
     c->immediate = pdu->immediate;
-    c->in_window = !pdu->immediate;
+    c->in_window = !pdu->immediate && !held;
+    c->held = c->ended = held;
     s->immediates += c->immediate;
     s->slots += c->in_window;
     command_enlist(c);
@@ -256,30 +262,85 @@ static uint32_t lesser(uint64_t a, uint32_t b)
     return a < b ? (uint32_t)a : b;
 }
 
+/* The device server learns of it. */
+static void decode(struct command *c)
+{
+    c->cmd.times.arrived = c->cmd.times.admitted = reactor_now();
+    scsi_cmd_begin(&c->cmd);
+    if (c->cmd.finished)
+        return;
+    c->charge = c->cmd.length;
+    if (c->cmd.dir == SCSI_DIR_OUT && c->write)
+        c->want = lesser(c->cmd.length, c->expected);
+}
+
+/* All that can be said against it is said: memory for it. `unasked`: data comes without R2T. */
+static void settle(struct command *c, bool unasked)
+{
+    if (c->cmd.dir == SCSI_DIR_OUT && c->cmd.length && !c->write)
+        fail(c, SENSE_INVALID_FIELD_IN_CDB); /* its data can never come */
+    if (c->cmd.finished)
+        c->charge = 0;
+    command_admit(c);
+    if (c->want && (c->admitted || unasked))
+        find_room(c);
+}
+
+/* Before its turn nothing is known of it but what the transport is told: what comes unasked is set
+ * aside. */
+static void hold(struct command *c, const struct iscsi_pdu *pdu)
+{
+    c->want = c->write ? lesser(c->expected, c->s->seed.params.first_burst) : 0;
+    check_unsolicited(c, pdu);
+    if (!pdu->data_len && !c->unsolicited)
+        c->want = 0;
+    if (c->want) {
+        c->early = iobuf_get(c->want);
+        c->base = c->early ? c->early->data : NULL;
+        if (!c->base)
+            fail(c, FAULT_BUSY);
+    }
+    order_hold_command(c, pdu->w24);
+}
+
 void command_begin(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *ahs)
 {
-    struct command *c = member_take_sn(m, pdu) ? accept_command(m, pdu, ahs) : NULL;
+    enum order order = pdu->immediate ? ORDER_NOW : order_of(m, pdu);
+    bool held = order == ORDER_LATER;
+    struct command *c = order == ORDER_NEVER ? NULL : accept_command(m, pdu, ahs, held);
     if (!c) {
         m->rx_drop = true;
         if (!m->closing)
             conn_rx_skip(m->conn);
+        if (!m->closing && held) /* it was refused */
+            order_use_up(m->s, pdu->w24);
         return;
     }
-    c->cmd.times.arrived = c->cmd.times.admitted = reactor_now();
-    scsi_cmd_begin(&c->cmd);
-    if (!c->cmd.finished) {
-        c->charge = c->cmd.length;
-        if (c->cmd.dir == SCSI_DIR_OUT && c->write)
-            c->want = lesser(c->cmd.length, c->expected);
+    if (held) {
+        hold(c, pdu);
+    } else {
+        decode(c);
+        check_unsolicited(c, pdu);
+        settle(c, pdu->data_len || c->unsolicited);
     }
-    check_unsolicited(c, pdu);
-    if (c->cmd.finished)
-        c->charge = 0;
-    command_admit(c);
-    if (c->want && (c->admitted || pdu->data_len || c->unsolicited))
-        find_room(c);
     c->r2t_off = c->write ? pdu->data_len : 0;
     receive(c, pdu->data_len);
+}
+
+void command_turn(struct command *c)
+{
+    c->held = c->ended = false;
+    c->in_window = true;
+    c->s->slots++;
+    c->want = 0;
+    decode(c);
+    if (c->fault == FAULT_BUSY && !c->cmd.finished)
+        be_busy(c);
+    else if (c->fault)
+        fail(c, c->fault);
+    settle(c, false);
+    advance(c);
+    commands_feed(c->s);
 }
 
 void command_end(struct member *m, const struct iscsi_pdu *pdu)
@@ -364,7 +425,7 @@ void commands_drop(struct member *m)
     list_for_each_safe (c, next, &m->s->commands, link) {
         bool gathers = c->m == m && c->state == COMMAND_GATHERS;
         if (gathers && !c->cmd.aborted) /* of an aborted one, done is to come */
-            give_up(c);
+            command_give_up(c);
     }
     m->in_commands = false;
 }
@@ -372,6 +433,6 @@ void commands_drop(struct member *m)
 struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt)
 {
     struct command *c = command_lookup(s, itt);
-    bool late = !c || c->state == COMMAND_REPLIES || c->cmd.finished;
+    bool late = !c || c->held || c->state == COMMAND_REPLIES || c->cmd.finished;
     return late ? NULL : &c->cmd;
 }

@@ -40,13 +40,15 @@ struct command {
     bool admitted;  /* its memory is counted */
     bool tx_queued;
     bool reply_next; /* its status stands and waits for its R2T to be out */
-    bool ended;      /* scsi_cmd_end was called */
+    bool ended;      /* scsi_cmd_end was called, or is not to be yet */
+    bool held;       /* it came before its turn: the device server does not know of it */
     bool given_up;   /* no longer known by its tag; freed when tx and the device server let it go */
     uint64_t charge;
 
     /* data-out, all strictly in order (DataPDUInOrder, DataSequenceInOrder) */
     uint32_t want;               /* bytes the command takes: min(expected, its length) */
     uint32_t off;                /* bytes that have come, wanted or not */
+    unsigned fault;              /* of a held one: what its data ends it with, at its turn */
     bool unsolicited;            /* more unsolicited data is announced */
     uint32_t data_sn;            /* of the next Data-Out */
     uint8_t *base;               /* where data-out goes; NULL: nowhere yet */
@@ -75,7 +77,8 @@ void command_discard(struct command *c); /* one that was never enlisted */
 struct command *command_lookup(struct iscsi_session *s, uint32_t itt);
 void command_enlist(struct command *c);
 void command_forget(struct command *c); /* its tag is free for another one */
-/* Counts the command's memory: false, and the command waits, when there is too much in use. */
+/* Counts the command's memory: false, and the command waits, when there is too much in use, or data
+ * of it has been set aside (then until commands_feed). */
 bool command_admit(struct command *c);
 void commands_feed(struct iscsi_session *s); /* looks again at those that wait */
 void command_admitted(struct command *c); /* command.c: called when a waiting one gets its turn */

@@ -30,12 +30,17 @@ struct visitor {
     bool waiting;                  /* for an old session of the same initiator port to end */
     bool leaving;                  /* freed or moved at the next occasion */
     struct iscsi_session *session; /* to move to */
+    bool joins;                    /* a session that there is, with: */
+    struct session_join join;
     struct rtimer deadline;
     struct rdefer leave;
 };
 
 static struct list visitors = LIST_INIT(visitors); /* the oldest first */
 static unsigned visitor_count;
+static struct list away =
+    LIST_INIT(away); /* those whose connection is with the session they join */
+static bool shut;    /* nobody is to come in any more */
 static struct list sessions = LIST_INIT(sessions);
 static unsigned load[REACTOR_MAX]; /* sessions a reactor */
 static uint16_t last_tsih;
@@ -196,7 +201,7 @@ static struct iscsi_session *new_session(struct visitor *v)
     snprintf(seed->initiator, sizeof seed->initiator, "%s", l->nego.initiator);
     snprintf(seed->target, sizeof seed->target, "%s", v->target ? v->target->iqn : "");
     memcpy(seed->isid, l->isid, sizeof seed->isid);
-    seed->tsih = l->tsih ? l->tsih : new_tsih();
+    seed->tsih = new_tsih();
     seed->cid = l->cid;
     seed->tpgt = l->tpgt;
     seed->discovery = l->nego.discovery;
@@ -247,11 +252,15 @@ static struct member *new_member(struct visitor *v, struct iscsi_session *s)
     return m;
 }
 
+static bool join(struct visitor *v);
+
 /* Not within the connection's callbacks any more: it goes, to its session or for good. */
 static void leave(void *arg)
 {
     struct visitor *v = arg;
     struct iscsi_session *s = v->session;
+    if (v->joins && !v->conn->closed && join(v))
+        return;
     bool barred = s && v->target && !registry_permits(v->target, s->seed.initiator, s->local);
     if (barred) /* in between: without an entry there is no map either, and all LUNs would show */
         conn_close(v->conn);
@@ -338,6 +347,11 @@ static void complete(struct visitor *v)
         refuse(v);
         return;
     }
+    if (l->tsih) {
+        v->joins = true;
+        leave_soon(v);
+        return;
+    }
     struct iscsi_session *old = predecessor(l);
     v->waiting = old;
     if (old) {
@@ -348,6 +362,63 @@ static void complete(struct visitor *v)
     login_set_tsih(&v->reply, v->session->seed.tsih);
     send_reply(v, NULL);
     leave_soon(v);
+}
+
+/* ---- further connections of a session: it has the last word */
+
+static const struct conn_ops front_ops;
+
+static void turn_away(struct visitor *v, enum login_status status)
+{
+    v->joins = v->leaving = false;
+    login_refuse(&v->reply, status);
+    refuse(v);
+}
+
+static void joined(struct session_join *j)
+{
+    struct visitor *v = container_of(j, struct visitor, join);
+    list_del(&v->link);
+    list_add_tail(&visitors, &v->link);
+    if (j->status) {
+        v->reply.head = j->m->login;
+        v->conn = j->m->conn;
+        j->m->conn = NULL;
+        member_free(&j->m);
+    }
+    if (!j->status || shut) {
+        visitor_free(v);
+        return;
+    }
+    conn_start(v->conn, &front_ops, v);
+    rtimer_arm(&v->deadline, LOGIN_DEADLINE_US, on_deadline, v);
+    turn_away(v, j->status);
+}
+
+static bool may_join(const struct iscsi_session *s, const struct login *l)
+{
+    return s && s->started && same_port(s, l);
+}
+
+/* True: it is away, or has been refused. */
+static bool join(struct visitor *v)
+{
+    struct iscsi_session *s = by_tsih(v->login.tsih);
+    enum login_status status = ask_again(v);
+    if (status || !may_join(s, &v->login)) {
+        turn_away(v, status ? status : LOGIN_NO_SESSION);
+        return true;
+    }
+    rtimer_disarm(&v->deadline);
+    conn_detach(v->conn);
+    list_del(&v->link);
+    list_add_tail(&away, &v->link);
+    v->join = (struct session_join){.s = s, .m = new_member(v, s), .done = joined};
+    v->join.m->login = v->reply.head;
+    v->join.m->login_text = v->reply.text;
+    v->reply.text = (struct text){0};
+    session_join(&v->join);
+    return true;
 }
 
 static void complete_waiting(void)
@@ -366,12 +437,13 @@ static enum login_status permit_tsih(const struct login *l)
     const struct iscsi_session *s = l->tsih ? by_tsih(l->tsih) : NULL;
     if (!l->tsih)
         return LOGIN_SUCCESS;
-    if (!s || !same_port(s, l))
+    if (!may_join(s, l))
         return LOGIN_NO_SESSION;
-    return s->seed.cid == l->cid ? LOGIN_SUCCESS : LOGIN_TOO_MANY_CONNECTIONS;
+    bool only = s->seed.params.max_connections == 1 && s->seed.cid != l->cid;
+    return only ? LOGIN_TOO_MANY_CONNECTIONS : LOGIN_SUCCESS;
 }
 
-static enum login_status permit(const struct login *l, const char **alias_r,
+static enum login_status permit(const struct login *l, struct login_offer *offer_r,
                                 struct iscsi_auth *auth_r, void *arg)
 {
     struct visitor *v = arg;
@@ -387,7 +459,7 @@ static enum login_status permit(const struct login *l, const char **alias_r,
     if (!registry_permits(t, l->nego.initiator, v->conn->local))
         return LOGIN_FORBIDDEN;
     v->target = t;
-    *alias_r = t->alias;
+    *offer_r = (struct login_offer){t->alias, t->max_connections};
     auth_needed(t, l->nego.initiator, auth_r);
     return permit_tsih(l);
 }
@@ -442,6 +514,8 @@ static void make_room(void)
     if (visitor_count + discoveries(&session) < VISITORS_MAX)
         return;
     struct visitor *oldest = session ? NULL : list_first(&visitors, struct visitor, link);
+    if (!session && !oldest) /* all are about to be through */
+        return;
     log_every(10, LOG_LEVEL_WARN, "iscsi", "too many logins at once: the oldest is dropped peer=%s",
               session ? session->peer : oldest->conn->peer);
     if (session) {
@@ -457,6 +531,7 @@ static void make_room(void)
 void front_accept(int fd, const char *portal, uint16_t group)
 {
     make_room();
+    shut = false;
     struct visitor *v = xcalloc(1, sizeof *v);
     v->conn = conn_new(fd, portal);
     struct login_env env = {.permit = permit, .arg = v};
@@ -470,6 +545,7 @@ void front_accept(int fd, const char *portal, uint16_t group)
 void front_close(const char *portal)
 {
     struct visitor *v, *next;
+    shut = !portal;
     list_for_each_safe (v, next, &visitors, link) {
         if (portal && strcmp(v->conn->portal, portal) != 0)
             continue;

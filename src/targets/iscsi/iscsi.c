@@ -64,6 +64,7 @@ static void tell_one(const struct iscsi_session *s, void *arg)
     snprintf(i.object, sizeof i.object, "%s", s->seed.target);
     snprintf(i.portal, sizeof i.portal, "%.127s", s->portal);
     i.reactor = reactor_index(s->home);
+    i.connections = load64(&s->stats.connections);
     i.inflight = load64(&s->stats.inflight);
     i.reads = load64(&s->stats.reads);
     i.writes = load64(&s->stats.writes);
@@ -140,18 +141,35 @@ static struct iscsi_target *must_find(const char *iqn, struct err *e)
     return t;
 }
 
-int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e)
+static int check_args(const struct iscsi_target_args *a, struct err *e)
+{
+    if (a->alias && strlen(a->alias) > 255)
+        return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
+    if (!a->max_connections || a->max_connections > ISCSI_CONNECTIONS_MAX)
+        return err_set(e, ERR_INVALID, "max_connections", "max_connections is %u; expected 1 to %d",
+                       a->max_connections, ISCSI_CONNECTIONS_MAX);
+    return 0;
+}
+
+/* Under the lock, or nobody knows it yet. */
+static void set_args(struct iscsi_target *t, const struct iscsi_target_args *a)
+{
+    snprintf(t->alias, sizeof t->alias, "%s", a->alias ? a->alias : "");
+    t->open = a->open_access;
+    t->max_connections = a->max_connections;
+}
+
+int iscsi_target_add(const char *iqn, const struct iscsi_target_args *args, struct err *e)
 {
     if (iscsi_name_check(iqn, "iqn", e))
         return -1;
     if (registry_find(iqn))
         return err_set(e, ERR_EXISTS, "iqn", "target %s exists already", iqn);
-    if (alias && strlen(alias) > 255)
-        return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
+    if (check_args(args, e))
+        return -1;
     struct iscsi_target *t = xcalloc(1, sizeof *t);
     snprintf(t->iqn, sizeof t->iqn, "%s", iqn);
-    snprintf(t->alias, sizeof t->alias, "%s", alias ? alias : "");
-    t->open = open_access;
+    set_args(t, args);
     list_init(&t->acls);
     t->scsi = scsi_target_new(iqn);
     pthread_mutex_lock(&registry_lock);
@@ -160,16 +178,13 @@ int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struc
     return 0;
 }
 
-int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struct err *e)
+int iscsi_target_set(const char *iqn, const struct iscsi_target_args *args, struct err *e)
 {
     struct iscsi_target *t = must_find(iqn, e);
-    if (!t)
+    if (!t || check_args(args, e))
         return -1;
-    if (strlen(alias) > 255)
-        return err_set(e, ERR_INVALID, "alias", "an alias has at most 255 bytes");
     pthread_mutex_lock(&registry_lock);
-    snprintf(t->alias, sizeof t->alias, "%s", alias);
-    t->open = open_access;
+    set_args(t, args);
     pthread_mutex_unlock(&registry_lock);
     return 0;
 }
@@ -223,6 +238,7 @@ static void describe(const struct iscsi_target *t, struct iscsi_target_info *inf
 {
     *info_r = (struct iscsi_target_info){
         .open_access = t->open,
+        .max_connections = t->max_connections,
         .lun_count = scsi_lun_count(t->scsi),
         .acl_count = t->acl_count,
         .session_count = t->sessions,

@@ -10,12 +10,18 @@
 #include "targets/target.h"
 
 /* The iSCSI target, for control. Called on main; those marked T in a task. */
-enum { ISCSI_NAME_MAX = 223, ISCSI_LUN_MAX = 16383, ISCSI_GROUP_MAX = 15 };
+enum {
+    ISCSI_NAME_MAX = 223,
+    ISCSI_LUN_MAX = 16383,
+    ISCSI_GROUP_MAX = 15,
+    ISCSI_CONNECTIONS_MAX = 8
+};
 
 struct iscsi_target_info {
     char iqn[ISCSI_NAME_MAX + 1];
     char alias[256];
     bool open_access;
+    unsigned max_connections;
     unsigned lun_count, acl_count, session_count;
 };
 struct iscsi_lun_args {
@@ -51,9 +57,14 @@ int iscsi_portal_remove(const char *addr, struct err *e);
 void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);
 
 /* Contract: without access rules a target serves everyone on loopback and unix portals only. */
-int iscsi_target_add(const char *iqn, const char *alias, bool open_access, struct err *e);
-/* For logins to come. */
-int iscsi_target_set(const char *iqn, const char *alias, bool open_access, struct err *e);
+struct iscsi_target_args {
+    const char *alias; /* or NULL */
+    bool open_access;
+    unsigned max_connections; /* a session, 1 to ISCSI_CONNECTIONS_MAX */
+};
+int iscsi_target_add(const char *iqn, const struct iscsi_target_args *args, struct err *e);
+/* For logins to come; sessions keep the number of connections that they agreed on. */
+int iscsi_target_set(const char *iqn, const struct iscsi_target_args *args, struct err *e);
 int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e); /* T */
 bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r);
 void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg);

@@ -64,6 +64,7 @@ static enum login_status check_head(struct login *l, const struct iscsi_pdu *pdu
         l->stage = csg(pdu);
         memcpy(l->isid, pdu->lun, ISID_LEN);
         l->tsih = pdu_tsih(pdu);
+        l->nego.joins = l->tsih;
         l->cid = (uint16_t)(pdu->w20 >> 16);
         l->itt = pdu->itt;
         l->cmdsn = pdu->w24;
@@ -114,14 +115,15 @@ static enum login_status take_names(struct login *l, struct text *reply)
 {
     if (!l->nego.have_initiator || (!l->nego.discovery && !l->nego.have_target))
         return LOGIN_MISSING_PARAMETER;
-    const char *alias = NULL;
-    enum login_status status = l->env.permit(l, &alias, &l->auth, l->env.arg);
+    struct login_offer offer = {.max_connections = 1};
+    enum login_status status = l->env.permit(l, &offer, &l->auth, l->env.arg);
+    l->max_connections = offer.max_connections;
     if (status || l->nego.discovery)
         return status;
     l->named = true;
     bool fits = text_add(reply, "TargetPortalGroupTag", "%u", l->tpgt);
-    if (alias && *alias)
-        fits = text_add(reply, "TargetAlias", "%s", alias) && fits;
+    if (offer.alias && *offer.alias)
+        fits = text_add(reply, "TargetAlias", "%s", offer.alias) && fits;
     return fits ? LOGIN_SUCCESS : LOGIN_INITIATOR_ERROR;
 }
 
@@ -171,6 +173,8 @@ static enum login_status process(struct login *l, bool leaving, struct text *rep
         status = take_names(l, reply);
         l->named = true;
     }
+    if (!status && !nego_connections(&l->nego, l->max_connections, reply))
+        status = LOGIN_INITIATOR_ERROR;
     if (!status)
         status = secure(l, &keys, leaving, reply);
     bool rejected = l->nego.segment_rejected; /* one answer has the key once */
@@ -192,6 +196,8 @@ static void fill_head(struct login *l, const struct iscsi_pdu *pdu, struct iscsi
     head->w24 = l->statsn++;
     head->w28 = l->cmdsn;
     head->w32 = l->cmdsn + ISCSI_WINDOW - 1;
+    if (l->tsih) /* the session knows: MaxCmdSN < ExpCmdSN - 1 says to ignore both, 4.2.2.1 */
+        head->w32 = l->cmdsn - 2;
 }
 
 enum login_next login_request(struct login *l, const struct iscsi_pdu *pdu, const void *data,

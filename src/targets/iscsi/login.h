@@ -29,11 +29,18 @@ enum login_status { /* class << 8 | detail, 11.13.5 */
 
 enum { ISCSI_WINDOW = 128 /* commands in flight a session */ };
 
+/* What is known of a session once its names are. */
+struct login_offer {
+    const char *alias;        /* of the target, or NULL */
+    unsigned max_connections; /* 1 to ISCSI_CONNECTIONS_MAX */
+};
+
 struct login;
 struct login_env {
     /* The names and session type are known: may this initiator have this session, and what must it
-     * prove itself by? *auth_r is zeroed before; alias_r may be left alone. Called once. */
-    enum login_status (*permit)(const struct login *l, const char **alias_r,
+     * prove itself by? *auth_r is zeroed before; *offer_r is one connection and no alias. Called
+     * once. */
+    enum login_status (*permit)(const struct login *l, struct login_offer *offer_r,
                                 struct iscsi_auth *auth_r, void *arg);
     void *arg;
 };
@@ -44,9 +51,10 @@ struct login {
     enum nego_stage stage;
     bool begun, named, declared, method_told;
     struct iscsi_auth auth; /* what permit asked for; cleansed by login_free */
+    unsigned max_connections;
     struct chap chap;
     uint8_t isid[6];
-    uint16_t tsih; /* as asked for; 0 = a new session */
+    uint16_t tsih; /* as asked for; 0 = a new session, else the one that it joins */
     uint16_t cid;
     uint16_t tpgt; /* of the portal */
     uint32_t itt;

@@ -30,21 +30,6 @@ void member_stamp(struct member *m, struct iscsi_pdu *pdu)
     m->statsn++;
 }
 
-bool member_take_sn(struct member *m, const struct iscsi_pdu *pdu)
-{
-    struct iscsi_session *s = m->s;
-    if (pdu->immediate)
-        return true;
-    if (pdu->w24 == s->seed.exp_cmdsn && !sn_before(session_max_cmdsn(s), pdu->w24)) {
-        s->seed.exp_cmdsn++;
-        return true;
-    }
-    bool gap = sn_before(s->seed.exp_cmdsn, pdu->w24) && !sn_before(session_max_cmdsn(s), pdu->w24);
-    if (gap) /* on one connection what is missing can never come: 4.2.2.1 */
-        member_fail(m, "a CmdSN was left out");
-    return false;
-}
-
 static void reject(struct member *m, const struct iscsi_pdu *pdu, enum iscsi_reject why,
                    void (*after)(struct iscsi_conn *))
 {
@@ -66,7 +51,7 @@ void member_reject(struct member *m, const struct iscsi_pdu *pdu, enum iscsi_rej
 
 /* ---- NOP */
 
-static void ping(struct member *m)
+void member_ping(struct member *m)
 {
     struct iscsi_pdu pdu = {.op = OP_NOP_IN, .flags = F_FINAL, .itt = ISCSI_NO_TAG};
     pdu.w20 = session_tag(m->s);
@@ -123,20 +108,43 @@ static void tick(void *arg)
         member_fail(m, why);
         return;
     }
+    if (order_stuck(m->s)) {
+        session_fail(m->s, "a CmdSN was left out");
+        return;
+    }
     if (since(m->conn->last_rx) < PING_AFTER_S)
         m->pinged_at = 0;
     else if (!m->pinged_at && !m->s->seed.discovery && !(m->conn->hold & CONN_HOLD_OWNER))
-        ping(m);
+        member_ping(m);
     rtimer_arm(&m->timer, TICK_US, tick, m);
 }
 
 /* ---- PDUs */
 
+/* Where there are other connections, somebody may wait for it. */
+static void note_acked(struct member *m, uint32_t exp_statsn)
+{
+    if (!sn_before(m->acked, exp_statsn) || sn_before(m->statsn, exp_statsn))
+        return;
+    m->acked = exp_statsn;
+    if (!list_empty(&m->s->answering))
+        tmf_acked(m->s);
+}
+
+static void drop_rx(struct member *m)
+{
+    m->rx_drop = true;
+    if (!m->closing)
+        conn_rx_skip(m->conn);
+}
+
 static void on_begin(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint8_t *ahs)
 {
     struct member *m = c->owner;
-    m->rx_drop = false;
+    m->rx_drop = m->rx_later = false;
     m->rx = NULL;
+    if (m->s->seed.params.max_connections > 1)
+        note_acked(m, pdu->w28);
     if (pdu->op == OP_SCSI_CMD && m->s->nexus) {
         command_begin(m, pdu, ahs);
         return;
@@ -147,11 +155,26 @@ static void on_begin(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const ui
     }
     bool ordered = pdu->op == OP_NOP_OUT || pdu->op == OP_TMF_REQ || pdu->op == OP_TEXT_REQ ||
                    pdu->op == OP_LOGOUT_REQ;
-    if (ordered && !member_take_sn(m, pdu)) {
-        m->rx_drop = true;
-        if (!m->closing)
-            conn_rx_skip(c);
+    if (!ordered || pdu->immediate)
+        return;
+    enum order order = order_of(m, pdu);
+    m->rx_later = order == ORDER_LATER;
+    if (order == ORDER_NEVER)
+        drop_rx(m);
+}
+
+void member_ordered(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *data)
+{
+    switch (pdu->op) {
+    case OP_NOP_OUT: nop_out(m, pdu, data); return;
+    case OP_TEXT_REQ: text_request(m, pdu, data); return;
+    case OP_LOGOUT_REQ: logout_request(m, pdu); return;
+    default: break;
     }
+    if (m->s->nexus)
+        tmf_request(m, pdu);
+    else
+        member_reject(m, pdu, REJECT_UNSUPPORTED);
 }
 
 static void on_end(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint8_t *data)
@@ -159,10 +182,15 @@ static void on_end(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint
     struct member *m = c->owner;
     if (m->rx_drop)
         return;
+    if (m->rx_later) {
+        order_hold_pdu(m, pdu, data);
+        return;
+    }
     switch (pdu->op) {
-    case OP_NOP_OUT: nop_out(m, pdu, data); return;
-    case OP_TEXT_REQ: text_request(m, pdu, data); return;
-    case OP_LOGOUT_REQ: logout_request(m, pdu); return;
+    case OP_NOP_OUT:
+    case OP_TEXT_REQ:
+    case OP_LOGOUT_REQ:
+    case OP_TMF_REQ: member_ordered(m, pdu, data); return;
     case OP_SNACK: member_reject(m, pdu, REJECT_SNACK); return;
     case OP_LOGIN_REQ: member_reject(m, pdu, REJECT_PROTOCOL); return;
     default: break;
@@ -171,8 +199,6 @@ static void on_end(struct iscsi_conn *c, const struct iscsi_pdu *pdu, const uint
         command_end(m, pdu);
     else if (m->s->nexus && pdu->op == OP_DATA_OUT)
         data_out_end(m, pdu);
-    else if (m->s->nexus && pdu->op == OP_TMF_REQ)
-        tmf_request(m, pdu);
     else
         member_reject(m, pdu, REJECT_UNSUPPORTED);
 }
@@ -225,14 +251,28 @@ void member_free(struct member **m)
     conn_free(&(*m)->conn);
     text_free(&(*m)->text_in);
     text_free(&(*m)->text_out);
+    text_free(&(*m)->login_text);
     rtimer_free(&(*m)->timer);
     free(*m);
     *m = NULL;
 }
 
+/* What came with the last login response: the session knows the window (11.13.3). */
+static void say_welcome(struct member *m)
+{
+    uint32_t statsn = m->login.w24;
+    member_stamp_next(m, &m->login);
+    m->login.w24 = statsn;
+    conn_note(m->conn, &m->login, m->login_text.p, m->login_text.len, NULL);
+    text_free(&m->login_text);
+}
+
 void member_start(struct member *m)
 {
-    list_add_tail(&m->s->members, &m->link);
+    m->waits = false;
+    m->acked = m->statsn;
+    if (m->login.op == OP_LOGIN_RSP)
+        say_welcome(m); /* before there are digests */
     m->conn->max_recv = ISCSI_RECV_SEGMENT;
     m->conn->header_digest = m->header_digest;
     m->conn->data_digest = m->data_digest;
@@ -254,9 +294,16 @@ void member_check_end(struct member *m)
     if (m->in_commands || m->live || m->tmfs)
         return;
     if (!m->closing)
-        logout_check(m);
+        logout_check(m->s);
     else if (!reactor_defer_pending(&m->end))
         reactor_defer(&m->end, finish, m);
+}
+
+void member_give_up(struct member *m)
+{
+    order_forget(m);
+    tmf_forget(m);
+    commands_drop(m);
 }
 
 void member_fail(struct member *m, const char *why)
@@ -270,6 +317,9 @@ void member_fail(struct member *m, const char *why)
     session_member_closes(m->s);
     rtimer_disarm(&m->timer);
     conn_close(m->conn);
-    commands_drop(m);
+    member_give_up(m);
+    tmf_acked(m->s);
     member_check_end(m);
+    if (m->s->logout_by == m)
+        session_fail(m->s, NULL);
 }

@@ -16,6 +16,7 @@ enum key_kind {
     KEY_DECLARE,   /* number that the initiator declares; no answer */
     KEY_DIGEST,    /* list: the first of the initiator's that we know */
     KEY_AUTH,      /* list: answered when it is known what is needed (login.c) */
+    KEY_LATER,     /* MaxConnections, the same */
     KEY_REPORTING, /* list: RFC3720 is what we have */
     KEY_NAME,      /* text that the initiator declares */
     KEY_FIXED_NO,  /* obsolete: always No (13.25) */
@@ -28,6 +29,7 @@ enum key_when {
     W_FULL = 1 << STAGE_FULL,
     W_LOGIN = W_SEC | W_OPER,
     W_NORMAL = 1 << 8, /* Irrelevant in a discovery session */
+    W_LEADS = 1 << 9,  /* and on a further connection ("leading only") */
 };
 
 struct key {
@@ -51,22 +53,22 @@ static const struct key keys[] = {
     {"AuthMethod", KEY_AUTH, W_SEC, 0, 0, 0, 0, NOWHERE},
     {"HeaderDigest", KEY_DIGEST, W_OPER, 0, 0, 0, 1, AT(header_digest)},
     {"DataDigest", KEY_DIGEST, W_OPER, 0, 0, 0, 1, AT(data_digest)},
-    {"MaxConnections", KEY_MIN, W_OPER | W_NORMAL, 1, 65535, 1, 1, AT(max_connections)},
-    {"InitialR2T", KEY_OR, W_OPER | W_NORMAL, 0, 0, 1, 0, AT(initial_r2t)},
-    {"ImmediateData", KEY_AND, W_OPER | W_NORMAL, 0, 0, 1, 1, AT(immediate_data)},
+    {"MaxConnections", KEY_LATER, W_OPER | W_NORMAL | W_LEADS, 1, 65535, 1, 0, AT(max_connections)},
+    {"InitialR2T", KEY_OR, W_OPER | W_NORMAL | W_LEADS, 0, 0, 1, 0, AT(initial_r2t)},
+    {"ImmediateData", KEY_AND, W_OPER | W_NORMAL | W_LEADS, 0, 0, 1, 1, AT(immediate_data)},
     {"MaxRecvDataSegmentLength", KEY_DECLARE, W_OPER | W_FULL, 512, (1 << 24) - 1,
      ISCSI_DEFAULT_SEGMENT, 0, AT(max_xmit_segment)},
-    {"MaxBurstLength", KEY_MIN, W_OPER | W_NORMAL, 512, (1 << 24) - 1, 256 << 10, 1 << 20,
+    {"MaxBurstLength", KEY_MIN, W_OPER | W_NORMAL | W_LEADS, 512, (1 << 24) - 1, 256 << 10, 1 << 20,
      AT(max_burst)},
-    {"FirstBurstLength", KEY_MIN, W_OPER | W_NORMAL, 512, (1 << 24) - 1, 64 << 10, 256 << 10,
-     AT(first_burst)},
-    {"DefaultTime2Wait", KEY_MAX, W_OPER, 0, 3600, 2, 0, AT(time2wait)},
-    {"DefaultTime2Retain", KEY_MIN, W_OPER, 0, 3600, 20, 0, AT(time2retain)},
-    {"MaxOutstandingR2T", KEY_MIN, W_OPER | W_NORMAL, 1, 65535, 1, 8, AT(max_r2t)},
-    {"DataPDUInOrder", KEY_OR, W_OPER | W_NORMAL, 0, 0, 1, 1, AT(pdu_in_order)},
-    {"DataSequenceInOrder", KEY_OR, W_OPER | W_NORMAL, 0, 0, 1, 1, AT(sequence_in_order)},
-    {"ErrorRecoveryLevel", KEY_MIN, W_OPER, 0, 2, 0, 0, AT(recovery_level)},
-    {"TaskReporting", KEY_REPORTING, W_OPER | W_NORMAL, 0, 0, 0, 0, NOWHERE},
+    {"FirstBurstLength", KEY_MIN, W_OPER | W_NORMAL | W_LEADS, 512, (1 << 24) - 1, 64 << 10,
+     256 << 10, AT(first_burst)},
+    {"DefaultTime2Wait", KEY_MAX, W_OPER | W_LEADS, 0, 3600, 2, 0, AT(time2wait)},
+    {"DefaultTime2Retain", KEY_MIN, W_OPER | W_LEADS, 0, 3600, 20, 0, AT(time2retain)},
+    {"MaxOutstandingR2T", KEY_MIN, W_OPER | W_NORMAL | W_LEADS, 1, 65535, 1, 8, AT(max_r2t)},
+    {"DataPDUInOrder", KEY_OR, W_OPER | W_NORMAL | W_LEADS, 0, 0, 1, 1, AT(pdu_in_order)},
+    {"DataSequenceInOrder", KEY_OR, W_OPER | W_NORMAL | W_LEADS, 0, 0, 1, 1, AT(sequence_in_order)},
+    {"ErrorRecoveryLevel", KEY_MIN, W_OPER | W_LEADS, 0, 2, 0, 0, AT(recovery_level)},
+    {"TaskReporting", KEY_REPORTING, W_OPER | W_NORMAL | W_LEADS, 0, 0, 0, 0, NOWHERE},
     {"IFMarker", KEY_FIXED_NO, W_OPER, 0, 0, 0, 0, NOWHERE},
     {"OFMarker", KEY_FIXED_NO, W_OPER, 0, 0, 0, 0, NOWHERE},
     {"RDMAExtensions", KEY_FIXED_NO, W_OPER, 0, 0, 0, 0, NOWHERE},
@@ -198,6 +200,13 @@ static enum nego_result put(struct nego *n, const struct key *k, const char *val
     case KEY_AND:
     case KEY_OR: return put_bool(n, k, value, reply);
     case KEY_DIGEST: return put_digest(n, k, value, reply);
+    case KEY_LATER:
+        if (!text_number(value, &n->connections) || n->connections < k->min ||
+            n->connections > k->max) {
+            n->connections = 0;
+            return answer(reply, k->name, "Reject");
+        }
+        return NEGO_OK;
     case KEY_NAME: return put_name(n, k->name, value);
     case KEY_AUTH:
         n->auth_offered = true;
@@ -235,7 +244,7 @@ enum nego_result nego_login_key(struct nego *n, enum nego_stage stage, const cha
     n->seen |= UINT64_C(1) << index;
     if (!(k->when & 1u << stage))
         return answer(reply, key, "Reject");
-    if (n->discovery && k->when & W_NORMAL)
+    if ((n->discovery && k->when & W_NORMAL) || (n->joins && k->when & W_LEADS))
         return answer(reply, key, "Irrelevant");
     return put(n, k, value, reply);
 }
@@ -250,6 +259,15 @@ enum nego_result nego_full_key(struct nego *n, const char *key, const char *valu
     if (!(k->when & W_FULL))
         return answer(reply, key, "Reject");
     return put(n, k, value, reply);
+}
+
+bool nego_connections(struct nego *n, unsigned limit, struct text *reply)
+{
+    if (!n->connections)
+        return true;
+    n->params.max_connections = n->connections < limit ? n->connections : limit;
+    n->connections = 0;
+    return text_add(reply, "MaxConnections", "%u", n->params.max_connections);
 }
 
 void nego_finish(struct nego *n)

@@ -33,6 +33,8 @@ struct nego {
     struct iscsi_params params;
     bool discovery; /* SessionType=Discovery */
     bool have_initiator, have_target;
+    bool joins;           /* a further connection of a session: what the session has is settled */
+    unsigned connections; /* MaxConnections as offered, until it is answered; or 0 */
     bool auth_offered, auth_none, auth_chap; /* AuthMethod: the login answers it */
     char initiator[ISCSI_NAME_MAX + 1];
     char initiator_alias[256];
@@ -60,6 +62,9 @@ enum nego_result nego_text_end(struct nego *n, struct text *reply);
  * SendTargets. */
 enum nego_result nego_full_key(struct nego *n, const char *key, const char *value,
                                struct text *reply);
+/* Answers MaxConnections, when it was offered: `limit` is known only with the target. False: the
+ * answer does not fit. */
+bool nego_connections(struct nego *n, unsigned limit, struct text *reply);
 /* After the last key: clamps what depends on one another (FirstBurstLength <= MaxBurstLength). */
 void nego_finish(struct nego *n);
 

@@ -104,7 +104,8 @@ bool command_admit(struct command *c)
 {
     struct iscsi_session *s = c->s;
     unsigned r = reactor_self_index();
-    if (!c->charge || (list_empty(&s->waiting) && fits(s, r, c->charge))) {
+    bool now = !c->early && list_empty(&s->waiting) && fits(s, r, c->charge);
+    if (!c->charge || now) {
         s->bytes += c->charge;
         pools[r].bytes += c->charge;
         c->admitted = true;

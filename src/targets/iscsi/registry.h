@@ -21,7 +21,8 @@ struct iscsi_target {
     struct list link;
     char iqn[ISCSI_NAME_MAX + 1];
     char alias[256];
-    bool open;     /* serves everyone everywhere */
+    bool open; /* serves everyone everywhere */
+    unsigned max_connections;
     bool removing; /* no login any more */
     struct list acls;
     unsigned acl_count;

@@ -48,31 +48,27 @@ static void count_members(struct iscsi_session *s)
     uint64_t n = 0;
     const struct member *m;
     list_for_each (m, &s->members, link)
-        n++;
+        n += !m->closing;
     __atomic_store_n(&s->stats.connections, n, __ATOMIC_RELAXED);
-}
-
-/* The first connection that is not closed, or NULL. */
-static struct member *first_open(struct iscsi_session *s)
-{
-    struct member *m;
-    list_for_each (m, &s->members, link)
-        if (!m->closing)
-            return m;
-    return NULL;
 }
 
 void session_member_closes(struct iscsi_session *s)
 {
-    if (!first_open(s))
+    count_members(s);
+    if (!s->stats.connections)
         s->closing = true;
 }
 
+static void start_waiting(struct iscsi_session *s);
+
 void session_member_left(struct iscsi_session *s)
 {
-    count_members(s);
-    if (!list_empty(&s->members))
+    if (!list_empty(&s->members)) {
+        start_waiting(s);
+        logout_check(s);
         return;
+    }
+    order_end(s);
     if (s->nexus)
         scsi_nexus_free(&s->nexus);
     s->finished = true;
@@ -110,11 +106,15 @@ static void start_here(void *arg)
     list_init(&s->commands);
     list_init(&s->waiting);
     list_init(&s->starved);
+    list_init(&s->held);
+    list_init(&s->parked);
+    list_init(&s->answering);
     s->begun_at = reactor_now();
     if (s->scsi)
         make_nexus(s);
-    member_start(s->first);
+    list_add_tail(&s->members, &s->first->link);
     count_members(s);
+    member_start(s->first);
 }
 
 void session_start(struct iscsi_session *s)
@@ -124,6 +124,72 @@ void session_start(struct iscsi_session *s)
     reactor_post(s->home, &s->post, start_here, s);
     if (s->stop_soon)
         session_stop(s, SESSION_DROP);
+}
+
+/* ---- further connections */
+
+static void join_late(void *arg)
+{
+    member_fail(arg, "the connection before it does not end");
+}
+
+/* Those whose predecessor is gone. */
+static void start_waiting(struct iscsi_session *s)
+{
+    struct member *m, *before;
+    list_for_each (m, &s->members, link) {
+        bool free = m->waits && !m->closing;
+        for (before = list_first(&s->members, struct member, link); free && before != m;
+             before = list_entry(before->link.next, struct member, link))
+            free = before->cid != m->cid;
+        if (free)
+            member_start(m);
+    }
+}
+
+static enum login_status seat(struct iscsi_session *s, struct member *m)
+{
+    enum { JOIN_WAIT_S = 10 };
+    struct member *t;
+    unsigned others = 0;
+    if (s->finished || s->closing || s->logout_by)
+        return LOGIN_NO_SESSION;
+    list_for_each (t, &s->members, link)
+        others += !t->closing && t->cid != m->cid;
+    if (others >= s->seed.params.max_connections)
+        return LOGIN_TOO_MANY_CONNECTIONS;
+    list_add_tail(&s->members, &m->link);
+    m->waits = true; /* so that the session does not end meanwhile */
+    rtimer_arm(&m->timer, JOIN_WAIT_S * 1000000u, join_late, m);
+    list_for_each (t, &s->members, link)
+        if (t != m && t->cid == m->cid)
+            member_fail(t, "it is logged in anew");
+    count_members(s);
+    start_waiting(s);
+    return LOGIN_SUCCESS;
+}
+
+static void join_acked(void *arg)
+{
+    struct session_join *j = arg;
+    struct iscsi_session *s = j->s;
+    j->done(j);
+    s->posted--;
+    check_over(s);
+}
+
+static void join_here(void *arg)
+{
+    struct session_join *j = arg;
+    j->status = seat(j->s, j->m);
+    reactor_post(reactor_main(), &j->post, join_acked, j);
+}
+
+void session_join(struct session_join *j)
+{
+    assert(j->m->conn->hold && j->s->started);
+    j->s->posted++;
+    reactor_post(j->s->home, &j->post, join_here, j);
 }
 
 /* ---- stopping it */
@@ -160,39 +226,53 @@ static void dropped(struct iscsi_conn *c)
     session_fail(m->s, NULL);
 }
 
-void session_drop(struct iscsi_session *s)
+/* The first connection that something can be said on, or NULL. */
+static struct member *speaker(struct iscsi_session *s)
 {
-    const struct iscsi_params *p = &s->seed.params;
-    struct member *m, *first = first_open(s);
-    if (first)
-        tell(first, EVENT_DROP_ALL, p->time2wait << 16 | p->time2retain, dropped);
+    struct member *m;
     list_for_each (m, &s->members, link)
-        conn_hold(m->conn, CONN_HOLD_OWNER);
-    /* Whoever does not read it is not waited for. */
-    rtimer_arm(&s->timer, SHUTDOWN_WAIT_S * 1000000u, stop_late, s);
+        if (!m->closing && !m->waits)
+            return m;
+    return NULL;
 }
 
-static void drop_late(void *arg)
+/* All connections are to be dropped: tells it on one, then does it. */
+static void drop(void *arg)
 {
-    session_drop(arg);
+    struct iscsi_session *s = arg;
+    const struct iscsi_params *p = &s->seed.params;
+    struct member *m, *first = speaker(s);
+    if (!first) {
+        session_fail(s, NULL);
+        return;
+    }
+    tell(first, EVENT_DROP_ALL, p->time2wait << 16 | p->time2retain, dropped);
+    list_for_each (m, &s->members, link)
+        if (!m->closing)
+            conn_hold(m->conn, CONN_HOLD_OWNER);
+    /* Whoever does not read it is not waited for. */
+    rtimer_arm(&s->timer, SHUTDOWN_WAIT_S * 1000000u, stop_late, s);
 }
 
 static void stop_here(void *arg)
 {
     struct iscsi_session *s = arg;
     if (!s->closing)
-        session_drop(s);
+        drop(s);
     reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
 }
 
+/* The message is for the connection that it comes by, so each gets it. */
 static void ask_here(void *arg)
 {
     struct iscsi_session *s = arg;
-    struct member *m = s->closing || s->logging_out ? NULL : first_open(s);
-    if (m && !m->logging_out) {
-        tell(m, EVENT_REQUEST_LOGOUT, LOGOUT_WITHIN_S, NULL);
-        rtimer_arm(&s->timer, LOGOUT_WITHIN_S * 1000000u, drop_late, s);
-    }
+    struct member *m;
+    bool ask = !s->closing && !s->logout_by;
+    list_for_each (m, &s->members, link)
+        if (ask && !m->closing && !m->waits && !m->logging_out)
+            tell(m, EVENT_REQUEST_LOGOUT, LOGOUT_WITHIN_S, NULL);
+    if (ask)
+        rtimer_arm(&s->timer, LOGOUT_WITHIN_S * 1000000u, drop, s);
     reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
 }
 

@@ -61,9 +61,15 @@ struct iscsi_session {
     /* -- the reactor's */
     struct list members;
     struct scsi_nexus *nexus;
-    bool closing;     /* all of its connections are, or are about to be */
-    bool logging_out; /* as a whole */
+    bool closing;             /* all of its connections are, or are about to be */
+    struct member *logout_by; /* logs it out as a whole */
+    bool logouts;             /* some logout is under way */
     bool finished;
+    struct list held;      /* what came before its turn */
+    struct list parked;    /* task management functions that wait for what comes before them */
+    struct list answering; /* and those that wait for replies to arrive on other connections */
+    uint64_t gap_at;       /* ns: since when the first of held or parked waits */
+    struct rdefer deliver;
     unsigned slots;                          /* commands in the command window */
     unsigned immediates;                     /* immediate ones */
     uint64_t bytes;                          /* data of admitted commands */
@@ -84,17 +90,24 @@ struct member {
     struct iscsi_conn *conn;
     uint16_t cid;
     uint32_t statsn;
+    uint32_t acked;    /* the initiator's ExpStatSN, kept where there may be other connections */
     uint32_t max_xmit; /* the initiator's MaxRecvDataSegmentLength */
     bool header_digest, data_digest;
+    struct iscsi_pdu login; /* the last login response, of one that joins */
+    struct text login_text;
 
     /* -- the reactor's */
+    bool waits;         /* for the connection of the same CID to be gone */
     bool closing;       /* it is closed, no response goes out any more */
     bool in_commands;   /* walking the commands: ending waits */
     unsigned live;      /* commands that are not freed */
     unsigned tmfs;      /* task management functions under way */
     struct command *rx; /* whose PDU is being received */
     bool rx_drop;       /* the PDU being received is to be ignored */
-    bool logging_out;
+    bool rx_later;      /* it has come before its turn */
+    bool leaving;       /* somebody logs it out */
+    bool logging_out;   /* it logs out itself or another one, */
+    bool logged_out;    /* and has been told so; */
     struct iscsi_pdu logout;
     struct text text_in, text_out; /* a text exchange over several PDUs */
     size_t text_sent;
@@ -109,6 +122,19 @@ struct member *member_new(struct iscsi_session *s, struct iscsi_conn *conn);
 void member_free(struct member **m); /* one that was never started */
 /* Main: posts it to its home, with its first connection. */
 void session_start(struct iscsi_session *s);
+/*
+ * Main: a further connection, or one in the place of that with its CID (connection reinstatement,
+ * 6.3.4: what runs of that ends first). `m` is detached, held. `done` runs on main: with status
+ * LOGIN_SUCCESS the session has it, and has sent the response; else `m` is still the caller's.
+ */
+struct session_join {
+    struct iscsi_session *s;
+    struct member *m;
+    enum login_status status;
+    void (*done)(struct session_join *j);
+    struct rpost post;
+};
+void session_join(struct session_join *j);
 /* Main: drains and closes; `ended` follows. Harmless when it is ending already. */
 enum session_stop {
     SESSION_DROP, /* it is told that its connections go, and they go */
@@ -125,8 +151,6 @@ void session_fail(struct iscsi_session *s, const char *why); /* closes its conne
 /* One of its connections is closed; it is gone. */
 void session_member_closes(struct iscsi_session *s);
 void session_member_left(struct iscsi_session *s);
-/* All its connections are to be dropped: tells it, then does it. */
-void session_drop(struct iscsi_session *s);
 
 /* member.c */
 void member_start(struct member *m);
@@ -134,22 +158,44 @@ void member_start(struct member *m);
 void member_stamp(struct member *m, struct iscsi_pdu *pdu);
 /* The same without taking a StatSN. */
 void member_stamp_next(struct member *m, struct iscsi_pdu *pdu);
-/* False: the PDU is outside the command window and to be ignored (RFC 7143 4.2.2.1). Takes the
- * CmdSN of one that is not. */
-bool member_take_sn(struct member *m, const struct iscsi_pdu *pdu);
 void member_reject(struct member *m, const struct iscsi_pdu *pdu, enum iscsi_reject why);
+void member_ping(struct member *m);
+/* A PDU other than a command whose turn has come. */
+void member_ordered(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *data);
+void member_give_up(struct member *m);               /* all that does not run yet */
 void member_fail(struct member *m, const char *why); /* closes the connection */
 void member_check_end(struct member *m);
 
+/* order.c */
+enum order {
+    ORDER_NOW,   /* its CmdSN is taken */
+    ORDER_LATER, /* to be held */
+    ORDER_NEVER, /* to be ignored: outside the command window, or there already (4.2.2.1) */
+};
+enum order order_of(struct member *m, const struct iscsi_pdu *pdu); /* one that is not immediate */
+void order_hold_command(struct command *c, uint32_t cmdsn);
+void order_hold_pdu(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *data);
+void order_use_up(struct iscsi_session *s, uint32_t cmdsn); /* nothing comes with it any more */
+void order_abort(struct command *c);       /* its CmdSN is used up; the command is the caller's */
+void order_forget(struct member *m);       /* what it brought */
+void order_check(struct iscsi_session *s); /* delivers, soon, what can be */
+void order_note_gap(struct iscsi_session *s);
+bool order_stuck(const struct iscsi_session *s); /* a gap stays: it will not be filled any more */
+void order_end(struct iscsi_session *s);
+
 /* logout.c */
 void logout_request(struct member *m, const struct iscsi_pdu *pdu);
-void logout_check(struct member *m); /* is what it waits for done? */
+void logout_check(struct iscsi_session *s); /* is what one waits for done? */
 
 /* command.c */
 void command_begin(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *ahs);
 void command_end(struct member *m, const struct iscsi_pdu *pdu);
 void data_out_begin(struct member *m, const struct iscsi_pdu *pdu);
 void data_out_end(struct member *m, const struct iscsi_pdu *pdu);
+/* One that was held: now it is its turn. */
+void command_turn(struct command *c);
+/* Nobody is to hear of it any more: frees it, or lets its queued R2T do so. */
+void command_give_up(struct command *c);
 /* Gives up every command of the connection that does not run yet. */
 void commands_drop(struct member *m);
 /* The command with the tag, if it can still be aborted. */
@@ -158,6 +204,9 @@ void command_pools_free(void);
 
 /* tmf.c */
 void tmf_request(struct member *m, const struct iscsi_pdu *pdu);
+void tmf_resume(struct iscsi_session *s); /* starts those that everything before has come for */
+void tmf_forget(struct member *m);        /* those of the connection that have not begun */
+void tmf_acked(struct iscsi_session *s);  /* an ExpStatSN has come, or a connection went */
 
 /* text_full.c */
 void text_request(struct member *m, const struct iscsi_pdu *pdu, const uint8_t *data);

@@ -12,6 +12,7 @@ list(APPEND target_sources
     iscsi/member.c
     iscsi/name.c
     iscsi/nego.c
+    iscsi/order.c
     iscsi/pdu.c
     iscsi/pool.c
     iscsi/portal.c

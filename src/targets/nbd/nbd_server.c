@@ -206,6 +206,7 @@ static void tell_session(struct nbd_conn *c, void *arg)
         .protocol = "nbd",
         .reactor = c->reactor,
         .since_ms = c->since_ms,
+        .connections = 1,
         .inflight = relaxed_get(&c->inflight),
         .reads = relaxed_get(&c->reads),
         .writes = relaxed_get(&c->writes),

@@ -20,7 +20,8 @@ void target_begin(void)
     device(&fault_driver, "f", "on=m");
     check(!iscsi_init(&e));
     check(!iscsi_portal_add(portal, 1, &e));
-    check(!iscsi_target_add(IQN, "unit test", false, &e));
+    struct iscsi_target_args target = {.alias = "unit test", .max_connections = 2};
+    check(!iscsi_target_add(IQN, &target, &e));
     struct iscsi_lun_args lun = {.lun = 0, .device = "f"};
     check(!iscsi_lun_add(IQN, &lun, &e));
 }

@@ -14,14 +14,14 @@ static struct iscsi_auth auth; /* what the world asks for */
 static struct login machine;
 static struct login_reply reply;
 
-static enum login_status permit(const struct login *l, const char **alias_r,
+static enum login_status permit(const struct login *l, struct login_offer *offer_r,
                                 struct iscsi_auth *auth_r, void *arg)
 {
     assert_ptr_equal(l, &machine);
     assert_ptr_equal(arg, &verdict);
     asked++;
     *auth_r = auth;
-    *alias_r = "the alias";
+    offer_r->alias = "the alias";
     return verdict;
 }
 

@@ -18,8 +18,8 @@ static const struct row operational[] = {
     {"HeaderDigest", "None,CRC32C", "None"},
     {"DataDigest", "X-mine,CRC32C", "CRC32C"},
     {"DataDigest", "SHA1", "Reject"},
-    {"MaxConnections", "1", "1"},
-    {"MaxConnections", "65535", "1"},
+    {"MaxConnections", "1", NULL}, /* when the target is known */
+    {"MaxConnections", "65535", NULL},
     {"MaxConnections", "0", "Reject"},
     {"MaxConnections", "65536", "Reject"},
     {"InitialR2T", "Yes", "Yes"},
@@ -114,6 +114,43 @@ static void discovery_makes_keys_irrelevant(void **state)
     answers(&n, STAGE_OPERATIONAL, &(struct row){"MaxBurstLength", "512", "Irrelevant"});
     answers(&n, STAGE_OPERATIONAL, &(struct row){"MaxConnections", "4", "Irrelevant"});
     answers(&n, STAGE_OPERATIONAL, &(struct row){"HeaderDigest", "CRC32C", "CRC32C"});
+}
+
+static void connections(const char *offer, unsigned limit, const char *answer, unsigned result)
+{
+    struct nego n;
+    struct text reply = {0};
+    nego_init(&n);
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"MaxConnections", offer, NULL});
+    assert_true(nego_connections(&n, limit, &reply));
+    assert_string_equal(reply.p, answer);
+    assert_int_equal(n.params.max_connections, result);
+    text_free(&reply);
+    assert_true(nego_connections(&n, limit, &reply)); /* once */
+    assert_null(reply.p);
+}
+
+static void connections_are_limited_by_the_target(void **state)
+{
+    (void)state;
+    connections("4", 1, "MaxConnections=1", 1);
+    connections("4", 8, "MaxConnections=4", 4);
+    connections("65535", 8, "MaxConnections=8", 8);
+}
+
+static void a_further_connection_negotiates_its_own_keys_only(void **state)
+{
+    (void)state;
+    struct nego n;
+    nego_init(&n);
+    n.joins = true;
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"MaxConnections", "4", "Irrelevant"});
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"InitialR2T", "No", "Irrelevant"});
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"FirstBurstLength", "512", "Irrelevant"});
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"ErrorRecoveryLevel", "0", "Irrelevant"});
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"DataDigest", "CRC32C", "CRC32C"});
+    answers(&n, STAGE_OPERATIONAL, &(struct row){"MaxRecvDataSegmentLength", "4096", NULL});
+    assert_true(n.params.initial_r2t && n.params.max_xmit_segment == 4096);
 }
 
 static void defaults_are_the_standards(void **state)
@@ -264,6 +301,8 @@ int main(void)
         cmocka_unit_test(a_key_in_the_wrong_stage_is_rejected),
         cmocka_unit_test(a_key_is_negotiated_once),
         cmocka_unit_test(discovery_makes_keys_irrelevant),
+        cmocka_unit_test(connections_are_limited_by_the_target),
+        cmocka_unit_test(a_further_connection_negotiates_its_own_keys_only),
         cmocka_unit_test(defaults_are_the_standards),
         cmocka_unit_test(the_first_burst_is_within_the_burst),
         cmocka_unit_test(the_first_burst_is_answered_within_the_burst),

@@ -264,10 +264,13 @@ HARNESS_TEST(wrong_wishes_are_refused_with_reasons)
 {
     struct err e = {0};
     struct iscsi_lun_args lun = {.lun = ISCSI_LUN_MAX + 1, .device = "f"};
+    struct iscsi_target_args one = {.max_connections = 1}, nine = {.max_connections = 9};
     target_begin();
-    check(iscsi_target_add(IQN, NULL, false, &e) && e.code == ERR_EXISTS);
-    check(iscsi_target_add("disk1", NULL, false, &e) && e.code == ERR_INVALID);
-    check(iscsi_target_add("iqn.2026-11.test:Upper", NULL, false, &e) && e.code == ERR_INVALID);
+    check(iscsi_target_add(IQN, &one, &e) && e.code == ERR_EXISTS);
+    check(iscsi_target_add("iqn.2026-11.test:nine", &nine, &e) &&
+          !strcmp(e.field, "max_connections"));
+    check(iscsi_target_add("disk1", &one, &e) && e.code == ERR_INVALID);
+    check(iscsi_target_add("iqn.2026-11.test:Upper", &one, &e) && e.code == ERR_INVALID);
     check(iscsi_target_remove("iqn.a:none", false, &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_lun_add(IQN, &lun, &e) && e.code == ERR_INVALID && !strcmp(e.field, "lun"));
     check(iscsi_lun_remove(IQN, 5, false, &e) && e.code == ERR_NOT_FOUND);
