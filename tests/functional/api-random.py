@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random and mutated requests: every one is answered, none ends the daemon or leaks."""
+"""Random and mutated requests: every one is answered, none ends the daemon or leaks; those of who may
+only see change nothing, whatever their bytes."""
 import json
 import os
 import random
 import re
+import socket
 
 from orion import FULL, Orion, UnixHTTP, run
 
 SEED = int(os.environ.get('ORION_SEED', '7'))
 ROUNDS = 20000 if FULL else 2500
+MUTANTS = 10000 if FULL else 800
 IQN = 'iqn.2026-01.com.example:t0'
 WORDS = ['d0', 'd1', 'd2', 'a0', 'p0', 'v0', 'e0', IQN, '0', '1', '16384', 'missing', '', '.', '..', '/',
          'x' * 33, 'x' * 300, 'x' * 5000, '%00', '%', 'unix:/', 'unix:' + 'y' * 200, '127.0.0.1', '[::1]:0',
@@ -93,13 +96,7 @@ def test_every_request_is_answered():
     rng = random.Random(SEED)
     print('seed', SEED, flush=True)
     with Orion() as o:
-        o.mem('d0', 'd1', 'd2')
-        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
-        o.ctl('pool', 'create', 'p0', '--devices', 'a0')
-        o.ctl('volume', 'create', 'p0/v0', '--size', '8M')
-        o.nbd('e0', 'p0/v0')
-        o.iscsi(IQN, 'd2')
-        doc = o.http('GET', '/openapi.json').json
+        doc = build(o)
         c = UnixHTTP(o.api)
         seen = {}
         for i in range(ROUNDS):
@@ -124,4 +121,82 @@ def test_every_request_is_answered():
         o.restart()
 
 
-run(test_every_request_is_answered)
+def build(o):
+    o.mem('d0', 'd1', 'd2')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+    o.ctl('pool', 'create', 'p0', '--devices', 'a0')
+    o.ctl('volume', 'create', 'p0/v0', '--size', '8M')
+    o.nbd('e0', 'p0/v0')
+    o.iscsi(IQN, 'd2')
+    return o.http('GET', '/openapi.json').json
+
+
+def mutated(rng, text):
+    out = bytearray(text)
+    for _ in range(rng.choice((0, 1, 1, 2, 8))):
+        at = rng.randrange(len(out) + 1)
+        kind = rng.randrange(4)
+        if kind == 0:
+            out[at:at + 1] = bytes([rng.randrange(256)])
+        elif kind == 1:
+            out[at:at] = rng.choice((b'\r\n', b'\n', b' ', b':', b'%', b'\x00', b'\xff', b'&', b'=', b'"', b'x' * 9000))
+        elif kind == 2:
+            del out[at:at + rng.randrange(1, 9)]
+        else:
+            out[at:at] = out[at // 2:at]
+    return bytes(out)
+
+
+def mutant(rng, doc, token):
+    """The bytes of a request. The line with the token is whole: without it the test's own user asks."""
+    method, path, data, headers = request(rng, doc)
+    if rng.random() < 0.2:
+        method, data = 'GET', None
+        path = '/v1/events' + rng.choice(('', '?kind=x', '?fields=id', '?after=0', '?limit=1', '?nonsense', '?after=x'))
+        headers = {'Accept': 'text/event-stream', 'Last-Event-ID': rng.choice(('', '1-1', 'x', '9' * 40, '-1--1'))}
+    if data is not None:
+        headers['Content-Length'] = str(len(data) if rng.random() < 0.9 else rng.choice((0, 1, -1, 1 << 70)))
+    rest = b'Host: x\r\n' + ''.join('%s: %s\r\n' % h for h in headers.items()).encode() + b'\r\n' + (data or b'')
+    line = ('%s %s HTTP/1.1' % (method, path)).encode('utf-8', 'surrogatepass')
+    return mutated(rng, line) + b'\r\nAuthorization: Bearer ' + token.encode() + b'\r\n' + mutated(rng, rest)
+
+
+def everything(o):
+    items = ('config', 'system/log', 'devices/d0', 'arrays/a0', 'pools/p0', 'pools/p0/volumes/v0', 'nbd/exports/e0',
+             'iscsi/targets/' + IQN)
+    seen = {p: o.http('GET', '/v1/' + p).headers['ETag'] for p in items}
+    for p in ('config', 'tokens', 'sessions'):
+        seen[p + ' whole'] = o.http('GET', '/v1/' + p).json
+    seen['jobs'] = [j['id'] for j in o.http('GET', '/v1/jobs').json['items']]
+    return seen
+
+
+def test_who_may_only_see_changes_nothing_by_any_bytes():
+    rng = random.Random(SEED)
+    with Orion() as o:
+        doc = build(o)
+        token = o.ctl('token', 'add', 'eye', '--role', 'viewer')['token']
+        before, answers = everything(o), {}
+        o.fds_mark()
+        for _ in range(MUTANTS):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(0.05)  # what is no whole request has no answer to be waited for
+                s.connect(o.api)
+                try:
+                    s.sendall(mutant(rng, doc, token))
+                    status = s.recv(12)[9:12]
+                except OSError:
+                    status = b''
+            answers[status] = answers.get(status, 0) + 1
+        print(sorted(answers.items()), flush=True)
+        assert b'500' not in answers, answers
+        o.fds_check()  # all have been looked at
+        with open(o.state + '/audit.log') as f:
+            refused = [line for line in f if '"who":"token:eye"' in line]
+        assert len(refused) > MUTANTS // 50, '%d requests came as far as to a verb' % len(refused)
+        after = everything(o)
+        assert after == before, [(before[p], after[p]) for p in before if before[p] != after[p]]
+        assert o.ctl('audit', 'verify')['good']
+
+
+run(test_every_request_is_answered, test_who_may_only_see_changes_nothing_by_any_bytes)
