@@ -96,7 +96,8 @@ static void life(const char *level, unsigned n)
     for (unsigned i = 0; i < 50; i++)
         write_one(d, i * 31);
     bdev_close(&d);
-    check_int(raid_scrub("a", false, NULL, &e), 0);
+    wait_idle(); /* its job ends a moment later */
+    must(raid_scrub("a", false, NULL, &e), &e);
     wait_idle();
     check_int(info_of("a").mismatch, 0);
     must(raid_fail_member("a", "d0", false, &e), &e); /* so that the new one is read */
