@@ -41,6 +41,17 @@
         }                                                                                         \
     } while (0)
 
+/* In a task: waits for the condition, a minute at most. Whatever another reactor does takes as long
+ * as it takes: a test that sleeps instead fails on a machine that is busy. */
+#define until(cond)                           \
+    do {                                      \
+        unsigned long until_ms_ = 0;          \
+        while (!(cond)) {                     \
+            check(until_ms_++ < 60ul * 1000); \
+            task_sleep_us(1000);              \
+        }                                     \
+    } while (0)
+
 static inline unsigned harness_fds(void)
 {
     unsigned n = 0;

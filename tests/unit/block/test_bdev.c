@@ -144,15 +144,13 @@ HARNESS_TEST(removing_device_ends_new_bios_with_enodev)
     testdev_add(t);
     struct bdev_desc *d = testdev_open("x", CLAIM_SHARED_WRITE);
     task_start(reactor_main(), "remover", unregister_task, &t->bdev);
-    task_sleep_us(1000);
     static uint8_t b[512];
-    check_int(bdev_read(d, 0, b, 512), -ENODEV);
+    until(bdev_read(d, 0, b, 512) == -ENODEV);
     struct err e;
     struct bdev_user u = user("late");
     check(!bdev_open("x", CLAIM_READ, &u, &e));
     bdev_close(&d);
-    task_sleep_us(2000);
-    check(!bdev_find("x"));
+    until(!bdev_find("x"));
 }
 
 HARNESS_TEST(grow_and_shrink_are_seen_and_told)
@@ -172,8 +170,7 @@ HARNESS_TEST(grow_and_shrink_are_seen_and_told)
     bdev_set_size(&t->bdev, 1 << 20);
     check_int(bdev_read(held, 1 << 20, b, 512), -ENXIO);
     check_int(bdev_size(held), 1 << 20);
-    task_sleep_us(1000);
-    check(resized_events >= 1);
+    until(resized_events >= 1);
     bdev_close(&held);
     bdev_unregister(&t->bdev);
 }
@@ -233,8 +230,7 @@ HARNESS_TEST(quiesce_waits_for_all_reactors_and_holds_new_bios)
     check(!quiesced && !is_done(&first)); /* a bio is out on reactor 1 */
     t->hold = false;
     task_call(reactor_get(1), release_here, t);
-    task_sleep_us(5000);
-    check(quiesced && is_done(&first));
+    until(quiesced && is_done(&first));
     unsigned before = t->log_count;
     task_call(reactor_get(0), start_io, &second);
     task_sleep_us(5000);
@@ -244,8 +240,7 @@ HARNESS_TEST(quiesce_waits_for_all_reactors_and_holds_new_bios)
     bdev_resume(&t->bdev);
     check(!is_done(&second));
     bdev_resume(&t->bdev);
-    task_sleep_us(3000);
-    check(is_done(&second));
+    until(is_done(&second));
     bdev_drain_close(&shared);
     bdev_unregister(&t->bdev);
 }

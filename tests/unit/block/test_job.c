@@ -63,19 +63,16 @@ HARNESS_TEST(job_pauses_and_is_cancelled)
     unsigned steps = 0;
     struct err e;
     uint64_t id = job_start(reactor_get(0), "loop", "x", true, forever, &steps);
-    task_sleep_us(5000);
+    until(__atomic_load_n(&steps, __ATOMIC_SEQ_CST));
     check(!job_pause(id, true, &e));
-    task_sleep_us(3000);
     unsigned at = __atomic_load_n(&steps, __ATOMIC_SEQ_CST);
-    check(at > 0);
     task_sleep_us(20000);
-    check_int(__atomic_load_n(&steps, __ATOMIC_SEQ_CST), at);
+    check(__atomic_load_n(&steps, __ATOMIC_SEQ_CST) <= at + 1); /* the one that was under way */
     struct job_info info;
     check(job_get(id, &info));
     check_int(info.state, JOB_PAUSED);
     check(!job_pause(id, false, &e));
-    task_sleep_us(60000);
-    check(__atomic_load_n(&steps, __ATOMIC_SEQ_CST) > at);
+    until(__atomic_load_n(&steps, __ATOMIC_SEQ_CST) > at + 1);
     check(!job_cancel(id, &e));
     check(job_wait(id));
     check(job_get(id, &info));
@@ -89,6 +86,15 @@ static int fails(struct job *job, void *arg, struct err *e)
     return err_set(e, ERR_IO, "member", "the disk is gone");
 }
 
+static int until_told(struct job *job, void *arg, struct err *e)
+{
+    (void)job;
+    (void)e;
+    __atomic_store_n((unsigned *)arg, 1, __ATOMIC_SEQ_CST);
+    until(__atomic_load_n((unsigned *)arg, __ATOMIC_SEQ_CST) == 2);
+    return 0;
+}
+
 HARNESS_TEST(failed_job_keeps_its_error_and_some_cannot_be_cancelled)
 {
     struct err e;
@@ -99,10 +105,12 @@ HARNESS_TEST(failed_job_keeps_its_error_and_some_cannot_be_cancelled)
     check_int(info.state, JOB_FAILED);
     check_int(info.err.code, ERR_IO);
     check(!strcmp(info.err.msg, "the disk is gone"));
-    id = job_start(reactor_get(1), "count", "x", false, count_to_ten, NULL);
-    task_sleep_us(2000);
+    unsigned stage = 0;
+    id = job_start(reactor_get(1), "wait", "x", false, until_told, &stage);
+    until(__atomic_load_n(&stage, __ATOMIC_SEQ_CST));
     check(job_cancel(id, &e) == -1);
     check_int(e.code, ERR_INVALID);
+    __atomic_store_n(&stage, 2, __ATOMIC_SEQ_CST);
     check(job_wait(id));
     check(job_get(id, &info));
     check_int(info.state, JOB_DONE);
@@ -168,9 +176,8 @@ HARNESS_TEST(only_the_last_ended_jobs_are_kept)
             task_sleep_us(1000);
     }
     job_wait(last);
-    task_sleep_us(2000);
     struct job_info info;
-    check(!job_get(first, &info));
+    until(!job_get(first, &info));
     check(job_get(last, &info));
 }
 
@@ -196,8 +203,7 @@ HARNESS_TEST(events_reach_main_from_any_reactor)
     events = 0;
     event_observe(on_event, NULL);
     task_call_all(raise_one, NULL);
-    task_sleep_us(2000);
-    check_int(events, 3);
+    until(events == 3);
     event_observe(NULL, NULL);
 }
 

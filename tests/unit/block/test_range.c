@@ -22,11 +22,11 @@ HARNESS_TEST(overlapping_ranges_wait_in_order_and_others_do_not)
     check(!range_acquire(m, &c, 0, 1024, note, &nc));
     check(range_acquire(m, &far, 4096, 4096, note, NULL)); /* touching is not overlapping */
     range_release(m, &a);
-    task_sleep_us(1000);
-    check(ordered == 1 && order[0] == 'b');
+    until(ordered == 1);
+    check(order[0] == 'b');
     range_release(m, &b);
-    task_sleep_us(1000);
-    check(ordered == 2 && order[1] == 'c');
+    until(ordered == 2);
+    check(order[1] == 'c');
     range_release(m, &c);
     range_release(m, &far);
     range_map_free(&m);
@@ -43,11 +43,11 @@ HARNESS_TEST(newcomer_does_not_overtake_a_waiter)
     check(!range_acquire(m, &b, 512, 1024, note, &nb));
     check(!range_acquire(m, &c, 1024, 512, note, &nc)); /* free, but b came first */
     range_release(m, &a);
-    task_sleep_us(1000);
-    check(ordered == 1 && order[0] == 'b');
+    until(ordered == 1);
+    check(order[0] == 'b');
     range_release(m, &b);
-    task_sleep_us(1000);
-    check(ordered == 2 && order[1] == 'c');
+    until(ordered == 2);
+    check(order[1] == 'c');
     range_release(m, &c);
     range_map_free(&m);
 }
@@ -62,8 +62,7 @@ HARNESS_TEST(wide_ranges_exclude_narrow_ones_everywhere)
     for (unsigned i = 0; i < 4; i++)
         check(!range_acquire(m, &narrow[i], (uint64_t)i * 300 << 20, 512, note, &n));
     range_release(m, &wide);
-    task_sleep_us(1000);
-    check_int(ordered, 4);
+    until(ordered == 4);
     for (unsigned i = 0; i < 4; i++)
         range_release(m, &narrow[i]);
     range_map_free(&m);
@@ -97,8 +96,7 @@ HARNESS_TEST(thousands_wait_for_one_block_each_in_turn)
     for (unsigned i = 0; i < CROWD; i++)
         check(!range_acquire(crowd.map, &crowd.req[i], 0, 4096, pass_on, &crowd.req[i]));
     range_release(crowd.map, &first);
-    while (crowd.next < CROWD)
-        task_sleep_us(1000);
+    until(crowd.next == CROWD);
     range_map_free(&crowd.map);
 }
 
@@ -112,13 +110,6 @@ static void count_grant(void *arg)
 {
     (void)arg;
     granted++;
-}
-
-static void wait_granted(unsigned n)
-{
-    for (unsigned i = 0; i < 60000 && granted != n; i++)
-        task_sleep_us(1000);
-    check_int(granted, n);
 }
 
 HARNESS_TEST(narrow_waiters_behind_a_wide_one_cost_little_and_come_in_order)
@@ -137,12 +128,12 @@ HARNESS_TEST(narrow_waiters_behind_a_wide_one_cost_little_and_come_in_order)
     uint64_t before = range_steps(m);
     range_release(m, &wide);
     check(range_steps(m) - before < MANY * 4);
-    wait_granted(MANY); /* and not the next wide one, which overlaps them */
+    until(granted == MANY); /* and not the next wide one, which overlaps them */
     before = range_steps(m);
     for (unsigned i = 0; i < MANY; i++)
         range_release(m, &narrow[i]);
     check(range_steps(m) - before < MANY * 40);
-    wait_granted(MANY + 1);
+    until(granted == MANY + 1);
     range_release(m, &next);
     range_release(m, &far);
     range_map_free(&m);

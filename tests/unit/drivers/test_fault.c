@@ -161,9 +161,8 @@ HARNESS_TEST(held_requests_wait_for_the_release)
         bio_data(&l[i].bio, &l[i].iov, 1);
         bio_submit(&l[i].bio);
     }
-    task_sleep_us(2000);
+    until(fault_held(fault_bdev) == 2);
     check(!l[0].done && !l[1].done);
-    check_int(fault_held(fault_bdev), 2);
     check_int(bdev_read(d, 0, l[0].buf, 0x200), 0);
     fault_release(fault_bdev);
     twait_all(&wait);

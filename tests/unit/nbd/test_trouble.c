@@ -34,9 +34,7 @@ static void fault_server_end(void)
 
 static void wait_held(struct bdev *f, unsigned n)
 {
-    for (unsigned i = 0; i < 60000 && fault_held(f) != n; i++)
-        task_sleep_us(1000);
-    check_int(fault_held(f), n);
+    until(fault_held(f) == n);
 }
 
 static void send_eight(void *arg)
@@ -399,28 +397,17 @@ static void shutdown_task(void *arg)
 
 static void wait_over(const struct done *d)
 {
-    for (unsigned i = 0; i < 60000 && !d->over; i++)
-        task_sleep_us(1000);
-    check(d->over);
+    until(d->over);
 }
 
-static void wait_inflight(struct bdev *f, unsigned n)
-{
-    for (unsigned i = 0; i < 60000 && bdev_inflight(f) != n; i++)
-        task_sleep_us(1000);
-    check_int(bdev_inflight(f), n);
-}
-
-/* A fault device lets held requests go when it is removed: delays do here. */
+/* A fault device lets held requests go when it is removed. */
 HARNESS_TEST(a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed)
 {
     int fd;
-    struct done d = {.f = fault_server("read:delay=200ms")};
+    struct done d = {.f = fault_server("read:hold")};
     client(send_eight, &fd);
-    wait_inflight(d.f, 8);
+    wait_held(d.f, 8);
     task_start(reactor_main(), "remove", remove_task, &d);
-    task_sleep_us(20000);
-    check(!d.over);
     client(read_until_closed, &fd);
     wait_over(&d);
     wait_sessions(0);
@@ -450,9 +437,9 @@ HARNESS_TEST(a_device_may_be_removed_while_an_unexport_looks_for_sessions)
 {
     int fd;
     struct err e;
-    struct done d = {.f = fault_server("read:delay=500ms")};
+    struct done d = {.f = fault_server("read:hold")};
     client(send_eight, &fd);
-    wait_inflight(d.f, 8);
+    wait_held(d.f, 8);
     task_start(reactor_main(), "remove", remove_task, &d);
     check_int(nbd_export_remove("f", false, &e), 0); /* the device has sent them away */
     client(read_until_closed, &fd);
@@ -498,8 +485,7 @@ HARNESS_TEST(who_hung_up_behind_requests_without_answer_is_not_in_the_way)
     }
     check(!r.over); /* not refused: it waits for what the device still holds */
     fault_release(f);
-    for (unsigned i = 0; i < 60000 && !r.over; i++)
-        task_sleep_us(1000);
+    until(r.over);
     check_int(r.rc, 0);
     fault_server_end();
 }

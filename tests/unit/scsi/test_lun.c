@@ -105,9 +105,8 @@ HARNESS_TEST(a_stranger_under_the_device_s_name_is_not_taken)
 {
     struct lab *lab = lab_with(&(struct scsi_lun_args){.device = "m", .identity = uuid_random()});
     lab_mem("m", LAB_SIZE, 512);
-    settle();
+    until(strstr(info(lab, 0).why, "is not the one"));
     check(!info(lab, 0).ready);
-    check(strstr(info(lab, 0).why, "is not the one"));
     expect_sense(CMD(lab, 0, 0, 0, 0, 0, 0), SENSE_BECOMING_READY);
     lab_end(&lab);
 }

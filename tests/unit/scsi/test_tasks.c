@@ -147,6 +147,7 @@ HARNESS_TEST(two_ordered_commands_keep_their_order)
     struct io *c = send(lab, write10, 10, SCSI_ORDERED);
     for (unsigned i = 0; i < 3; i++) {
         until_held(1);
+        until(is_done(a) + is_done(b) + is_done(c) >= (int)i);
         settle();
         check_int(fault_held(fault), 1);
         check_int(is_done(a) + is_done(b) + is_done(c), i);
