@@ -268,12 +268,13 @@ HARNESS_TEST(a_new_member_is_filled_and_counts_when_it_is_whole)
         put(d, i << 20, 64 << 10, i);
     must(raid_fail_member("a", "d1", false, &e), &e);
     must(raid_remove_member("a", "d1", false, &e), &e);
-    rules(2, "write+write_zeroes:delay=5ms:offset=1M-8M");
+    rules(2, "write+write_zeroes:hold:offset=3M-4M");
     must(raid_add_member("a", "d2", false, &e), &e);
-    task_sleep_us(10000);
+    until(fault_held(fault_dev(2)));
     check_int(info_of("a").sync, RAID_SYNC_RECOVER);
     put(d, 6 << 20, 4096, 77); /* during the rebuild, and ahead of it */
     rules(2, "");
+    fault_release(fault_dev(2));
     wait_idle();
     check_int(info_of("a").missing, 0);
     bdev_close(&d);
@@ -297,9 +298,9 @@ HARNESS_TEST(a_half_filled_member_is_not_trusted_after_a_restart_and_goes_on)
     put(d, 6 << 20, 64 << 10, 2);
     bdev_close(&d);
     must(raid_fail_member("a", "d1", false, &e), &e);
-    rules(2, "write+write_zeroes:delay=30ms:offset=1M-8M");
+    rules(2, "write+write_zeroes:delay=100ms:offset=1M-8M");
     must(raid_add_member("a", "d2", false, &e), &e);
-    task_sleep_us(100 * 1000);
+    until(info_of("a").sync_done);
     stop();
     struct md_super sb = super_of(2);
     check(sb.features & 2);
@@ -553,9 +554,9 @@ HARNESS_TEST(a_stopped_resync_goes_on_where_it_was)
     for (unsigned i = 1; i < 8; i++)
         put(d, i << 20, 4096, i);
     bdev_close(&d);
-    rules(1, "write:delay=30ms:offset=1M-8M");
+    rules(1, "write:delay=100ms:offset=1M-8M");
     must(create("raid1", 2, false, &e), &e);
-    task_sleep_us(100 * 1000);
+    until(info_of("a").sync_done);
     stop();
     struct md_super sb = super_of(0);
     check(sb.resync_offset > 0 && sb.resync_offset < sb.size);
