@@ -32,6 +32,17 @@ NO_BLOCKS = {'WriteSame10.ZeroBlocks', 'WriteSame16.ZeroBlocks'}
 UNMAPS = {'Unmap.Simple', 'Unmap.VPD', 'Unmap.ZeroBlocks', 'WriteSame10.Unmap', 'WriteSame10.UnmapUntilEnd',
           'WriteSame16.Unmap', 'WriteSame16.UnmapUntilEnd', 'GetLBAStatus.UnmapSingle', 'Inquiry.BlockLimits',
           'Sanitize.BlockErase'}
+# What writes, and is told WRITE PROTECTED on a LUN that is; the tester wants GOOD all the same.
+WRITING = {'%s.%s' % (suite, t) for suite, tests in (
+    ('CompareAndWrite', 'DpoFua Miscompare Simple Unwritten'), ('ExtendedCopy', 'Simple ValidTgtDescr'),
+    ('GetLBAStatus', 'UnmapSingle'), ('OrWrite', 'DpoFua Simple Verify'),
+    ('ProutReserve', 'AccessEA AccessEAAR AccessEARO AccessWE AccessWEAR AccessWERO'),
+    ('ReceiveCopyResults', 'CopyStatus'), ('Sanitize', 'BlockErase Overwrite'), ('Unmap', 'Simple'),
+    ('Write10', 'Async DpoFua Simple'), ('Write12', 'DpoFua Simple'), ('Write16', 'DpoFua Simple'),
+    ('WriteSame10', 'Check Simple Unmap UnmapVPD'), ('WriteSame16', 'Check Simple Unmap UnmapVPD'),
+    ('WriteVerify10', 'Dpo Flags Simple'), ('WriteVerify12', 'Dpo Flags Simple'),
+    ('WriteVerify16', 'Dpo Flags Simple')
+) for t in tests.split()}
 THIN = NEVER | NO_BLOCKS | PATHS | PIECES | PROTECTED  # what a thin LUN skips
 
 

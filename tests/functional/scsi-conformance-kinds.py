@@ -3,7 +3,7 @@
 """libiscsi's conformance tests of SCSI on LUNs of other kinds."""
 import os
 
-from conformance import NO_BLOCKS, PIECES, THIN, UNMAPS, conformance, mem
+from conformance import NO_BLOCKS, PIECES, PROTECTED, THIN, UNMAPS, WRITING, conformance, mem
 from orion import run
 
 
@@ -25,4 +25,10 @@ def test_several_blocks_in_a_physical_one():
     conformance('file', make, THIN - PIECES, wrong={'GetLBAStatus.UnmapSingle'})
 
 
-run(test_a_full_lun, test_a_lun_of_4_kib_blocks, test_several_blocks_in_a_physical_one)
+def test_a_write_protected_lun():
+    """All that does not write passes there; what does is refused, and the tester takes no refusal."""
+    conformance('protected', mem, THIN - PROTECTED, '--read-only', wrong=WRITING)
+
+
+run(test_a_full_lun, test_a_lun_of_4_kib_blocks, test_several_blocks_in_a_physical_one,
+    test_a_write_protected_lun)

@@ -156,7 +156,8 @@ static bool decode(struct scsi_cmd *cmd, const struct scsi_facts *f)
         return false;
     if (op->flags & OP_RANGE && !check_range(cmd, f))
         return false;
-    if (op->flags & OP_WRITES && (f->read_only || f->swp))
+    bool nothing = op->flags & OP_MOVES && !cmd->blocks; /* no error, whatever the medium */
+    if (op->flags & OP_WRITES && (f->read_only || f->swp) && !nothing)
         return scsi_refuse(cmd, SENSE_WRITE_PROTECTED);
     if ((!(op->flags & OP_LENGTH) || op->dir == SCSI_DIR_OUT) && cmd->length > SCSI_MAX_TRANSFER)
         return scsi_refuse_field(cmd, op->count_at, 7);

@@ -16,15 +16,15 @@ enum scsi_op_flags {
     OP_NO_UA = 1 << 1,      /* a pending unit attention does not stop it (SAM-5, unit attention) */
     OP_NO_LUN = 1 << 2,     /* answers where there is no LUN */
     OP_WELL_KNOWN = 1 << 3, /* the REPORT LUNS well-known LUN has it */
-    OP_WRITES = 1 << 4,     /* changes the medium: refused when write-protected */
-    OP_RANGE = 1 << 5,      /* lba and count must be on the medium */
-    OP_MOVES = 1 << 6,      /* moves count blocks of data */
-    OP_LENGTH = 1 << 7,     /* count is an allocation or parameter list length, in bytes */
-    OP_LBP = 1 << 8,        /* exists only where provisioning is managed */
-    OP_FUA = 1 << 9,        /* byte 1 bit 3 */
-    OP_EXACT = 1 << 10,     /* the announced length must be the command's */
-    OP_PARTIAL = 1 << 12,   /* less data-out than the command's is fine */
-    OP_UNMAP = 1 << 11,     /* has an UNMAP bit, byte 1 bit 3, where provisioning is managed */
+    OP_WRITES = 1 << 4, /* changes the medium: refused when write-protected (UNMAP looks itself) */
+    OP_RANGE = 1 << 5,  /* lba and count must be on the medium */
+    OP_MOVES = 1 << 6,  /* moves count blocks of data */
+    OP_LENGTH = 1 << 7, /* count is an allocation or parameter list length, in bytes */
+    OP_LBP = 1 << 8,    /* exists only where provisioning is managed */
+    OP_FUA = 1 << 9,    /* byte 1 bit 3 */
+    OP_EXACT = 1 << 10, /* the announced length must be the command's */
+    OP_PARTIAL = 1 << 12, /* less data-out than the command's is fine */
+    OP_UNMAP = 1 << 11,   /* has an UNMAP bit, byte 1 bit 3, where provisioning is managed */
     /* Under somebody else's reservation (SPC-4 and SBC-3, tables "allowed commands"). None of these
      * three: a conflict unless the nexus may write. */
     OP_FREE = 1 << 13,     /* goes through, or checks for itself */

@@ -93,7 +93,7 @@ static const struct scsi_opcode table[] = {
      NULL, scsi_run_read_defects, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff}, "READ DEFECT DATA(10)"},
     {0x41, 10, OP_NO_SA, OUT, SAMES, IN10, 120,
      scsi_prepare_write_same, scsi_run_write_same, USE10(0x41, 0x08), "WRITE SAME(10)"},
-    {0x42, 10, OP_NO_SA, OUT, OP_LENGTH | OP_WRITES | OP_LBP, NONE, AT(7, 2), 120,
+    {0x42, 10, OP_NO_SA, OUT, OP_LENGTH | OP_LBP, NONE, AT(7, 2), 120,
      NULL, scsi_run_unmap, {0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff}, "UNMAP"},
     {0x48, 10, 0x01, OUT, OP_LENGTH | OP_WRITES, NONE, AT(7, 2), 65535,
      NULL, scsi_run_sanitize, {0x48, 0xa1, 0, 0, 0, 0, 0, 0xff, 0xff}, "SANITIZE, OVERWRITE"},

@@ -55,6 +55,10 @@ static bool unmap_check(struct scsi_cmd *cmd)
             return false;
         }
     }
+    if (total && (f->read_only || f->swp)) { /* no blocks are no error, whatever the medium */
+        scsi_fail(cmd, SENSE_WRITE_PROTECTED);
+        return false;
+    }
     return true;
 }
 

@@ -263,7 +263,16 @@ HARNESS_TEST(a_read_only_lun_refuses_writes)
         expect_sense(rw(lab, writes[i], 0, 1, zero, 512), SENSE_WRITE_PROTECTED);
     expect_sense(OUT(lab, zero, 1024, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
                  SENSE_WRITE_PROTECTED);
-    expect_sense(OUT(lab, zero, 8, 0x42, 0, 0, 0, 0, 0, 0, 0, 8, 0), SENSE_WRITE_PROTECTED);
+    expect_good(OUT(lab, zero, 8, 0x42, 0, 0, 0, 0, 0, 0, 0, 8, 0));
+    uint8_t list[24] = {0, 22, 0, 16};
+    expect_good(OUT(lab, list, 24, 0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0));
+    list[19] = 1; /* one block */
+    expect_sense(OUT(lab, list, 24, 0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0), SENSE_WRITE_PROTECTED);
+    /* No blocks are none to protect, but they must be on the medium. WRITE(6) means 256 by 0. */
+    for (unsigned i = 1; i < sizeof writes - 2; i++) {
+        expect_good(rw(lab, writes[i], 0, 0, NULL, 0));
+        expect_sense(rw(lab, writes[i], LAB_SIZE / 512 + 1, 0, NULL, 0), SENSE_LBA_OUT_OF_RANGE);
+    }
     expect_good(rw(lab, 0x28, 0, 1, NULL, 0));
     struct io *io = CMD(lab, 0x1a, 8, 0x3f, 0, 255, 0);
     check_int(io->in[2] & 0x80, 0x80);
