@@ -9,6 +9,7 @@
 #include "targets/target.h"
 
 char portal[80];
+uint16_t tsih;
 
 void target_begin(void)
 {
@@ -164,7 +165,21 @@ int log_in(const char *iqn, uint8_t isid, const void *more, size_t len)
     check_int(send(fd, both, ISCSI_BHS + len, MSG_NOSIGNAL), ISCSI_BHS + len);
     check(get(fd, &r) && r.pdu.op == OP_LOGIN_RSP && !r.pdu.w36);
     check_int(r.pdu.flags, F_TRANSIT | 1 << 2 | 3);
-    check(r.pdu.lun[6] || r.pdu.lun[7]); /* TSIH */
+    tsih = (uint16_t)(r.pdu.lun[6] << 8 | r.pdu.lun[7]);
+    check(tsih);
+    return fd;
+}
+
+int join(const char *iqn, uint8_t isid)
+{
+    int fd = dial();
+    struct text t = names(iqn, "iqn.2026-11.test:me");
+    struct iscsi_pdu p = login_pdu(F_TRANSIT | 1 << 2 | 3, isid);
+    p.lun[6] = (uint8_t)(tsih >> 8);
+    p.lun[7] = (uint8_t)tsih;
+    t.len -= sizeof "AuthMethod=None"; /* belongs to the stage that is left out */
+    put(fd, &p, t.p, t.len);
+    text_free(&t);
     return fd;
 }
 

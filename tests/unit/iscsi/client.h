@@ -35,6 +35,9 @@ void put(int fd, struct iscsi_pdu *pdu, const void *data, size_t len);
 bool get(int fd, struct reply *r); /* false: closed */
 /* The two login requests. `more` (may be NULL) is sent in one go with the second. */
 int log_in(const char *iqn, uint8_t isid, const void *more, size_t len);
+extern uint16_t tsih; /* of the last log_in */
+/* Asks to take the place of that connection; the response is to come. */
+int join(const char *iqn, uint8_t isid);
 uint16_t login_status(const char *iqn, const char *initiator_name);
 /* A command without data-out in 48 bytes. */
 void command(struct iscsi_pdu *pdu, uint32_t itt, uint32_t cmdsn, const uint8_t cdb[16],

@@ -211,6 +211,72 @@ HARNESS_TEST(reinstatement_waits_for_the_old_session)
     target_end();
 }
 
+static void take_place(void *arg)
+{
+    struct reply r;
+    (void)arg;
+    int other = join(IQN, 1);
+    check(!get(fd, &r)); /* the old one is closed first */
+    check(get(other, &r) && r.pdu.op == OP_LOGIN_RSP && !r.pdu.w36);
+    close(fd);
+    fd = other;
+}
+
+HARNESS_TEST(connection_reinstatement_waits_for_what_runs)
+{
+    target_begin();
+    hold_reads();
+    initiator(start_read, NULL);
+    wait_held(1);
+    task_start(reactor_main(), "release", release_later, NULL);
+    initiator(take_place, NULL);
+    check_int(fault_held(fault()), 0);
+    check_int(session_count(), 1);
+    initiator(log_out, NULL);
+    struct reply r;
+    initiator(read_answer, &r);
+    check_int(r.pdu.op, OP_LOGOUT_RSP);
+    wait_sessions(0);
+    close(fd);
+    target_end();
+}
+
+static void begin_to_take_place(void *arg)
+{
+    struct reply r;
+    *(int *)arg = join(IQN, 1);
+    check(!get(fd, &r));
+}
+
+HARNESS_TEST(a_session_ends_whose_new_connection_goes_before_the_old_one_is_through)
+{
+    int other;
+    target_begin();
+    hold_reads();
+    initiator(start_read, NULL);
+    wait_held(1);
+    initiator(begin_to_take_place, &other);
+    close(other);
+    close(fd);
+    let_go();
+    wait_sessions(0);
+    target_end();
+}
+
+HARNESS_TEST(a_session_is_killed_while_a_connection_waits_for_the_one_before_it)
+{
+    int other;
+    target_begin();
+    hold_reads();
+    initiator(start_read, NULL);
+    wait_held(1);
+    initiator(begin_to_take_place, &other);
+    task_start(reactor_main(), "release", release_later, NULL);
+    target_end();
+    close(other);
+    close(fd);
+}
+
 static void failing_read(void *arg)
 {
     (void)arg;
@@ -307,6 +373,9 @@ int main(void)
         cmocka_unit_test(a_killed_session_is_drained),
         cmocka_unit_test(shutdown_waits_for_running_commands),
         cmocka_unit_test(reinstatement_waits_for_the_old_session),
+        cmocka_unit_test(connection_reinstatement_waits_for_what_runs),
+        cmocka_unit_test(a_session_ends_whose_new_connection_goes_before_the_old_one_is_through),
+        cmocka_unit_test(a_session_is_killed_while_a_connection_waits_for_the_one_before_it),
         cmocka_unit_test(a_device_error_is_sense_and_residual),
         cmocka_unit_test(access_lists_let_in_whom_they_name),
         cmocka_unit_test(wrong_wishes_are_refused_with_reasons),
