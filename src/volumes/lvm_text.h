@@ -91,6 +91,15 @@ void lvm_vg_free(struct lvm_vg **vg);
  * with a newline or NUL), or our own parser would not take the result. */
 char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *size_r,
                      struct err *e);
+/*
+ * The same for who writes one group again and again: a volume whose text is byte for byte what our
+ * parser took the last time is not parsed again, which is most of the work of a large group. *proof
+ * keeps the last text; NULL at first, and free it in the end.
+ */
+struct lvm_proof;
+char *lvm_text_rewrite(const struct lvm_vg *vg, const char *description, struct lvm_proof **proof,
+                       size_t *size_r, struct err *e);
+void lvm_proof_free(struct lvm_proof **proof);
 /* A copy of everything, to be changed and committed. */
 struct lvm_vg *lvm_vg_clone(const struct lvm_vg *vg);
 

@@ -24,6 +24,8 @@ extern const struct lvm_field lvm_vg_fields[], lvm_pv_fields[], lvm_lv_fields[];
  * the strings of segments that are not plain, `cows` the stores of snapshots. */
 int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, const struct lvm_strs *cows,
                  struct err *e);
+/* What of it is about all volumes together: names and the use of space. */
+int lvm_vg_check_whole(const struct lvm_vg *vg, struct err *e);
 /* Sets read_only_why unless a reason stands there already. */
 void lvm_vg_note(struct lvm_vg *vg, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

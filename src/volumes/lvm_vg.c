@@ -435,3 +435,10 @@ int lvm_vg_check(struct lvm_vg *vg, const struct lvm_strs *names, const struct l
             return -1;
     return check_names(vg, names, cows, e) ? -1 : check_space(vg, e);
 }
+
+int lvm_vg_check_whole(const struct lvm_vg *vg, struct err *e)
+{
+    struct lvm_vg same = *vg; /* nobody is marked: there are no names */
+    struct lvm_strs none = {0};
+    return check_names(&same, &none, &none, e) ? -1 : check_space(vg, e);
+}

@@ -9,6 +9,12 @@
 #include "base/mem.h"
 #include "volumes/lvm_text_private.h"
 
+/* Where the text of each volume stands, in their order in it. */
+struct places {
+    size_t *begin; /* and behind the last one */
+    unsigned n;
+};
+
 /* A string that LVM and we read back as it is: quotes and backslashes are escaped, control
  * characters have no way to be. */
 static bool put_string(FILE *f, const char *s)
@@ -105,7 +111,7 @@ static bool put_lv(FILE *f, const struct lvm_vg *vg, const struct lvm_lv *lv)
 }
 
 /* Visible volumes come first: their hidden parts may be found by them. */
-static bool put_lvs(FILE *f, const struct lvm_vg *vg)
+static bool put_lvs(FILE *f, const struct lvm_vg *vg, struct places *at)
 {
     bool ok = true;
     if (!vg->lv_count)
@@ -113,13 +119,16 @@ static bool put_lvs(FILE *f, const struct lvm_vg *vg)
     fputs("\nlogical_volumes {\n", f);
     for (unsigned hidden = 0; hidden < 2; hidden++)
         for (unsigned i = 0; i < vg->lv_count; i++)
-            if (lvm_strs_has(&vg->lv[i].status, "VISIBLE") != hidden)
+            if (lvm_strs_has(&vg->lv[i].status, "VISIBLE") != hidden) {
+                at->begin[at->n++] = (size_t)ftell(f);
                 ok &= put_lv(f, vg, &vg->lv[i]);
+            }
+    at->begin[at->n] = (size_t)ftell(f);
     fputs("}\n", f);
     return ok;
 }
 
-static bool put_vg(FILE *f, const struct lvm_vg *vg)
+static bool put_vg(FILE *f, const struct lvm_vg *vg, struct places *at)
 {
     fprintf(f, "%s {\n", vg->name);
     bool ok = put_fields(f, lvm_vg_fields, vg);
@@ -130,7 +139,7 @@ static bool put_vg(FILE *f, const struct lvm_vg *vg)
         fprintf(f, "%s}\n", vg->pv[i].extra);
     }
     fputs("}\n", f);
-    ok &= put_lvs(f, vg);
+    ok &= put_lvs(f, vg, at);
     fputs("}\n", f);
     return ok;
 }
@@ -150,37 +159,129 @@ static bool put_tail(FILE *f, const char *description)
     return ok;
 }
 
-char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *size_r,
-                     struct err *e)
+/* ---- what cannot be read back must not reach a disk */
+
+struct lvm_proof {
+    char *text;
+    size_t size;
+    struct places at;
+};
+
+void lvm_proof_free(struct lvm_proof **proof)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
+    if (*proof) {
+        free((*proof)->text);
+        free((*proof)->at.begin);
+    }
+    free(*proof);
+    *proof = NULL;
+}
+
+/* Volumes that stand for themselves: what one of them says is about no other one. */
+static bool is_simple(const struct lvm_vg *vg)
+{
+    for (unsigned i = 0; i < vg->lv_count; i++) {
+        const struct lvm_lv *lv = &vg->lv[i];
+        bool plain = !lv->referenced && !lv->cow && !*lv->extra;
+        for (unsigned k = 0; k < lv->seg_count && plain; k++)
+            plain = lv->seg[k].plain && !*lv->seg[k].extra;
+        if (!plain)
+            return false;
+    }
+    return true;
+}
+
+static bool same_place(const struct lvm_proof *a, unsigned i, const struct lvm_proof *b, unsigned k)
+{
+    size_t n = a->at.begin[i + 1] - a->at.begin[i];
+    return k < b->at.n && b->at.begin[k + 1] - b->at.begin[k] == n &&
+           !memcmp(a->text + a->at.begin[i], b->text + b->at.begin[k], n);
+}
+
+/* The text without the volumes that `known` has: order stays, one may be gone, one may be another.
+ */
+static char *without_known(const struct lvm_proof *now, const struct lvm_proof *known,
+                           size_t *size_r)
+{
+    char *out = xcalloc(1, now->size);
+    size_t head = now->at.begin[0], end = now->at.begin[now->at.n], n = head;
+    unsigned k = 0;
+    memcpy(out, now->text, head);
+    for (unsigned i = 0; i < now->at.n; i++) {
+        bool here = same_place(now, i, known, k), next = !here && same_place(now, i, known, k + 1);
+        size_t len = now->at.begin[i + 1] - now->at.begin[i];
+        k += next ? 2 : 1;
+        if (here || next)
+            continue;
+        memcpy(out + n, now->text + now->at.begin[i], len);
+        n += len;
+    }
+    memcpy(out + n, now->text + end, now->size - end);
+    *size_r = n + now->size - end;
+    return out;
+}
+
+static bool can_be_read(const struct lvm_vg *vg, const struct lvm_proof *now,
+                        const struct lvm_proof *known, struct err *e)
+{
+    struct lvm_vg *back;
+    if (known && now->at.n && is_simple(vg)) {
+        size_t size;
+        autofree char *part = without_known(now, known, &size);
+        back = lvm_vg_check_whole(vg, e) ? NULL : lvm_text_parse(part, size, e);
+    } else {
+        back = lvm_text_parse(now->text, now->size, e);
+    }
+    bool ok = back;
+    lvm_vg_free(&back);
+    if (!ok)
+        err_prefix(e, "pool %s cannot be written", vg->name);
+    return ok;
+}
+
+static struct lvm_proof *put_all(const struct lvm_vg *vg, const char *description, bool *ok_r)
+{
+    struct lvm_proof *p = xcalloc(1, sizeof *p);
+    p->at.begin = xcalloc(vg->lv_count + 1, sizeof *p->at.begin);
+    FILE *f = open_memstream(&p->text, &p->size);
     if (!f)
         abort(); /* out of memory */
-    bool ok = put_vg(f, vg);
-    ok = put_tail(f, description) && ok;
+    *ok_r = put_vg(f, vg, &p->at);
+    *ok_r = put_tail(f, description) && *ok_r;
     putc(0, f);
     if (fclose(f))
         abort();
-    if (ok && size <= LVM_TEXT_MAX) {
-        /* What cannot be read back must not reach a disk. */
-        struct lvm_vg *back = lvm_text_parse(text, size, e);
-        ok = back;
-        lvm_vg_free(&back);
-        if (ok) {
-            *size_r = size;
-            return text;
-        }
-        err_prefix(e, "pool %s cannot be written", vg->name);
-    } else if (ok) {
-        err_set(e, ERR_NO_SPACE, "",
-                "pool %s: its metadata would be %zu bytes long, the limit is %d", vg->name, size,
-                LVM_TEXT_MAX);
-    } else {
+    return p;
+}
+
+char *lvm_text_rewrite(const struct lvm_vg *vg, const char *description, struct lvm_proof **proof,
+                       size_t *size_r, struct err *e)
+{
+    bool ok;
+    struct lvm_proof *now = put_all(vg, description, &ok);
+    if (!ok)
         err_set(e, ERR_INVALID, "", "pool %s: a string in its metadata has a control character",
                 vg->name);
+    else if (now->size > LVM_TEXT_MAX)
+        err_set(e, ERR_NO_SPACE, "",
+                "pool %s: its metadata would be %zu bytes long, the limit is %d", vg->name,
+                now->size, LVM_TEXT_MAX);
+    if (!ok || now->size > LVM_TEXT_MAX || !can_be_read(vg, now, *proof, e)) {
+        lvm_proof_free(&now);
+        return NULL;
     }
-    free(text);
-    return NULL;
+    lvm_proof_free(proof);
+    *proof = now;
+    *size_r = now->size;
+    char *text = xcalloc(1, now->size);
+    return memcpy(text, now->text, now->size);
+}
+
+char *lvm_text_write(const struct lvm_vg *vg, const char *description, size_t *size_r,
+                     struct err *e)
+{
+    struct lvm_proof *none = NULL;
+    char *text = lvm_text_rewrite(vg, description, &none, size_r, e);
+    lvm_proof_free(&none);
+    return text;
 }

@@ -80,6 +80,7 @@ void pool_drop(struct pool **pp)
     list_del(&pool->link);
     bdev_name_release(pool->name);
     lvm_vg_free(&pool->vg);
+    lvm_proof_free(&pool->proof);
     free(pool);
 }
 
@@ -113,6 +114,7 @@ static void tell_lost_areas(const struct pool *pool, const unsigned before[POOL_
 struct text_job {
     const struct lvm_vg *vg;
     const char *description;
+    struct lvm_proof **proof;
     char *text;
     size_t size;
     struct err *e;
@@ -121,7 +123,7 @@ struct text_job {
 static void build_text(void *arg)
 {
     struct text_job *j = arg;
-    j->text = lvm_text_write(j->vg, j->description, &j->size, j->e);
+    j->text = lvm_text_rewrite(j->vg, j->description, j->proof, &j->size, j->e);
 }
 
 int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description, struct err *e)
@@ -132,7 +134,7 @@ int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description
     *next = NULL;
     vg->seqno = pool->vg->seqno + 1;
     /* A thousand volumes are some ms of work: not on main. */
-    struct text_job job = {.vg = vg, .description = description, .e = e};
+    struct text_job job = {.vg = vg, .description = description, .proof = &pool->proof, .e = e};
     task_help(build_text, &job);
     for (unsigned i = 0; i < POOL_DEVICES_MAX; i++) {
         disks[i] = pool->disk[i] ? &pool->disk[i]->d : NULL;

@@ -23,6 +23,7 @@ struct pool {
     struct list link;
     char name[POOL_NAME_MAX + 1];
     struct lvm_vg *vg;
+    struct lvm_proof *proof;                  /* of the last text that was written */
     struct pool_disk *disk[POOL_DEVICES_MAX]; /* by index in vg->pv; NULL = absent */
     struct list volumes;                      /* those with a device */
     bool read_only;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "unit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "text.h"
+#include "volumes/lvm_label.h"
 #include "volumes/lvm_text.h"
 
 #define TWO_SEGMENTS                                                                   \
@@ -131,6 +133,68 @@ static void a_string_with_a_newline_is_not_written(void **state)
     free(vg->pv[0].device);
     vg->pv[0].device = xstrdup("a\nb");
     assert_null(lvm_text_write(vg, "test", &size, &e));
+    lvm_vg_free(&vg);
+}
+
+static void add_linear(struct lvm_vg *vg, const char *name, uint32_t pe, uint32_t len)
+{
+    struct lvm_lv *lv = lvm_vg_add_lv(vg, name);
+    struct lvm_piece piece = {.pv = 0, .pe = pe, .len = len};
+    lvm_id_random(lv->id);
+    lvm_strs_add(&lv->status, "READ");
+    lvm_strs_add(&lv->status, "VISIBLE");
+    lvm_lv_append(lv, &piece);
+}
+
+/* What is written with what was proven before is what is written without; NULL: refused. */
+static struct lvm_vg *rewritten(const struct lvm_vg *vg, struct lvm_proof **proof)
+{
+    struct err e = {0}, whole = {0};
+    size_t n, m;
+    char *text = lvm_text_rewrite(vg, "test", proof, &n, &e),
+         *same = lvm_text_write(vg, "test", &m, &whole);
+    assert_int_equal(!text, !same);
+    assert_int_equal(e.code, whole.code);
+    struct lvm_vg *back = text ? parse(text) : NULL;
+    if (text) {
+        *strstr(text, "# Generated") = *strstr(same, "# Generated") = 0;
+        assert_string_equal(text, same);
+    }
+    free(text);
+    free(same);
+    return back;
+}
+
+static void what_stays_is_not_proven_again_and_what_is_new_is(void **state)
+{
+    (void)state;
+    struct lvm_proof *proof = NULL;
+    struct lvm_vg *vg = parse(TEXT_VG(TWO_SEGMENTS)), *back;
+    lvm_vg_del_lv(vg, lvm_vg_lv(vg, "one")); /* it has lines that make us read all of the text */
+    for (unsigned i = 0; i < 5; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "v%u", i);
+        add_linear(vg, name, 4 + i, 1);
+        back = rewritten(vg, &proof);
+        assert_int_equal(back->lv_count, i + 1);
+        lvm_vg_free(&back);
+    }
+    lvm_vg_del_lv(vg, lvm_vg_lv(vg, "v1"));
+    back = rewritten(vg, &proof);
+    assert_non_null(back);
+    lvm_vg_free(&back);
+    static const struct bad {
+        const char *name;
+        uint32_t pe, len;
+    } bad[] = {{"twice", 6, 1}, {"behind", 9, 200}, {"v2", 10, 1}, {"new\nline", 10, 1}};
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct lvm_vg *next = lvm_vg_clone(vg);
+        add_linear(next, bad[i].name, bad[i].pe, bad[i].len);
+        assert_null(rewritten(next, &proof));
+        lvm_vg_free(&next);
+    }
+    lvm_proof_free(&proof);
+    assert_null(proof);
     lvm_vg_free(&vg);
 }
 
@@ -329,6 +393,7 @@ int main(void)
         cmocka_unit_test(writing_what_was_read_changes_nothing),
         cmocka_unit_test(strings_with_quotes_and_backslashes_survive),
         cmocka_unit_test(a_string_with_a_newline_is_not_written),
+        cmocka_unit_test(what_stays_is_not_proven_again_and_what_is_new_is),
         cmocka_unit_test(stripes_are_read_and_written),
         cmocka_unit_test(thin_pools_are_carried_whole),
         cmocka_unit_test(space_of_old_mirrors_counts_as_used),
