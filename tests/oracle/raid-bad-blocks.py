@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# labels: uml
+# labels: uml long
 """Lists of bad blocks, in both directions: the kernel's are honoured by us, ours by the kernel."""
 from lib import MIB, Lab, call, equal, need, need_uml, run
 

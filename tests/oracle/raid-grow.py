@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# labels: uml
+# labels: uml long
 """Arrays that we have grown are taken by the kernel, and those that it has grown by us."""
 import os
 

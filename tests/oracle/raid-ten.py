@@ -57,4 +57,31 @@ def test_the_kernel_takes_ours():
             assert 'bitmap:' in out and 'out of date' not in out, out
 
 
-run(test_what_the_kernel_wrote_is_read_in_each_layout, test_the_kernel_takes_ours)
+def test_a_member_comes_back_by_the_bitmap_here_and_there():
+    for layout, n in (('n2', 3),):
+        with Lab(*[24] * n) as lab:
+            lab.junk('data', 2 * MIB)
+            members = ','.join('d%d' % i for i in range(n))
+            lab.tool('create x raid10 %s clean chunk=64K layout=%s bitmap=64K' % (members, layout), 'remove x d1',
+                     'write x 4M %s' % lab.path('data'))
+            lab.poke(1, 15 * MIB, b'rot.' * 128)  # nobody wrote there
+            rest = ' '.join(d for i, d in enumerate(DEVS[:n]) if i != 1)
+            out = lab.uml('set -e; mdadm --assemble --run /dev/md0 %s 2>&1\n' % rest +
+                          'mdadm /dev/md0 --re-add /dev/ubdb 2>&1' + WAIT + 'cat /proc/mdstat\n'
+                          'dd if=/dev/md0 bs=1M skip=4 count=2 2>/dev/null | sha256sum' + STOP, 'raid10')
+            assert 'U' * n in out and lab.sha('data') in out, (layout, n, out)
+            equal(lab.peek(1, 15 * MIB, 512), b'rot.' * 128, 'not copied by the kernel')
+            # The kernel writes without it, and we take it back.
+            lab.junk('data', 2 * MIB)
+            lab.uml('set -e; mdadm --assemble --run /dev/md0 %s 2>&1\n' % rest +
+                    'dd if=/mnt/data of=/dev/md0 bs=1M seek=8 conv=fsync,notrunc' + STOP, 'raid10')
+            said = lab.tool('assemble x degraded', 'wait x', 'info x')
+            assert 'missing=0' in said and '1 d1 in-sync' in said, said
+            equal(lab.peek(1, 15 * MIB, 512), b'rot.' * 128, 'not copied by us')
+            lab.poke(1, 15 * MIB, bytes(512))
+            said = lab.tool('assemble x', 'scrub x')
+            assert 'mismatch=0' in said, (layout, n, said)
+
+
+run(test_what_the_kernel_wrote_is_read_in_each_layout, test_the_kernel_takes_ours,
+    test_a_member_comes_back_by_the_bitmap_here_and_there)
