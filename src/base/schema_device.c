@@ -144,6 +144,8 @@ static const struct opt array_create_opts[] = {
     {"assume_clean", OPT_BOOL, .help = "the members are known to be equal: no first sync"},
     {"no_log", OPT_BOOL,
      .help = "raid4, 5, 6: without the log that closes the write hole, faster and less safe"},
+    {"log_device", OPT_STRING, .max = 65,
+     .help = "raid4, 5, 6: device for that log; default: before the data of the members"},
     ARRAY_POLICY,
     OPT_FORCE("a member carries a signature"),
     OPT_END,
@@ -180,7 +182,12 @@ static const struct opt array_set_opts[] = {
     {"spares", OPT_LIST, .max = 64, .help = "its spares: others are let go, new ones taken in"},
     {"spare_group", OPT_STRING, .max = 32,
      .help = "arrays of one group lend each other their spares; empty: none"},
+    {"log_device", OPT_STRING, .max = 65,
+     .help =
+         "device for the log that closes the write hole; empty: before the data of the members"},
+    {"no_log", OPT_BOOL, .help = "no log: faster and less safe; false: one on the members again"},
     ARRAY_POLICY,
+    OPT_FORCE("the log device carries a signature"),
     OPT_END,
 };
 static const struct opt array_replace_opts[] = {
@@ -233,6 +240,7 @@ static const struct schema_field array_fields[] = {
     {"data_offset", FMT_SIZE, 0, "where data begins on a member, in bytes", NULL},
     {"layout", FMT_TEXT, 0, "where parity or copies stand; empty on other levels", NULL},
     {"log", FMT_TEXT, 0, "of the write hole: on, or why there is none; empty without parity", NULL},
+    {"log_device", FMT_TEXT, 0, "where that log lies, empty: on the members", NULL},
     {"uuid", FMT_TEXT, 0, "UUID as in the superblock", NULL},
     {"events", FMT_NUMBER, 0, "event counter of the superblock", NULL},
     {"slots", FMT_NUMBER, 0, "number of roles", NULL},

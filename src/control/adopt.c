@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/array_log.h"
 #include "control/array_policy.h"
 #include "probe/probe.h"
 
@@ -213,7 +214,8 @@ int array_start_saved(const char *name, struct json_object *record, bool degrade
                               .known = true,
                               .degraded_ok = degraded_ok,
                               .read_only = get_bool(record, "read_only"),
-                              .no_log = get_bool(record, "no_log")};
+                              .no_log = get_bool(record, "no_log"),
+                              .log_device = array_log_device(record)};
     if (!uuid_parse(get_str(record, "uuid"), &a.uuid))
         return err_set(e, ERR_INTERNAL, "", "the saved record has no uuid");
     return raid_assemble(&a, e) || array_policy_apply(name, record, e) ? -1 : 0;

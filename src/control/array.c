@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "control/adopt.h"
+#include "control/array_log.h"
 #include "control/array_policy.h"
 #include "control/shows.h"
 #include "raid/raid.h"
@@ -63,6 +64,7 @@ static void show_live(struct json_object *o, const struct raid_info *info)
     put_u64(o, "data_offset", info->data_offset);
     put_str(o, "layout", info->layout);
     put_str(o, "log", info->log);
+    put_str(o, "log_device", info->log_device);
     put_str(o, "uuid", uuid_format_md(&info->uuid, uuid));
     put_u64(o, "events", info->events);
     put_u64(o, "slots", info->slots);
@@ -172,8 +174,7 @@ struct json_object *array_config(const char *name, struct json_object *record)
     if (!o)
         return json_object_new_object();
     array_policy_show(o, record);
-    if (get_bool(record, "no_log"))
-        put_bool(o, "no_log", true);
+    array_log_copy(o, record);
     if (*get_str(record, "spare_group"))
         put_str(o, "spare_group", get_str(record, "spare_group"));
     return o;
@@ -182,8 +183,7 @@ struct json_object *array_config(const char *name, struct json_object *record)
 /* What is chosen here and stands on no disk stays. */
 static void keep_choices(struct json_object *record, struct json_object *from)
 {
-    if (get_bool(from, "no_log"))
-        put_bool(record, "no_log", true);
+    array_log_copy(record, from);
     if (*get_str(from, "spare_group"))
         put_str(record, "spare_group", get_str(from, "spare_group"));
     if (*get_str(from, "part_of"))
@@ -198,6 +198,8 @@ struct json_object *array_record(const struct raid_info *info)
     put_str(record, "uuid", uuid_format(&info->uuid, uuid));
     json_object_object_add(record, "last", live_config(info));
     keep_choices(record, state_get("array", info->name));
+    if (*info->log_device)
+        put_str(record, "log_device", info->log_device);
     return record;
 }
 
@@ -268,6 +270,9 @@ static int compare(const struct opts *o, const struct raid_info *info, struct er
         return err_set(e, ERR_EXISTS, "chunk",
                        "array %s exists with chunk %" PRIu64 ", not %" PRIu64, info->name,
                        info->chunk, chunk);
+    if (opts_is_set(o, "log_device") && strcmp(opts_str(o, "log_device"), info->log_device) != 0)
+        return differs(e, "array", info->name, "log_device", info->log_device,
+                       opts_str(o, "log_device"));
     return array_policy_compare(info->name, state_get("array", info->name), o, e);
 }
 
@@ -331,6 +336,7 @@ static struct json_object *create_facts(const struct opts *o, const char *name,
     put_str(facts, "layout", opts_is_set(o, "layout") ? opts_str(o, "layout") : "");
     put_u64(facts, "chunk", opts_is_set(o, "chunk") ? opts_u64(o, "chunk") : 0);
     put_bool(facts, "no_log", opts_bool(o, "no_log"));
+    put_str(facts, "log_device", opts_is_set(o, "log_device") ? opts_str(o, "log_device") : "");
     put_u64(facts, "bitmap_chunk",
             opts_is_set(o, "bitmap_chunk") ? opts_u64(o, "bitmap_chunk") : 0);
     put_str(facts, "bitmap", opts_is_set(o, "bitmap") ? opts_str(o, "bitmap") : "");
@@ -364,6 +370,7 @@ int array_create_as(const char *name, struct json_object *facts, bool assume_cle
                             .assume_clean = assume_clean,
                             .force = force,
                             .no_log = get_bool(facts, "no_log"),
+                            .log_device = array_log_device(facts),
                             .homehost = host,
                             .uuid = &uuid};
     return raid_create(&c, e);
@@ -397,7 +404,7 @@ static int array_create_new(const struct opts *o, const char *name, const char *
     if (check_members(members, n, e) ||
         (!opts_bool(o, "force") &&
          check_signatures((const char *const *)members, n, "members", e)) ||
-        check_spares(o, e) || array_policy_check(o, e))
+        check_spares(o, e) || array_log_check(o, e) || array_policy_check(o, e))
         return -1;
     struct uuid uuid = uuid_random();
     struct json_object *facts = create_facts(o, name, &uuid);
@@ -448,6 +455,9 @@ int array_make(const char *name, const struct opts *o, const char *part_of, bool
 static int array_create(struct verb_run *v, struct err *e)
 {
     const char *level = opts_str(v->opts, "level");
+    if (array_nested_level(level) && opts_is_set(v->opts, "log_device"))
+        return err_set(e, ERR_INVALID, "log_device",
+                       "a log device belongs to one array: array set NAME-0 --log-device, ...");
     if (array_nested_level(level))
         return array_nested_create(v, e);
     if (opts_is_set(v->opts, "groups"))

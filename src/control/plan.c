@@ -17,12 +17,12 @@ enum { DEPTH_MAX = 64 };
 /* Calls fn with every name that the item's fields mention. */
 static void each_reference(const struct item *i, void (*fn)(const char *name, void *arg), void *arg)
 {
-    static const char *const single[] = {"device", "on", "origin", "pool"};
+    static const char *const single[] = {"device", "on", "origin", "pool", "log_device"};
     static const char *const lists[] = {"devices", "members", "spares"};
-    for (unsigned k = 0; i->opts && k < 4; k++) {
+    for (unsigned k = 0; i->opts && k < sizeof single / sizeof *single; k++) {
         const struct opt *o = opts_find(i->opts->table, single[k]);
         const char *name = o && o->type <= OPT_PATH ? opts_str(i->opts, single[k]) : NULL;
-        if (name)
+        if (name && *name)
             fn(name, arg);
     }
     for (unsigned k = 0; i->opts && k < 3; k++) {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/adopt.h"
+#include "control/array_log.h"
 #include "control/array_policy.h"
 #include "control/events.h"
 
@@ -221,7 +222,7 @@ int array_set(struct verb_run *v, struct err *e)
     const char *name = verb_param(v, "name");
     struct json_object *record = NULL;
     int rc = 0;
-    if (array_policy_set(v, e))
+    if (array_policy_set(v, e) || array_log_set(v, e))
         return -1;
     json_object_deep_copy(state_get("array", name), &record, NULL);
     const char *group = opts_is_set(v->opts, "spare_group") ? opts_str(v->opts, "spare_group")

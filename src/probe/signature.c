@@ -56,6 +56,17 @@ static void describe(blkid_probe pr, char *what, size_t size)
         put(what, size, ", UUID=%s", uuid);
 }
 
+/* What libblkid does not know: the label of raid/plog.h. */
+static void describe_own(int fd, char *what, size_t size)
+{
+    enum { LABEL_AT = 4096 };
+    static const char magic[8] = "OrionLgD";
+    char bytes[sizeof magic];
+    if (pread(fd, bytes, sizeof bytes, LABEL_AT) == sizeof bytes &&
+        !memcmp(bytes, magic, sizeof bytes))
+        put(what, size, "%s%s", *what ? "; " : "", "log of a RAID array");
+}
+
 static blkid_probe make_probe(int fd, uint64_t bytes, unsigned block)
 {
     blkid_probe pr = blkid_new_probe();
@@ -89,6 +100,7 @@ int probe_signature_fd(int fd, uint64_t bytes, unsigned block, char *what, size_
         found++;
     }
     blkid_free_probe(pr);
+    describe_own(fd, what, size);
     if (found < 16 && rc < 0)
         return err_set(e, ERR_IO, "", "libblkid failed on the device: %s", strerror(errno));
     return *what != 0;

@@ -10,6 +10,7 @@
 #include "block/event.h"
 #include "raid/bad.h"
 #include "raid/bitmap.h"
+#include "raid/plog.h"
 
 static struct list arrays = LIST_INIT(arrays); /* main's */
 
@@ -293,6 +294,7 @@ void raid_array_free(struct raid_array **ap)
     free_members(&a->gone);
     list_del(&a->link);
     a->level->teardown(a);
+    plog_device_close(&a->log_device, a->wipe);
     raid_bitmap_free(&a->bitmap);
     pthread_mutex_destroy(&a->info_lock);
     free(a->own);

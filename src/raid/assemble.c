@@ -13,6 +13,7 @@
 #include "block/event.h"
 #include "raid/bad.h"
 #include "raid/bitmap.h"
+#include "raid/plog.h"
 #include "raid/ppl.h"
 
 static int check_choice(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
@@ -275,6 +276,28 @@ static void judge_writing(struct raid_array *a, const struct raid_assemble *r)
     a->read_only = a->reason[0] || r->dry_run;
 }
 
+/* The device that its log lies on is known by its label. Without it, it starts like any array whose
+ * log is gone; from here on the log lies on the members, if there is room. */
+static int find_log(struct raid_array *a, const struct raid_assemble *r, struct err *e)
+{
+    char name[BDEV_NAME_MAX + 1], object[80];
+    unsigned n = a->level->parity && !a->read_only ? plog_device_find(&a->sb.set_uuid, name) : 0;
+    if (n > 1)
+        return err_set(e, ERR_UNSUPPORTED, "",
+                       "not unambiguous: %u devices carry the log of this array, %s is one", n,
+                       name);
+    if (n) {
+        a->log_device = plog_device_open(a, name, e);
+        return a->log_device ? 0 : -1;
+    }
+    if (!r->log_device || a->read_only)
+        return 0;
+    raid_object(a, object);
+    event_raise(object, "log-missing", "no free device carries its log, which was on %s",
+                r->log_device);
+    return 0;
+}
+
 static int assemble(const struct raid_assemble *r, const struct raid_choice *ch, struct err *e)
 {
     const struct md_super *top = &ch->freshest->sb;
@@ -287,6 +310,8 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
             top->resync_offset < raid_sync_sectors(top) ? top->resync_offset * MD_SECTOR : 0;
     a->bump = ch->complete ? 0 : 2; /* who is not here may be one ahead */
     int rc = add_all(a, r, ch, e);
+    if (!rc)
+        rc = find_log(a, r, e);
     if (!rc && a->sb.format == MD_1_2)
         rc = raid_bitmap_load(a, ch->dirty || !ch->complete, e);
     if (!rc)

@@ -241,10 +241,21 @@ static int lay_out(struct raid_array *a, struct err *e)
 
 static int check_log(struct raid_array *a, struct err *e)
 {
-    const char *why = a->level->parity && !a->no_log ? plog_missing(a) : NULL;
-    return why ? err_set(e, ERR_NO_SPACE, "no_log",
-                         "%s: larger members, or --no-log and a write hole", why)
+    const char *why = a->level->parity && !a->no_log ? plog_missing(a, a->log_device) : NULL;
+    return why ? err_set(e, ERR_NO_SPACE, a->log_device ? "log_device" : "no_log",
+                         "%s: larger ones, --log-device, or --no-log and a write hole", why)
                : 0;
+}
+
+static int open_log(struct raid_array *a, const struct raid_create *c, struct err *e)
+{
+    if (!c->log_device)
+        return 0;
+    if (!a->level->parity || c->no_log)
+        return err_set(e, ERR_INVALID, "log_device", "%s has no log",
+                       c->no_log ? "an array with --no-log" : a->level->name);
+    a->log_device = plog_device_make(a, c->log_device, c->force, e);
+    return a->log_device ? 0 : -1;
 }
 
 /* ---- writing */
@@ -335,7 +346,7 @@ int raid_create(const struct raid_create *c, struct err *e)
         a->bdev.known_zero = zero;
         if (wants_bitmap(a, c))
             rc = raid_bitmap_make(a, c->bitmap_chunk, !clean, e);
-        rc = rc ? rc : check_log(a, e);
+        rc = rc || open_log(a, c, e) || check_log(a, e) ? -1 : 0;
     }
     if (!rc) {
         a->wipe = true; /* until it runs: leave nothing half-made */

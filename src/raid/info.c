@@ -6,6 +6,7 @@
 #include "raid/bad.h"
 #include "raid/bitmap.h"
 #include "raid/parity.h"
+#include "raid/plog.h"
 #include "raid/raid10.h"
 
 const char *raid_state_name(enum raid_state s)
@@ -142,6 +143,8 @@ void raid_publish(struct raid_array *a)
     name_layout(a, info->layout);
     if (a->level->log)
         a->level->log(a, info->log, sizeof info->log);
+    snprintf(info->log_device, sizeof info->log_device, "%s",
+             a->log_device ? a->log_device->name : "");
     info->bitmap_chunk = a->bitmap ? a->bitmap->chunk : 0;
     info->slots = a->slots;
     pthread_mutex_unlock(&a->info_lock);

@@ -292,7 +292,7 @@ void raid_checkpoint(struct raid_array *a)
 static void active_task(void *arg)
 {
     struct raid_array *a = arg;
-    while (a->want_active) {
+    while (a->want_active && !a->held) {
         tlock_lock(&a->meta_lock);
         unsigned asked = a->want_active;
         a->want_active = 0;
@@ -310,7 +310,17 @@ static void active_task(void *arg)
 void raid_want_active(struct raid_array *a, unsigned reactor)
 {
     a->want_active |= 1u << reactor;
-    raid_task(a, &a->active_runs, "raid-active", active_task);
+    if (!a->held)
+        raid_task(a, &a->active_runs, "raid-active", active_task);
+}
+
+void raid_hold(struct raid_array *a, bool hold)
+{
+    a->held = hold;
+    while (hold && a->active_runs) /* what it grants is seen by who waits for the last write */
+        task_sleep_us(1000);
+    if (!hold && a->want_active)
+        raid_task(a, &a->active_runs, "raid-active", active_task);
 }
 
 static bool anybody_writes(struct raid_array *a)

@@ -12,6 +12,7 @@
 
 #include "base/crc32c.h"
 #include "base/mem.h"
+#include "block/event.h"
 #include "raid/md_super.h"
 
 struct part; /* of one reactor */
@@ -39,6 +40,10 @@ struct part {
 
 struct plog {
     struct raid_array *a;
+    struct plog_device *device; /* NULL: on the members */
+    bool broken; /* atomic; the device has failed: nothing is written to it any more */
+    bool lost;   /* atomic; and superblocks say so, in a way */
+    struct rpost post;
     uint64_t length, ring;
     uint32_t rings;
     /* home; the epoch changes only while nobody writes */
@@ -71,29 +76,52 @@ static uint32_t rows_of_ring(uint64_t ring, unsigned slots)
     return rows < STRIPE_ROWS_MAX ? (uint32_t)rows : STRIPE_ROWS_MAX;
 }
 
-static uint64_t ring_size(const struct raid_array *a)
+static uint64_t ring_size(const struct raid_array *a, const struct plog_device *d)
 {
-    uint64_t length = PLOG_MOST;
+    uint64_t length = d ? d->length : PLOG_MOST;
     const struct raid_member *m;
     list_for_each (m, &a->members, link) {
-        uint64_t room = plog_room(a, m);
+        uint64_t room = d ? length : plog_room(a, m);
         length = room < length ? room : length;
     }
     uint64_t ring = length < PLOG_HEADS ? 0 : (length - PLOG_HEADS) / reactor_count();
     return ring / PLOG_BLOCK * PLOG_BLOCK;
 }
 
-const char *plog_missing(struct raid_array *a)
+const char *plog_missing(const struct raid_array *a, const struct plog_device *d)
 {
-    return rows_of_ring(ring_size(a), a->slots)
-               ? NULL
-               : "there is no room for the log before the data of the members";
+    if (rows_of_ring(ring_size(a, d), a->slots))
+        return NULL;
+    return d ? "the log device is too small"
+             : "there is no room for the log before the data of the members";
 }
 
-struct plog *plog_new(struct raid_array *a, const char **why_r)
+uint64_t plog_end(const struct raid_member *m, const struct plog_device *d,
+                  struct bdev_desc **desc_r)
 {
-    uint64_t ring = ring_size(a);
-    *why_r = plog_missing(a);
+    *desc_r = d ? d->desc : m->desc;
+    return d ? PLOG_PARTS_AT + ((uint64_t)m->slot + 1) * d->length : m->data_offset;
+}
+
+bool plog_is_lost(const struct plog *l)
+{
+    return raid_load(&l->lost);
+}
+
+bool plog_is_failing(const struct plog *l)
+{
+    return raid_load(&l->broken) && !raid_load(&l->lost);
+}
+
+struct plog_device *plog_device_of(const struct plog *l)
+{
+    return l->device;
+}
+
+struct plog *plog_new(struct raid_array *a, struct plog_device *d, const char **why_r)
+{
+    uint64_t ring = ring_size(a, d);
+    *why_r = plog_missing(a, d);
     if (*why_r)
         return NULL;
     struct plog *l = aligned_alloc(_Alignof(struct plog), sizeof *l);
@@ -101,6 +129,7 @@ struct plog *plog_new(struct raid_array *a, const char **why_r)
         abort();
     memset(l, 0, sizeof *l);
     l->a = a;
+    l->device = d;
     l->ring = ring;
     l->rings = reactor_count();
     l->length = ring * l->rings + PLOG_HEADS;
@@ -129,7 +158,7 @@ void plog_free(struct plog **lp)
 bool plog_fits(const struct raid_array *a, const struct raid_member *m)
 {
     const struct raid456 *r = a->level_data;
-    return !r || !r->log || plog_room(a, m) >= r->log->length;
+    return !r || !r->log || r->log->device || plog_room(a, m) >= r->log->length;
 }
 
 void plog_fill(const struct raid_array *a, uint64_t *used_r, uint64_t *size_r)
@@ -172,14 +201,16 @@ static unsigned submit_heads(struct plog *l, struct head_write *w, struct iobuf 
     struct raid_member *m;
     unsigned n = 0;
     list_for_each (m, &a->members, link) {
-        if (m->state == RAID_MEMBER_FAULTY || !m->desc || !plog_fits(a, m))
+        struct bdev_desc *desc;
+        if (m->state == RAID_MEMBER_FAULTY || !m->desc || !plog_fits(a, m) ||
+            (l->device && (m->slot < 0 || m->replaces)))
             continue;
         struct head_write *one = &w[n++];
-        uint64_t at = m->data_offset - PLOG_HEADS + l->heads % 2 * PLOG_BLOCK;
+        uint64_t at = plog_end(m, l->device, &desc) - PLOG_HEADS + l->heads % 2 * PLOG_BLOCK;
         one->m = m;
         one->wait = wait;
         one->iov = (struct iovec){buf->data, PLOG_BLOCK};
-        bio_init(&one->bio, m->desc, BIO_WRITE, at, PLOG_BLOCK, head_written, one);
+        bio_init(&one->bio, desc, BIO_WRITE, at, PLOG_BLOCK, head_written, one);
         bio_data(&one->bio, &one->iov, 1);
         one->bio.flags = BIO_FUA;
     }
@@ -214,7 +245,7 @@ void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t be
     struct raid_member *m;
     struct twait wait = TWAIT(0);
     unsigned most = 0;
-    if (!l)
+    if (!l || raid_load(&l->broken))
         return;
     if (a->active && !l->active)
         new_epoch(l);
@@ -244,7 +275,9 @@ void plog_before_super(struct raid_array *a, uint64_t before_events, uint64_t be
     unsigned n = submit_heads(l, w, buf, &wait);
     twait_all(&wait);
     for (unsigned i = 0; i < n; i++)
-        if (w[i].bio.error)
+        if (w[i].bio.error && l->device)
+            plog_lost(l);
+        else if (w[i].bio.error)
             raid_report(w[i].m, w[i].bio.error);
     iobuf_put(&buf);
     free(w);
@@ -314,20 +347,31 @@ static uint32_t describe(struct stripe_op *op, struct plog_record *rec)
     return rec->payload;
 }
 
+static void go_on(struct part *p);
+
 static void logged(struct bio *bio)
 {
     struct stripe_op *op = bio->arg;
-    if (bio->error)
-        raid_report(op->log_member, bio->error);
-    stripe_op_logged(op);
+    struct part *p = part_of(op);
+    if (!bio->error || !p->log->device) {
+        if (bio->error)
+            raid_report(op->log_member, bio->error);
+        stripe_op_logged(op);
+        return;
+    }
+    /* Nothing of it may reach a member before what stands on the device is void. */
+    plog_lost(p->log);
+    plog_written(op);
+    op->logged = false;
+    p->live--;
+    list_add_tail(&p->waiting, &op->log_link);
+    go_on(p);
 }
 
 static uint64_t blocks(uint64_t bytes)
 {
     return (bytes + PLOG_BLOCK - 1) / PLOG_BLOCK * PLOG_BLOCK;
 }
-
-static void go_on(struct part *p);
 
 static void look_again(void *arg)
 {
@@ -362,7 +406,7 @@ static bool log_it(struct part *p, struct stripe_op *op)
     uint32_t payload = m ? describe(op, &rec) : 0;
     if (must_wait(p)) /* only now: who was left out above is out on disk, too */
         return false;
-    if (!m) {
+    if (!m || raid_load(&l->lost)) {
         stripe_op_logged(op);
         return true;
     }
@@ -379,7 +423,8 @@ static bool log_it(struct part *p, struct stripe_op *op)
         return false;
     plog_record_write(&rec, op->log_buf->data);
     op->log_iov[0] = (struct iovec){op->log_buf->data, PLOG_BLOCK};
-    uint64_t at = m->data_offset - l->length + p->index * l->ring + p->used[slot];
+    struct bdev_desc *desc;
+    uint64_t at = plog_end(m, l->device, &desc) - l->length + p->index * l->ring + p->used[slot];
     __atomic_store_n(&p->used[slot], p->used[slot] + size, __ATOMIC_RELAXED);
     p->sequence++;
     p->live++;
@@ -387,7 +432,7 @@ static bool log_it(struct part *p, struct stripe_op *op)
     __atomic_fetch_add(&p->writing, 1, __ATOMIC_SEQ_CST);
     op->named = rec.whole;
     op->log_member = m;
-    bio_init(&op->log_bio, m->desc, BIO_WRITE, at, PLOG_BLOCK + rec.payload, logged, op);
+    bio_init(&op->log_bio, desc, BIO_WRITE, at, PLOG_BLOCK + rec.payload, logged, op);
     bio_data(&op->log_bio, op->log_iov, op->log_iovs);
     op->log_bio.flags = BIO_FUA;
     bio_submit(&op->log_bio);
@@ -451,6 +496,43 @@ static void make_room(struct part *p)
             stripe_op_logged(op);
         }
     }
+}
+
+/* ---- its device fails */
+
+static void lost_task(void *arg)
+{
+    struct raid_array *a = arg;
+    struct raid456 *r = a->level_data;
+    char object[80];
+    tlock_lock(&a->meta_lock);
+    if (!raid_load(&a->failed)) /* whose events the heads do not know: they are void */
+        raid_meta_write(a);
+    a->logged = false;
+    raid_store(&r->log->lost, true);
+    __atomic_fetch_sub(&a->unrecorded, 1, __ATOMIC_SEQ_CST);
+    tlock_unlock(&a->meta_lock);
+    raid_publish(a);
+    raid_object(a, object);
+    event_raise(object, "log-failed", "its log device %s has failed: the write hole is open",
+                r->log->device->name);
+    raid_task_end(a, &a->log_runs);
+}
+
+static void lost_arrived(void *arg) /* home */
+{
+    struct plog *l = arg;
+    raid_task(l->a, &l->a->log_runs, "raid-log-lost", lost_task);
+}
+
+void plog_lost(struct plog *l)
+{
+    __atomic_fetch_add(&l->a->unrecorded, 1,
+                       __ATOMIC_SEQ_CST); /* first: nothing goes on meanwhile */
+    if (__atomic_exchange_n(&l->broken, true, __ATOMIC_SEQ_CST))
+        __atomic_fetch_sub(&l->a->unrecorded, 1, __ATOMIC_SEQ_CST);
+    else
+        reactor_post(l->a->home, &l->post, lost_arrived, l);
 }
 
 void plog_write(struct stripe_op *op)

@@ -55,13 +55,52 @@ bool plog_head_read(struct plog_head *h, const void *bytes);  /* false: none */
 void plog_record_write(const struct plog_record *r, void *bytes);
 bool plog_record_read(struct plog_record *r, const void *bytes);
 
+/*
+ * A device of its own for the log: a label at byte 4096, then a part for each slot, which lies
+ * there as it would before the member's data. Nothing of it can be taken for a member's.
+ */
+enum { PLOG_LABEL_AT = 4096, PLOG_PARTS_AT = 8192 };
+struct plog_label {
+    struct uuid array;
+    uint32_t slots;
+    uint64_t length; /* of a part */
+};
+void plog_label_write(const struct plog_label *l, void *bytes); /* PLOG_BLOCK bytes */
+bool plog_label_read(struct plog_label *l, const void *bytes);
+
+struct plog_device {
+    struct raid_array *array;
+    struct bdev_desc *desc; /* main opens and closes; NULL once closed */
+    char name[BDEV_NAME_MAX + 1];
+    uint64_t length;
+    bool closing, going; /* main */
+};
+
+/* In tasks on main. The device that carries the log of an array: how many there are, and the name
+ * of one; 0: none of the devices that nobody uses. */
+unsigned plog_device_find(const struct uuid *array, char name_r[BDEV_NAME_MAX + 1]);
+/* NULL with *e filled: it is in use, or its label is not of this array. */
+struct plog_device *plog_device_open(struct raid_array *a, const char *name, struct err *e);
+/* A new one, with its label on disk. Refuses one that carries something, unless forced. */
+struct plog_device *plog_device_make(struct raid_array *a, const char *name, bool force,
+                                     struct err *e);
+void plog_device_close(struct plog_device **d, bool erase);
+
 struct plog;
 
 /* Main, at level set-up: NULL with *why_r (a constant) when the members have no room. */
-struct plog *plog_new(struct raid_array *a, const char **why_r);
+struct plog *plog_new(struct raid_array *a, struct plog_device *d, const char **why_r);
 void plog_free(struct plog **l);
 /* Does plog_new find room? NULL, or why not. */
-const char *plog_missing(struct raid_array *a);
+const char *plog_missing(const struct raid_array *a, const struct plog_device *d);
+/* Where the part of the log ends that belongs to this member, and on what device it lies. */
+uint64_t plog_end(const struct raid_member *m, const struct plog_device *d,
+                  struct bdev_desc **desc_r);
+/* Any reactor: its device has failed. Nothing is logged until superblocks have made it void. */
+void plog_lost(struct plog *l);
+bool plog_is_lost(const struct plog *l);
+bool plog_is_failing(const struct plog *l); /* superblocks are about to make it void */
+struct plog_device *plog_device_of(const struct plog *l);
 uint64_t plog_last_head(const struct raid_array *a); /* task; the newest head's sequence, or 0 */
 /* The gap that a member offers, 0 = too small for any. */
 uint64_t plog_room(const struct raid_array *a, const struct raid_member *m);

@@ -10,11 +10,13 @@
  * Head: magic 8, sum 4, version 4, sequence 8, array 16, epoch 16, events and utime before 8 + 8,
  * next 8 + 8, length 8, rings 4, synced 4, synced to 8, 64 x joined 4. Record: magic 8, sum 4,
  * flags 1, era 3, epoch 16, sequence 8, tail 8, stripe 8, lo 4, hi 4, slots 8, payload 4, its sum
- * 4, then first and last row (4 + 4) of each slot in `slots`. Zeroes up to PLOG_BLOCK.
+ * 4, then first and last row (4 + 4) of each slot in `slots`. Label: magic 8, sum 4, version 4,
+ * array 16, slots 4, length 8. Zeroes up to PLOG_BLOCK.
  */
 enum { VERSION = 1, AT_SUM = 8, WHOLE = 1, AT_ERA = 8 };
 
-static const char head_magic[8] = "OrionLgH", record_magic[8] = "OrionLgR";
+static const char head_magic[8] = "OrionLgH", record_magic[8] = "OrionLgR",
+                  label_magic[8] = "OrionLgD";
 
 static uint32_t sum_of(const uint8_t *bytes)
 {
@@ -38,6 +40,32 @@ static struct rd open_block(const uint8_t *bytes, const char magic[8])
     uint32_t sum = rd_le32(&r);
     r.bad = r.bad || memcmp(m, magic, 8) != 0 || sum != sum_of(bytes);
     return r;
+}
+
+void plog_label_write(const struct plog_label *l, void *bytes)
+{
+    struct wr w = wr_make(bytes, PLOG_BLOCK);
+    memset(bytes, 0, PLOG_BLOCK);
+    wr_copy(&w, label_magic, 8);
+    wr_le32(&w, 0);
+    wr_le32(&w, VERSION);
+    wr_copy(&w, l->array.b, 16);
+    wr_le32(&w, l->slots);
+    wr_le64(&w, l->length);
+    seal(bytes);
+}
+
+bool plog_label_read(struct plog_label *l, const void *bytes)
+{
+    struct rd r = open_block(bytes, label_magic);
+    memset(l, 0, sizeof *l);
+    if (rd_le32(&r) != VERSION)
+        return false;
+    rd_copy(&r, l->array.b, 16);
+    l->slots = rd_le32(&r);
+    l->length = rd_le64(&r);
+    return rd_ok(&r) && l->slots && l->slots <= PARITY_SLOTS_MAX && l->length <= PLOG_MOST &&
+           l->length % PLOG_BLOCK == 0 && l->length > PLOG_HEADS;
 }
 
 void plog_head_write(const struct plog_head *h, void *bytes)

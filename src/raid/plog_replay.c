@@ -17,13 +17,14 @@
 
 struct found {
     struct plog_record rec;
-    struct raid_member *m;
+    struct bdev_desc *desc;
     unsigned ring;
     uint64_t at; /* of the payload on the member */
 };
 
 struct replay {
     struct raid_array *a;
+    const struct plog_device *device;
     struct parity_geometry geometry;
     struct plog_head head;
     struct found *list;
@@ -41,12 +42,14 @@ static int nothing(struct replay *r, const char *why)
 
 /* Those of a member that belong to the array. */
 static unsigned read_heads(const struct raid_array *a, const struct raid_member *m,
-                           struct plog_head h[2])
+                           const struct plog_device *device, struct plog_head h[2])
 {
     struct iobuf *buf = iobuf_get(PLOG_HEADS);
+    struct bdev_desc *desc;
     unsigned n = 0;
-    if (buf && m->data_offset >= PLOG_FIRST + PLOG_HEADS &&
-        !bdev_read(m->desc, m->data_offset - PLOG_HEADS, buf->data, PLOG_HEADS)) {
+    uint64_t end = plog_end(m, device, &desc);
+    bool there = device ? m->slot >= 0 : end >= PLOG_FIRST + PLOG_HEADS;
+    if (buf && there && !bdev_read(desc, end - PLOG_HEADS, buf->data, PLOG_HEADS)) {
         for (unsigned i = 0; i < 2; i++)
             if (plog_head_read(&h[n], buf->data + (size_t)i * PLOG_BLOCK) &&
                 uuid_equal(&h[n].array, &a->bdev.uuid))
@@ -62,8 +65,9 @@ uint64_t plog_last_head(const struct raid_array *a)
     struct plog_head h[2];
     uint64_t last = 0;
     list_for_each (m, &a->members, link)
-        for (unsigned i = read_heads(a, m, h); i--;)
-            last = h[i].sequence > last ? h[i].sequence : last;
+        for (unsigned on = 0; on < (a->log_device ? 2 : 1); on++)
+            for (unsigned i = read_heads(a, m, on ? a->log_device : NULL, h); i--;)
+                last = h[i].sequence > last ? h[i].sequence : last;
     return last;
 }
 
@@ -83,7 +87,7 @@ static int judge_head(struct replay *r, const struct plog_head *head)
             continue;
         if (!fits_super(head, &m->sb))
             return nothing(r, "somebody else has run the array since the log was written");
-        unsigned n = read_heads(r->a, m, h);
+        unsigned n = read_heads(r->a, m, r->device, h);
         if (!(n && uuid_equal(&h[0].epoch, &head->epoch)) &&
             !(n == 2 && uuid_equal(&h[1].epoch, &head->epoch)))
             return nothing(r, "a member has no part of the log");
@@ -102,7 +106,7 @@ static int choose_head(struct replay *r)
     for (;;) {
         bool any = false;
         list_for_each (m, &r->a->members, link)
-            for (unsigned i = m->slot >= 0 ? read_heads(r->a, m, h) : 0; i--;)
+            for (unsigned i = m->slot >= 0 ? read_heads(r->a, m, r->device, h) : 0; i--;)
                 if (h[i].sequence < below && (!any || h[i].sequence > best.sequence)) {
                     best = h[i];
                     any = true;
@@ -117,8 +121,8 @@ static int choose_head(struct replay *r)
 
 /* ---- records */
 
-static void note(struct replay *r, struct raid_member *m, const uint8_t *block, uint64_t at,
-                 unsigned ring, uint64_t left)
+static void note(struct replay *r, struct raid_member *m, struct bdev_desc *desc,
+                 const uint8_t *block, uint64_t at, unsigned ring, uint64_t left)
 {
     struct plog_record rec;
     uint64_t rows = r->a->chunk, stripes = r->a->sb.size * MD_SECTOR / r->a->chunk;
@@ -128,19 +132,20 @@ static void note(struct replay *r, struct raid_member *m, const uint8_t *block, 
         rec.stripe >= stripes || (r->a->slots < 64 && rec.slots >> r->a->slots))
         return;
     r->list = xrealloc(r->list, (r->n + 1) * sizeof *r->list);
-    r->list[r->n++] = (struct found){rec, m, ring, at + PLOG_BLOCK};
+    r->list[r->n++] = (struct found){rec, desc, ring, at + PLOG_BLOCK};
 }
 
 static int scan_ring(struct replay *r, struct raid_member *m, unsigned ring, uint64_t size)
 {
-    uint64_t start = m->data_offset - r->head.length + ring * size;
+    struct bdev_desc *desc;
+    uint64_t start = plog_end(m, r->device, &desc) - r->head.length + ring * size;
     struct iobuf *buf = iobuf_get(size);
-    if (!buf || bdev_read(m->desc, start, buf->data, size)) {
+    if (!buf || bdev_read(desc, start, buf->data, size)) {
         iobuf_put(&buf);
         return nothing(r, "a member's part of the log cannot be read");
     }
     for (uint64_t at = 0; at < size; at += PLOG_BLOCK)
-        note(r, m, buf->data + at, start + at, ring, size - at - PLOG_BLOCK);
+        note(r, m, desc, buf->data + at, start + at, ring, size - at - PLOG_BLOCK);
     iobuf_put(&buf);
     return 0;
 }
@@ -150,9 +155,10 @@ static int scan(struct replay *r)
     struct raid_member *m;
     uint64_t size = (r->head.length - PLOG_HEADS) / r->head.rings / PLOG_BLOCK * PLOG_BLOCK;
     list_for_each (m, &r->a->members, link) {
-        if (m->slot < 0)
+        if (m->slot < 0 || (r->device && m->replaces))
             continue;
-        if (m->data_offset < r->head.length + PLOG_FIRST)
+        if (r->device ? r->device->length < r->head.length
+                      : m->data_offset < r->head.length + PLOG_FIRST)
             return nothing(r, "a member has no room for the log it should have");
         for (unsigned i = 0; i < r->head.rings; i++)
             if (scan_ring(r, m, i, size))
@@ -173,7 +179,7 @@ static bool payload_whole(const struct found *f)
 {
     struct iobuf *buf = f->rec.payload ? iobuf_get(f->rec.payload) : NULL;
     bool good = !f->rec.payload;
-    if (buf && !bdev_read(f->m->desc, f->at, buf->data, f->rec.payload))
+    if (buf && !bdev_read(f->desc, f->at, buf->data, f->rec.payload))
         good = crc32c(0, buf->data, f->rec.payload) == f->rec.payload_sum;
     iobuf_put(&buf);
     return good;
@@ -247,7 +253,7 @@ static int put_record(struct replay *r, unsigned index)
 {
     const struct found *f = &r->list[index];
     struct iobuf *buf = iobuf_get(f->rec.payload);
-    int error = buf ? bdev_read(f->m->desc, f->at, buf->data, f->rec.payload) : -ENOMEM;
+    int error = buf ? bdev_read(f->desc, f->at, buf->data, f->rec.payload) : -ENOMEM;
     const uint8_t *data = buf ? buf->data : NULL;
     for (unsigned i = 0; i < r->a->slots && !error; i++) {
         if (!(f->rec.slots >> i & 1))
@@ -340,9 +346,20 @@ static int put_all(struct replay *r)
     return error ? nothing(r, "a member failed while the log was worked off") : 0;
 }
 
+/* One on the members when that of the device is not the last one: it was given the device since. */
+static int choose_log(struct replay *r)
+{
+    if (!choose_head(r))
+        return 0;
+    if (!r->device)
+        return -1;
+    r->device = NULL;
+    return choose_head(r);
+}
+
 int plog_replay(struct raid_array *a, unsigned lost, uint64_t *synced_r, const char **why_r)
 {
-    struct replay r = {.a = a};
+    struct replay r = {.a = a, .device = a->log_device};
     unsigned missing = a->slots - raid_in_sync_count(a);
     int rc = -1;
     if (!parity_geometry_init(&r.geometry, a->level->level, a->sb.layout, a->slots))
@@ -350,7 +367,9 @@ int plog_replay(struct raid_array *a, unsigned lost, uint64_t *synced_r, const c
     else if (lost && missing > 1) /* records may have stood on the one, and concern the other */
         nothing(&r, "parts of the log are lost with the members");
     else
-        rc = choose_head(&r) || scan(&r) ? -1 : 0;
+        rc = choose_log(&r);
+    if (!rc)
+        rc = scan(&r);
     if (!rc) {
         keep_live(&r);
         rc = put_all(&r);

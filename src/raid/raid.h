@@ -68,8 +68,9 @@ struct raid_info {
     uint64_t data_offset;           /* bytes, of the first member */
     uint64_t member_size;           /* bytes of data that each has to have; 0 for raid0 */
     uint32_t block_size;
-    char layout[24]; /* "left-symmetric", "f2"; "" where there is none */
-    char log[80];    /* of the write hole: "on", or why there is none; "" on other levels */
+    char layout[24];     /* "left-symmetric", "f2"; "" where there is none */
+    char log[80];        /* of the write hole: "on", or why there is none; "" on other levels */
+    char log_device[66]; /* where it lies, "" on the members */
     uint64_t events;
     uint64_t writes[RAID_WAYS];          /* work on stripes, parity levels */
     uint64_t gathered;                   /* client writes that shared work with another one */
@@ -94,8 +95,9 @@ struct raid_create {
     const char *layout; /* of raid10: "n2", "f3", "o2", ...; NULL: n2 */
     uint64_t chunk;     /* bytes; 0 = 512 KiB */
     bool assume_clean;
-    bool force;  /* members may carry signatures */
-    bool no_log; /* parity levels: do without the log that closes the write hole */
+    bool force;             /* members may carry signatures */
+    bool no_log;            /* parity levels: do without the log that closes the write hole */
+    const char *log_device; /* where it lies; NULL: on the members */
     enum raid_bitmap_choice bitmap;
     uint64_t bitmap_chunk;   /* bytes, a power of two; 0 = 64 MiB, or what fits */
     const char *homehost;    /* set_name becomes HOMEHOST:NAME */
@@ -145,9 +147,10 @@ struct raid_assemble {
                     or with superblocks of two formats on a member */
     bool known;  /* it ran here before: a second superblock on a member is its clients' data */
     bool no_log; /* parity levels: do not write the log that closes the write hole */
-    bool degraded_ok; /* start with members missing (redundant levels) */
-    bool read_only;   /* writes nothing at all */
-    bool dry_run;     /* describes in *would (may be NULL) what would be written, writes nothing */
+    const char *log_device; /* where it should lie; found by its label, so for what is said */
+    bool degraded_ok;       /* start with members missing (redundant levels) */
+    bool read_only;         /* writes nothing at all */
+    bool dry_run; /* describes in *would (may be NULL) what would be written, writes nothing */
     char *would;
     unsigned would_size;
     /* called before the first write with each area that will be changed (metadata backup); may be
@@ -168,6 +171,10 @@ int raid_delete(const char *name, struct err *e);
 int raid_erase(const struct uuid *uuid, struct err *e);
 /* Shutdown: flush and mark clean everything that is idle, without unregistering. */
 void raid_shutdown_all(void);
+
+/* Of a running array with parity: its log lies on `device` from here on, on the members for NULL,
+ * or there is none. What it was on before is free then. */
+int raid_set_log(const char *name, bool none, const char *device, bool force, struct err *e);
 
 int raid_fail_member(const char *name, const char *member, bool force, struct err *e);
 int raid_remove_member(const char *name, const char *member, bool force, struct err *e);

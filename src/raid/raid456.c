@@ -36,7 +36,7 @@ static int raid456_setup(struct raid_array *a, struct err *e)
     if (a->no_log)
         r->no_log = "it is not wanted";
     else if (!a->read_only)
-        r->log = plog_new(a, &r->no_log);
+        r->log = plog_new(a, a->log_device, &r->no_log);
     a->logged = r->log != NULL;
     b->size = a->member_bytes * r->geometry.data;
     b->boundary = r->stripe_bytes;
@@ -367,7 +367,10 @@ static bool raid456_resize(struct raid_array *a, uint64_t *size_r)
 static void raid456_log(const struct raid_array *a, char *out, size_t size)
 {
     const struct raid456 *r = a->level_data;
-    snprintf(out, size, "%s", !r ? "" : r->log ? "on" : r->no_log ? r->no_log : "read-only");
+    const char *text = !r ? "" : r->log ? "on" : r->no_log ? r->no_log : "read-only";
+    if (r && r->log && plog_is_lost(r->log))
+        text = "its device has failed";
+    snprintf(out, size, "%s", text);
 }
 
 static int raid456_accepts(struct raid_array *a, const struct raid_member *m, struct err *e)

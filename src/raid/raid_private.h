@@ -27,6 +27,7 @@ enum {
 
 struct raid_bad;
 struct raid_bitmap;
+struct plog_device;
 
 struct raid_member {
     struct list link; /* home: a->members or a->gone */
@@ -157,6 +158,9 @@ struct raid_array {
     unsigned repair_count;
     unsigned tasks; /* that run now */
     struct rtimer idle;
+    bool log_runs, held;
+
+    struct plog_device *log_device; /* of the log; NULL: it lies on the members, if there is one */
 
     /* main */
     unsigned main_tasks;
@@ -247,6 +251,8 @@ void raid_io_renew(struct raid_array *a); /* task, quiesced: the count of slots 
 void raid_grant(struct raid_array *a, unsigned reactors, int refused);      /* home */
 void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
+/* The same of writers that go on: what they have not begun waits for the mark. See raid_hold. */
+bool raid_drain(struct raid_array *a);
 
 /* raid10_map.c: what resync_offset and the bitmap count, in sectors. */
 uint64_t raid_sync_sectors(const struct md_super *sb);
@@ -264,7 +270,9 @@ int raid_meta_flush(struct raid_array *a);
  * after a restart. */
 void raid_checkpoint(struct raid_array *a);
 void raid_want_active(struct raid_array *a, unsigned reactor); /* home, no lock */
-void raid_arm_idle(struct raid_array *a);                      /* home */
+/* Home, in a task, no lock: from now on no reactor gets the mark, so that writes wait; or again. */
+void raid_hold(struct raid_array *a, bool hold);
+void raid_arm_idle(struct raid_array *a); /* home */
 /* Home, in a task, no lock: marks clean when nobody writes. `final`: whether or not a resync is
  * under way. False: still active. */
 bool raid_make_clean(struct raid_array *a, bool final);
@@ -356,6 +364,8 @@ struct raid_candidate {
 /* Superblocks on devices that nobody uses; malloc'ed, also the list. A device may be there twice.
  */
 unsigned raid_candidates(struct raid_candidate **list_r);
+/* Devices that nobody uses; malloc'ed. */
+unsigned raid_free_devices(char (**name_r)[BDEV_NAME_MAX + 1]);
 
 /* Which of the candidates form the array `uuid`, and whether it can start. */
 struct raid_choice {

@@ -27,6 +27,14 @@ static void collect(struct bdev *bdev, void *arg)
     snprintf(all->name[all->n++], sizeof *all->name, "%s", bdev_name(bdev));
 }
 
+unsigned raid_free_devices(char (**name_r)[BDEV_NAME_MAX + 1])
+{
+    struct names all = {0};
+    bdev_for_each(collect, &all);
+    *name_r = all.name;
+    return all.n;
+}
+
 static bool load_as(struct bdev_desc *desc, enum md_format format, struct raid_candidate *c)
 {
     static uint8_t bytes[MD_SUPER_SIZE]; /* main's, in one task at a time: see raid_candidates */

@@ -34,7 +34,7 @@ def document(o):
         out.write('alice:' + '5f' * 32 + '\n')
     refs = {'chap_user': 'host', 'chap_secret_ref': 'file:' + p(o, 'one'), 'mutual_user': 'box',
             'mutual_secret_ref': 'file:' + p(o, 'two')}
-    devices = {'d%d' % i: {'type': 'file', 'path': f(i)} for i in range(12)}
+    devices = {'d%d' % i: {'type': 'file', 'path': f(i)} for i in range(16)}
     devices.update({
         'buffered': {'path': f(20), 'buffered': True}, 'ro': {'path': f(21), 'read_only': True},
         'm0': {'type': 'mem', 'size': '64M', 'block_size': 4096},
@@ -45,7 +45,8 @@ def document(o):
         'a1': {'level': 'raid5', 'members': ['d3', 'd4', 'd5'], 'chunk': '64K', 'no_log': True,
                'member_timeout': 30, 'read_errors_max': 7, 'sync_latency': 20, 'sync_rate_min': '1M',
                'sync_rate_max': '1G'},
-        'a2': {'level': 'raid10', 'members': ['d7', 'd8', 'd9'], 'layout': 'o2'}}
+        'a2': {'level': 'raid10', 'members': ['d7', 'd8', 'd9'], 'layout': 'o2'},
+        'a3': {'level': 'raid5', 'members': ['d10', 'd11', 'd12'], 'log_device': 'd13'}}
     return {
         'devices': devices, 'arrays': arrays,
         'pools': {'p0': {'devices': ['a0', 'd6'], 'extent_size': '1M', 'volumes': {'v0': {'size': '8M'}}}},

@@ -63,8 +63,10 @@ static const struct row rows[] = {
     {"raid5", 70, "raid5", 5, 4, 1, false, false, NULL},
     {"raid5-bitmap", 70, "raid5", 5, 4, 1, true, false, NULL},
     {"raid5-no-log", 70, "raid5", 5, 4, 1, false, true, NULL},
+    {"raid5-log-device", 70, "raid5", 5, 4, 1, false, false, NULL},
     {"raid6", 100, "raid6", 6, 5, 2, false, false, NULL},
     {"raid6-bitmap", 100, "raid6", 6, 5, 2, true, false, NULL},
+    {"raid6-log-device", 70, "raid6", 6, 5, 2, false, false, NULL},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -76,6 +78,7 @@ struct change {
 
 static const struct row *row;
 static struct err e;
+static bool log_apart; /* on a device of its own */
 static uint64_t seed, chunk;
 static struct uuid uuid;
 static struct pc_life life, next;
@@ -258,6 +261,12 @@ static void take_baseline(struct pc_life *l, const char *array)
     bdev_close(&d);
 }
 
+/* The last of the devices. */
+static const char *log_device(void)
+{
+    return log_apart ? name_of("d", row->members + SPARES) : NULL;
+}
+
 static void create_it(void)
 {
     const char *members[PC_MEMBERS];
@@ -271,6 +280,8 @@ static void create_it(void)
                             .chunk = chunk,
                             .layout = row->layout,
                             .no_log = row->no_log,
+                            .log_device = log_device(),
+                            .force = log_apart, /* of junk */
                             .bitmap = row->bitmap ? RAID_BITMAP_INTERNAL : RAID_BITMAP_NONE,
                             .bitmap_chunk = 256 << 10,
                             .uuid = &uuid};
@@ -311,11 +322,27 @@ static void lose_members(void)
     set_redundancy(row->redundancy);
 }
 
+/* To the members and back, with clients who never stop; by half of the lives. */
+static void move_log(void)
+{
+    struct crowd w;
+    if (toss(2, 8))
+        return;
+    crowd_begin(&w, &life, "a", 12);
+    must(raid_set_log("a", false, NULL, false, &e), &e);
+    check_int(crowd_end(&w), 0);
+    crowd_begin(&w, &life, "a", 12);
+    must(raid_set_log("a", false, log_device(), true, &e), &e);
+    check_int(crowd_end(&w), 0);
+    work("a", 10);
+}
+
 static void history(void)
 {
     static const uint64_t chunks[] = {4 << 10, 16 << 10, 64 << 10};
     junk = row->redundancy && toss(3, 0);
-    pc_life_begin(&life, "d", row->members + SPARES);
+    log_apart = strstr(row->name, "-log-device");
+    pc_life_begin(&life, "d", row->members + SPARES + log_apart);
     changes = 0;
     chunk = chunks[pc_hash(seed, 7) % 3];
     raid_set_checkpoint_ms(toss(2, 6) ? 1 : 1000);
@@ -336,6 +363,8 @@ static void history(void)
     if (row->redundancy)
         lose_members();
     work("a", 20);
+    if (log_apart)
+        move_log();
     must(raid_stop("a", &e), &e);
     struct raid_assemble r = {.name = "a", .uuid = uuid, .no_log = row->no_log};
     must(raid_assemble(&r, &e), &e);
