@@ -138,7 +138,10 @@ class Box:
         path = path.replace('{socket}', quote('unix:%s/nbd.sock' % self.o.dir)).replace(
             '{iscsi}', quote(self.iscsi))
         try:
-            return self.o.http(method, path, body, {'If-Match': '*'} if method != 'PUT' else {}).status
+            r = self.o.http(method, path, body, {'If-Match': '*'} if method != 'PUT' else {})
+            if method == 'PUT' and r.status == 428:  # of what is there: a change, as orionctl does it
+                r = self.o.http(method, path, body, {'If-Match': '*'})
+            return r.status
         except OSError:
             return None
         except Exception as e:  # http.client's own ways to say that the other side has gone
