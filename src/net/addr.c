@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/net.h"
+#include "net/net_private.h"
 #include "reactor/task.h"
 
 enum { HOST_MAX = 255 };
@@ -200,10 +200,23 @@ bool net_addr_equal(const struct net_addr *a, const struct net_addr *b)
            !strcmp(net_addr_format(a, x, sizeof x), net_addr_format(b, y, sizeof y));
 }
 
+void net_addr_plain(struct net_addr *a)
+{
+    struct sockaddr_in6 in6;
+    memcpy(&in6, &a->ss, sizeof in6);
+    if (a->ss.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr))
+        return;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = in6.sin6_port};
+    memcpy(&in.sin_addr, &in6.sin6_addr.s6_addr[12], sizeof in.sin_addr);
+    *a = (struct net_addr){.len = sizeof in};
+    memcpy(&a->ss, &in, sizeof in);
+}
+
 void net_addr_of_socket(int fd, struct net_addr *addr_r)
 {
     memset(addr_r, 0, sizeof *addr_r);
     addr_r->len = sizeof addr_r->ss;
     if (getsockname(fd, (struct sockaddr *)&addr_r->ss, &addr_r->len))
         *addr_r = (struct net_addr){.ss.ss_family = AF_UNSPEC};
+    net_addr_plain(addr_r);
 }

@@ -79,6 +79,7 @@ static void on_acceptable(void *arg, unsigned events)
         }
         if (!net_addr_is_unix(&l->addr))
             set_tcp(fd);
+        net_addr_plain(&peer);
         l->fn(fd, &peer, l, l->arg);
     }
     l->in_accept = false;

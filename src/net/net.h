@@ -48,7 +48,8 @@ void net_addr_of_socket(int fd, struct net_addr *addr_r);
  * A listener accepts on main and hands every connection (non-blocking, close-on-exec, TCP_NODELAY)
  * to fn on main; the fd is then fn's. EMFILE and the like pause it for 100 ms and are logged. A
  * stale unix socket is replaced, a live one refused; its file is unlinked at close unless the
- * socket was passed by the service manager. `[::]` listens for IPv6 only.
+ * socket was passed by the service manager. `[::]` listens for IPv6 only; a socket that was passed
+ * may do so for both, and whoever comes by IPv4 then has an IPv4 address here.
  */
 struct net_listener;
 typedef void (*net_accept_fn)(int fd, const struct net_addr *peer, struct net_listener *l,

@@ -252,17 +252,21 @@ def test_sockets_that_were_handed_over_are_listened_on():
         if has_ipv6():
             at['[::1]:%d' % port] = ('::1', port)
             uris.append('nbd://[::1]:%d/v' % port)
+            both = free_port() # as systemd makes them of ListenStream=PORT: whoever has IPv4 may come, too
+            at['[::]:%d' % both] = ('::', both)
+            uris += ['nbd://[::1]:%d/v' % both, 'nbd://127.0.0.1:%d/v' % both, 'nbd://127.0.0.1:%d/four' % both]
         for addr in at:
             o.ctl('nbd', 'listen', addr)
         o.ctl('nbd', 'export', 'v', '--device', 'd0')
+        o.ctl('nbd', 'export', 'four', '--device', 'd0', '--allow', '127.0.0.0/8')
         o.stop()
         given = []
         for where in at.values():
             family = (socket.AF_UNIX if isinstance(where, str) else
                       socket.AF_INET if isinstance(where, int) else socket.AF_INET6)
             s = socket.socket(family)
-            if family == socket.AF_INET6: # as BindIPv6Only=ipv6-only
-                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, where[0] != '::')
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind(('127.0.0.1', where) if isinstance(where, int) else where)
             s.listen(16)
