@@ -51,7 +51,8 @@ static enum log_level level_of(const char *kind)
     return LOG_LEVEL_INFO;
 }
 
-void event_raise(const char *object, const char *kind, const char *fmt, ...)
+static void raise_event(const char *object, const char *kind, const char *old_state,
+                        const char *new_state, const char *fmt, va_list ap)
 {
     struct carrier *c = xcalloc(1, sizeof *c);
     struct timespec now;
@@ -59,12 +60,28 @@ void event_raise(const char *object, const char *kind, const char *fmt, ...)
     c->ev.time_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     snprintf(c->ev.object, sizeof c->ev.object, "%s", object);
     snprintf(c->ev.kind, sizeof c->ev.kind, "%s", kind);
-    va_list ap;
-    va_start(ap, fmt);
+    snprintf(c->ev.old_state, sizeof c->ev.old_state, "%s", old_state);
+    snprintf(c->ev.new_state, sizeof c->ev.new_state, "%s", new_state);
     vsnprintf(c->ev.message, sizeof c->ev.message, fmt, ap);
-    va_end(ap);
     const struct log_field fields[] = {
         {"ORION_OBJECT", c->ev.object}, {"ORION_EVENT", c->ev.kind}, {NULL, NULL}};
     log_fields(level_of(kind), "event", fields, c->ev.message);
     reactor_post(reactor_main(), &c->post, deliver, c);
+}
+
+void event_raise(const char *object, const char *kind, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    raise_event(object, kind, "", "", fmt, ap);
+    va_end(ap);
+}
+
+void event_raise_change(const char *object, const char *kind, const char *old_state,
+                        const char *new_state, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    raise_event(object, kind, old_state, new_state, fmt, ap);
+    va_end(ap);
 }

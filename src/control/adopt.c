@@ -234,6 +234,15 @@ static int save_pool(const char *name, bool read_only, struct err *e)
     return rc;
 }
 
+static void tell_imported(const char *name, const struct pool_import *i, int rc)
+{
+    char object[sizeof((struct event){0}.object)];
+    snprintf(object, sizeof object, "pool %s", name);
+    if (!rc)
+        event_raise(object, "pool-imported", "%s",
+                    i->read_only ? "read-only" : "to read and write");
+}
+
 static int import_pool(const struct verb_run *v, const struct pool_found *f,
                        struct json_object *item, struct err *e)
 {
@@ -253,6 +262,7 @@ static int import_pool(const struct verb_run *v, const struct pool_found *f,
     if (!rc && !i.dry_run) {
         rc = save_pool(f->name, i.read_only, e);
         put_bool(item, "imported", !rc);
+        tell_imported(f->name, &i, rc);
     }
     return rc;
 }

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "control/adopt.h"
 #include "control/audit.h"
+#include "control/changes.h"
 #include "control/jobs.h"
 #include "control/private.h"
 #include "targets/iscsi/iscsi.h"
@@ -176,16 +177,16 @@ static bool changes(const struct control_call *call)
     return strcmp(call->match.verb->method, "GET") && !(call->match.verb->flags & VERB_READ);
 }
 
-/* For the audit log: what stands now. */
-static void note_after(struct control_call *call, const struct resource *r)
+/* For the audit log and as an event: what stands now. */
+static void note_after(const struct verb_run *v, const struct resource *r)
 {
-    if (*call->etag) {
-        strcpy(call->after, call->etag);
-        return;
-    }
+    struct control_call *call = v->call;
     struct json_object *o = r->show(&call->match);
-    if (o)
+    if (*call->etag)
+        strcpy(call->after, call->etag);
+    else if (o)
         resource_etag(r, o, call->after);
+    changes_tell(v, r, o);
     json_object_put(o);
 }
 
@@ -215,7 +216,7 @@ static int run_change(struct control_call *call, const struct resource *r, verb_
         fill_reply(call, r, &v, put && !existing);
         fill_location(call, &v);
         if (r && changes(call))
-            note_after(call, r);
+            note_after(&v, r);
     } else {
         json_object_put(v.reply);
     }
@@ -535,6 +536,7 @@ void control_start(void)
     jobs_started();
     control.phase = CONTROL_READY;
     kill_points_arm();
+    events_start();
     spares_start();
 }
 

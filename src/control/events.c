@@ -7,72 +7,99 @@
 
 #include "base/mem.h"
 #include "block/event.h"
-#include "block/job.h"
-#include "control/jobs.h"
+#include "control/changes.h"
 #include "control/shows.h"
-#include "raid/raid.h"
-#include "targets/nbd/nbd.h"
-#include "volumes/volumes.h"
 
 /*
  * What happened, the last CONTROL_EVENTS_MAX of it. Each event gets the state that its object had
- * before and has now, looked up when it comes in: the layers raise what they saw, and need not know
- * what states are called above them.
+ * before and has now, looked up when it comes in unless it brings them: the layers raise what they
+ * saw, and need not know what states are called above them. Behind each event all states are
+ * compared with those that are remembered, since one change brings others: an export whose device
+ * went is not ready.
  */
-enum { STATE_TEXT = 24 };
+enum { STATES_MAX = 65536, LOOK_US = 100000 };
 struct kept {
     struct event ev;
     char old_state[STATE_TEXT], new_state[STATE_TEXT];
 };
+static bool looking;
 static struct kept *ring;
 static uint64_t event_count;       /* the id of the last one */
 static struct json_object *states; /* object -> its state when it was last heard of */
 static void (*watchers[CONTROL_WATCHERS])(void);
 
-/* "array a0" is kind and name. "" when there is no such object, or it has no states. */
-static const char *state_now(const char *object)
+static void remember(const char *object, const char *state)
 {
-    const char *space = strchr(object, ' ');
-    if (!space)
-        return "";
-    const char *name = space + 1;
-    size_t n = (size_t)(space - object);
-    if (!strncmp(object, "array", n)) {
-        autofree struct raid_info *info = xcalloc(1, sizeof *info);
-        return raid_get(name, info)       ? raid_state_name(info->state)
-               : state_get("array", name) ? "inactive"
-                                          : "absent";
+    /* Names come and go; what is remembered of them is bounded. */
+    if (json_object_object_length(states) > STATES_MAX) {
+        json_object_put(states);
+        states = json_object_new_object();
     }
-    if (!strncmp(object, "pool", n)) {
-        autofree struct pool_info *info = xcalloc(1, sizeof *info);
-        return pool_get(name, info)      ? pool_state_name(info->state)
-               : state_get("pool", name) ? "inactive"
-                                         : "absent";
-    }
-    if (!strncmp(object, "job", n))
-        return job_state_now(name);
-    if (!strncmp(object, "device", n))
-        return bdev_find(name) ? "online" : "absent";
-    return "";
+    if (!strcmp(state, "absent"))
+        json_object_object_del(states, object);
+    else if (*state)
+        put_str(states, object, state);
 }
+
+/* ---- states that change without an event of their own */
+
+/* An array goes from clean to active and back with every burst of writes. */
+static bool same_state(const char *a, const char *b)
+{
+    const char *was = !strcmp(a, "active") ? "clean" : a, *is = !strcmp(b, "active") ? "clean" : b;
+    return !strcmp(was, is);
+}
+
+static void compare(const char *object, const char *state, const char *why)
+{
+    const char *was = get_str(states, object);
+    if (*was && !same_state(was, state))
+        event_raise_change(object, "state-changed", was, state, "from %s to %s%s%s", was, state,
+                           *why ? ": " : "", why);
+    put_str(states, object, state); /* absent, too: it is saved, and may come back */
+}
+
+static void look(void *arg)
+{
+    (void)arg;
+    task_sleep_us(LOOK_US); /* much happens at once */
+    looking = false;
+    if (control.phase == CONTROL_READY)
+        changes_for_each_state(compare);
+    control.running--;
+}
+
+static void look_soon(void)
+{
+    if (looking || control.phase != CONTROL_READY)
+        return;
+    looking = true;
+    control.running++; /* a stop waits for it */
+    task_start(reactor_main(), "states", look, NULL);
+}
+
+void events_start(void)
+{
+    changes_for_each_state(compare);
+}
+
+/* ---- the ring */
 
 static void keep_event(const struct event *ev, void *arg)
 {
     (void)arg;
     struct kept *k = &ring[event_count++ % CONTROL_EVENTS_MAX];
     k->ev = *ev;
-    snprintf(k->new_state, sizeof k->new_state, "%s", state_now(ev->object));
-    const char *was = get_str(states, ev->object);
-    if (!*was && !strcmp(ev->kind, "job-ended"))
-        was = job_state_name(JOB_RUNNING); /* it began without an event */
+    if (*ev->new_state)
+        snprintf(k->new_state, sizeof k->new_state, "%s", ev->new_state);
+    else
+        changes_state_now(ev->object, k->new_state);
+    const char *was = *ev->old_state ? ev->old_state : get_str(states, ev->object);
+    if (!*was && !strcmp(ev->kind, "array-created"))
+        was = "absent";
     snprintf(k->old_state, sizeof k->old_state, "%s", was);
-    /* Names come and go; what is remembered of them is bounded. */
-    if (json_object_object_length(states) > 4096) {
-        json_object_put(states);
-        states = json_object_new_object();
-    }
-    if (*k->new_state)
-        put_str(states, ev->object, k->new_state);
+    remember(ev->object, k->new_state);
+    look_soon();
     for (unsigned i = 0; i < CONTROL_WATCHERS; i++)
         if (watchers[i])
             watchers[i]();

@@ -21,6 +21,7 @@
 enum { KEEP_SAVED = 256 };
 
 static struct json_object *results; /* id -> what the job told */
+static struct json_object *said;    /* id -> the state of a job under way that events have told */
 static unsigned saving;
 
 static void id_text(uint64_t id, char out[24])
@@ -242,10 +243,28 @@ static void save_cursor(const struct job_info *j)
 static void tell_end(uint64_t id, const char *kind, const char *object, const char *state,
                      const char *why)
 {
-    char text[32];
-    snprintf(text, sizeof text, "job %" PRIu64, id);
-    event_raise(text, "job-ended", "%s of %s is %s%s%s", kind, object, state, *why ? ": " : "",
-                why);
+    char text[32], number[24];
+    id_text(id, number);
+    const char *was = get_str(said, number);
+    snprintf(text, sizeof text, "job %s", number);
+    event_raise_change(text, "job-ended", *was ? was : job_state_name(JOB_RUNNING), state,
+                       "%s of %s is %s%s%s", kind, object, state, *why ? ": " : "", why);
+    json_object_object_del(said, number);
+}
+
+/* "job-started", and then what it was told to do, "job-paused" and "job-running"; checkpoints are
+ * no news. */
+static void tell_running(const struct job_info *j)
+{
+    char id[24], text[32], kind[24];
+    id_text(j->id, id);
+    const char *was = get_str(said, id), *is = job_state_name(j->state);
+    if (!strcmp(was, is))
+        return;
+    snprintf(text, sizeof text, "job %s", id);
+    snprintf(kind, sizeof kind, "job-%s", *was ? is : "started");
+    event_raise_change(text, kind, *was ? was : "absent", is, "%s of %s", j->kind, j->object);
+    put_str(said, id, is);
 }
 
 static void on_job(const struct job_info *j, void *arg)
@@ -259,7 +278,9 @@ static void on_job(const struct job_info *j, void *arg)
         return;
     }
     save_job(j);
-    if (j->state >= JOB_DONE)
+    if (j->state < JOB_DONE)
+        tell_running(j);
+    else
         tell_end(j->id, j->kind, j->object, job_state_name(j->state), j->err.msg);
 }
 
@@ -292,6 +313,7 @@ void jobs_init(void)
 {
     struct started s = {0};
     results = json_object_new_object();
+    said = json_object_new_object();
     journal_for_each(control.journal, "job/", note_saved, &s);
     job_ids_after(s.last);
     job_observe(on_job, NULL);
@@ -375,6 +397,8 @@ static void save_early(const struct job_info *j, void *arg)
 {
     (void)arg;
     save_job(j);
+    if (j->state < JOB_DONE)
+        tell_running(j);
 }
 
 void jobs_started(void)
@@ -406,7 +430,8 @@ void jobs_fini(void)
 {
     job_observe(NULL, NULL);
     json_object_put(results);
-    results = NULL;
+    json_object_put(said);
+    results = said = NULL;
 }
 
 int job_cancel_verb(struct verb_run *v, struct err *e)

@@ -138,6 +138,7 @@ void store_init(void);
 
 /* ---- events, events.c */
 void events_init(void);
+void events_start(void); /* the objects are there: from here on their states are followed */
 void events_fini(void);
 
 #endif

@@ -63,8 +63,8 @@ static int stop(const char *name, bool wipe, struct err *e)
     char object[80];
     raid_object(a, object);
     bdev_unregister(&a->bdev); /* frees the array: marks it clean and releases the members */
-    event_raise(object, wipe ? "array-deleted" : "array-stopped", "%s",
-                wipe ? "its superblocks are erased" : "its members are free");
+    event_raise_change(object, wipe ? "array-deleted" : "array-stopped", "", "absent", "%s",
+                       wipe ? "its superblocks are erased" : "its members are free");
     return 0;
 }
 
@@ -358,7 +358,7 @@ int raid_add_member(const char *name, const char *device, bool force, struct err
     } else {
         char object[80];
         raid_object(a, object);
-        event_raise(object, "member-added", "%s", device);
+        event_raise(object, "member-added", "%s has joined", device);
     }
     a->main_tasks--;
     return c.rc;

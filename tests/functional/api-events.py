@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """/v1/events as a stream: order, resuming, states, heartbeats, the cap, clients that go."""
 import json
+import os
 import socket
 import time
 
@@ -135,6 +136,83 @@ def test_a_stream_takes_the_filters_and_fields_of_the_list():
             r = o.http('GET', '/v1/events' + query, headers={'Accept': 'text/event-stream'})
             assert r.status == 400 and r.json['errors'][0]['field'] == field, (query, r.body)
         o.fds_check()
+
+
+IQN = 'iqn.2026-01.example:t'
+
+
+def told(o, *wanted):
+    """The events of the list by object and kind, when all that are wanted have come."""
+    def all_of_them():
+        seen = {(e['object'], e['kind']): e for e in o.http('GET', '/v1/events').json['items']}
+        return seen if all(w in seen for w in wanted) else None
+    return wait_for(all_of_them, PATIENCE, 'of %s: %s' % (wanted, [
+        (e['object'], e['kind']) for e in o.http('GET', '/v1/events').json['items']]))
+
+
+def test_whatever_is_made_changed_or_deleted_is_an_event_with_its_states_and_who_did_it():
+    with Orion() as o:
+        o.mem('d0', 'd1', 'd2')
+        o.ctl('pool', 'create', 'p', '--devices', 'd0')
+        o.ctl('volume', 'create', 'p/v', '--size', '8M')
+        o.ctl('volume', 'resize', 'p/v', '--size', '16M')
+        listener = 'unix:' + o.dir + '/nbd'
+        o.ctl('nbd', 'listen', listener)
+        o.ctl('nbd', 'export', 'e', '--device', 'p/v')
+        assert not o.ctl('nbd', 'export', 'e', '--device', 'p/v')['changed']
+        o.ctl('iscsi', 'create', IQN)
+        o.ctl('iscsi', 'lun', IQN, '0', '--device', 'd1')
+        o.ctl('iscsi', 'acl', IQN, 'iqn.2026-01.example:i')
+        o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd2,missing')
+        o.change('PATCH', '/v1/nbd/exports/e', {'description': 'text'})
+        o.ctl('token', 'add', 'ci', '--role', 'viewer', '--days', '1')
+        for gone in (('iscsi', 'unacl', IQN, 'iqn.2026-01.example:i'), ('iscsi', 'unlun', IQN, '0'), ('iscsi', 'delete', IQN),
+                     ('nbd', 'unexport', 'e'), ('nbd', 'unlisten', listener), ('token', 'remove', 'ci'),
+                     ('volume', 'delete', 'p/v', '--yes'), ('pool', 'stop', 'p'), ('array', 'delete', 'a0', '--yes'),
+                     ('device', 'remove', 'd0')):
+            o.ctl(*gone, json_out=False)
+        made = [('device d0', 'device', 'online', 'deleted'), ('pool p', 'pool', 'active', 'stopped'),
+                ('volume p/v', 'volume', 'active', 'deleted'), ('listener ' + listener, 'listener', 'present', 'deleted'),
+                ('export e', 'export', 'ready', 'deleted'), ('target ' + IQN, 'target', 'present', 'deleted'),
+                ('LUN %s/0' % IQN, 'lun', 'ready', 'deleted'),
+                ('ACL %s/iqn.2026-01.example:i' % IQN, 'acl', 'present', 'deleted'),
+                ('array a0', 'array', 'degraded', 'deleted'), ('token ci', 'token', 'present', 'deleted')]
+        seen = told(o, *[(thing, kind + '-' + end) for thing, kind, _, end in made])
+        for thing, kind, state, end in made:
+            first, last = seen[thing, kind + '-created'], seen[thing, kind + '-' + end]
+            assert (first['old_state'], first['new_state']) == ('absent', state), first
+            assert last['new_state'] == 'absent' and last['old_state'], last
+        assert 'by uid:' in seen['volume p/v', 'volume-created']['message']
+        assert seen['volume p/v', 'volume-changed']['message'].endswith(': size'), seen
+        assert seen['export e', 'export-changed']['message'].endswith(': description'), seen
+        kinds = [e['kind'] for e in o.http('GET', '/v1/events').json['items'] if e['object'] == 'export e']
+        assert kinds == ['export-created', 'export-changed', 'export-deleted'], kinds
+
+
+def test_states_that_follow_from_other_things_are_events_too():
+    with Orion() as o:
+        path = o.file('disk', 16 << 20)
+        o.ctl('device', 'add', 'd0', '--path', path)
+        o.ctl('nbd', 'export', 'e', '--device', 'd0')
+        o.kill9()
+        os.rename(path, path + '.away')
+        o.start()
+        assert o.ctl('nbd', 'show', 'e')['state'] == 'not-ready'
+        os.rename(path + '.away', path)
+        o.ctl('device', 'add', 'd0', '--path', path)
+        seen = told(o, ('device d0', 'device-changed'), ('export e', 'state-changed'))
+        for thing, kind, was, now in (('device d0', 'device-changed', 'absent', 'online'), ('export e', 'state-changed', 'not-ready', 'ready')):
+            assert (seen[thing, kind]['old_state'], seen[thing, kind]['new_state']) == (was, now), seen[thing, kind]
+
+
+def test_a_job_is_told_of_when_it_begins_and_ends():
+    with Orion() as o:
+        raid(o)
+        job = 'job %d' % o.http('POST', '/v1/arrays/a0/actions/scrub', {}, {'If-Match': '*'}).json['id']
+        seen = told(o, (job, 'job-ended'))
+        first, last = seen[job, 'job-started'], seen[job, 'job-ended']
+        assert (first['old_state'], first['new_state']) == ('absent', 'running'), first
+        assert (last['old_state'], last['new_state']) == ('running', 'done'), last
 
 
 def test_json_stays_for_who_asks_for_it():

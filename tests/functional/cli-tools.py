@@ -119,7 +119,7 @@ def test_who_fills_a_member_is_told_and_nothing_else_is_asked_for():
         wait_for(lambda: 'd1 is being filled' in o.run('status').stdout, what='the rebuild in status')
         text = o.ctl('explain', 'a0', json_out=False)
         number = o.ctl('array', 'show', 'a0')['sync_job']
-        assert 'next: wait for it: orionctl job wait %d' % number in text and 'array add' not in text, text
+        assert 'next: wait for it: orionctl job wait %d' % number in text and 'orionctl array add' not in text, text
         o.ctl('array', 'stop', 'a0')
         ends = [e for e in o.ctl('events')['items'] if e['kind'] == 'job-ended']
         assert ends[-1]['object'] == 'job %d' % number, ends
