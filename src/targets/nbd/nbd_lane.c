@@ -2,7 +2,9 @@
 /* What the connections of one reactor share: requests, buffers, and the right to hold memory. */
 #include <assert.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #include "base/mem.h"
 #include "targets/nbd/nbd_private.h"
@@ -112,48 +114,47 @@ void nbd_req_free(struct nbd_req *req)
 
 /* However many never read their replies, together they leave something to those who do: what one
  * holds must be within a part of what nobody holds, so that who comes gets less the less there is,
- * and never waits for them. */
-static uint64_t fair_part(const struct nbd_lane *lane, uint64_t promised)
+ * and never waits for them. `taken`: what all hold. */
+static uint64_t fair_part(const struct nbd_lane *lane, uint64_t taken)
 {
-    uint64_t taken = lane->mem + promised;
     return taken < lane->mem_max ? (lane->mem_max - taken) / NBD_MEM_PART : 0;
 }
 
-static bool is_fair(const struct nbd_conn *c, uint32_t len, uint64_t promised)
+static bool is_fair(const struct nbd_conn *c, uint32_t len, uint64_t taken)
 {
     uint64_t want = c->mem + len;
-    return want <= NBD_MEM_SHARE || (want <= NBD_MEM_CONN && want <= fair_part(c->lane, promised));
+    return want <= NBD_MEM_SHARE || (want <= NBD_MEM_CONN && want <= fair_part(c->lane, taken));
 }
 
 /* The one request of a connection may be longer than that, but all of these together leave a
  * quarter of the memory alone. */
-static bool fits_alone(const struct nbd_conn *c, uint32_t len, uint64_t promised)
+static bool fits_alone(const struct nbd_conn *c, uint32_t len, uint64_t taken)
 {
     uint64_t most = c->lane->mem_max - c->lane->mem_max / 4;
     if (most < NBD_MAX_PAYLOAD)
         most = c->lane->mem_max;
-    return !c->mem && c->lane->mem + promised + len <= most;
+    return !c->mem && taken + len <= most;
 }
 
 bool nbd_mem_fits(const struct nbd_conn *c, uint32_t len)
 {
     const struct nbd_lane *lane = c->lane;
     bool in_turn = list_empty(&lane->waiters) || !list_empty(&c->wait_link);
-    if (is_fair(c, len, 0))
+    if (is_fair(c, len, lane->mem))
         return in_turn || !lane->barred || c->mem + len <= NBD_MEM_SHARE;
-    return in_turn && fits_alone(c, len, 0);
+    return in_turn && fits_alone(c, len, lane->mem);
 }
 
 /* Resumes those there is room for. Who asks for little is served before one ahead of him for whom
  * there is none, until that one has waited too long; `tries` such are looked at. */
 static void wake(struct nbd_lane *lane, unsigned tries)
 {
-    uint64_t promised = 0;
+    uint64_t taken = lane->mem;
     bool in_turn = true;
     struct nbd_conn *c;
     list_for_each (c, &lane->waiters, wait_link) {
-        if (is_fair(c, c->need, promised) || (in_turn && fits_alone(c, c->need, promised))) {
-            promised += c->need;
+        if (is_fair(c, c->need, taken) || (in_turn && fits_alone(c, c->need, taken))) {
+            taken += c->need;
             nbd_conn_resume(c);
             continue;
         }
@@ -168,11 +169,23 @@ void nbd_lane_wake(struct nbd_lane *lane)
     wake(lane, WAKE_TRIES);
 }
 
+/* A socket that was full takes more only when much of it is empty: for seconds, where the client or
+ * the way to it is slow. Meanwhile only the kernel sees that bytes move. */
+static void look_into_socket(struct nbd_conn *c, uint64_t now)
+{
+    int left;
+    if (!c->replies || ioctl(c->fd, SIOCOUTQ, &left))
+        return;
+    if (c->out_left && left != c->out_left)
+        c->progress_ns = now;
+    c->out_left = left;
+}
+
 /* Holds memory and has moved no byte for so long. That is its own business (a paused machine may
  * sleep for hours) until somebody else needs the memory. */
-static bool is_stalled(const struct nbd_conn *c, uint64_t since, uint64_t now)
+static bool is_stalled(const struct nbd_conn *c, uint64_t now)
 {
-    return c->mem && (c->replies || c->load) && now > c->progress_ns + since;
+    return c->mem && (c->replies || c->load) && now > c->progress_ns + c->lane->stall_ns;
 }
 
 /* All at once, so that who waits has waited for one of them only. Those within their share go last:
@@ -183,7 +196,7 @@ static void drop_stalled(struct nbd_lane *lane, uint64_t now)
     unsigned dropped = 0;
     for (unsigned pass = 0; pass < 2 && !dropped; pass++) {
         list_for_each (c, &lane->conns, lane_link) {
-            if (!is_stalled(c, lane->stall_ns, now) || (!pass && c->mem <= NBD_MEM_SHARE))
+            if (!is_stalled(c, now) || (!pass && c->mem <= NBD_MEM_SHARE))
                 continue;
             nbd_conn_close(c, "stalled while it held memory that others wait for");
             dropped++;
@@ -191,18 +204,18 @@ static void drop_stalled(struct nbd_lane *lane, uint64_t now)
     }
 }
 
-/* The one who waits first has waited for a while, and not for somebody who will be dropped: then
- * nobody is served before it any more. */
+/* The one who waits first has waited for a while, and there would be room for it but for those who
+ * come and go: then nobody is served before it any more. What it cannot have before a slow client,
+ * a slow device or one that hangs lets go, holds back nobody else. */
 static bool must_bar(const struct nbd_lane *lane, uint64_t now)
 {
-    const struct nbd_conn *c = list_first(&lane->waiters, struct nbd_conn, wait_link);
-    if (!c || now < c->blocked_ns + WATCHDOG_US * 1000ull)
+    const struct nbd_conn *first = list_first(&lane->waiters, struct nbd_conn, wait_link), *c;
+    uint64_t stuck = 0;
+    if (!first || now < first->blocked_ns + WATCHDOG_US * 1000ull)
         return false;
-    list_for_each (c, &lane->conns, lane_link) {
-        if (c->mem > NBD_MEM_SHARE && is_stalled(c, WATCHDOG_US * 1000ull, now))
-            return false;
-    }
-    return true;
+    list_for_each (c, &lane->conns, lane_link)
+        stuck += now > c->gave_ns + WATCHDOG_US * 1000ull ? c->mem : 0;
+    return is_fair(first, first->need, stuck) || fits_alone(first, first->need, stuck);
 }
 
 static void watch_waiters(void *arg)
@@ -213,6 +226,9 @@ static void watch_waiters(void *arg)
     lane->barred = must_bar(lane, now);
     if (!lane->watchdog_armed)
         return;
+    struct nbd_conn *c;
+    list_for_each (c, &lane->conns, lane_link)
+        look_into_socket(c, now);
     rtimer_arm(&lane->watchdog, WATCHDOG_US, watch_waiters, lane);
     wake(lane, UINT_MAX);
     drop_stalled(lane, now);
@@ -230,6 +246,8 @@ void nbd_mem_wait(struct nbd_conn *c, uint32_t len)
 
 void nbd_req_hold(struct nbd_req *req, uint32_t len)
 {
+    if (!req->conn->mem)
+        req->conn->gave_ns = reactor_now();
     req->held = len;
     req->conn->mem += len;
     req->conn->lane->mem += len;
@@ -241,6 +259,7 @@ void nbd_req_unhold(struct nbd_req *req)
     if (!req->held)
         return;
     req->conn->mem -= req->held;
+    req->conn->gave_ns = reactor_now();
     lane->mem -= req->held;
     req->held = 0;
     if (!list_empty(&lane->waiters))

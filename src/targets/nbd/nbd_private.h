@@ -164,6 +164,8 @@ struct nbd_conn {
     unsigned depth, turn_requests;
     uint64_t mem, turn_bytes, turn_stamp;
     uint64_t progress_ns;         /* last byte moved */
+    uint64_t gave_ns;             /* since when it holds memory without giving any of it back */
+    int out_left;                 /* bytes in its socket when that was looked at; 0: it was not */
     uint64_t blocked_ns;          /* since when the head waits; 0: it does not */
     uint64_t data_from, data_to;  /* a range that has had no hole (it may have one now) */
     unsigned map_pause, map_wait; /* reads to go by before one is looked up again */

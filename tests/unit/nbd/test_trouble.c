@@ -511,6 +511,142 @@ HARNESS_TEST(idle_connections_hold_no_buffers)
     fault_server_end();
 }
 
+/* ---- who is slow, but not still */
+
+enum { SLOW = 2 }; /* one on each reactor */
+
+static unsigned stuck, looked_at, moved; /* connections: with a full socket, ... */
+static uint64_t moved_after;
+
+static void look_at_slow(void *arg) /* on each reactor */
+{
+    (void)arg;
+    if (reactor_self_index() >= reactor_count())
+        return; /* main */
+    struct nbd_conn *c;
+    list_for_each (c, &nbd_lane_get(reactor_self_index())->conns, lane_link) {
+        bool is_stuck = c->replies && c->watching & FD_WRITE;
+        __atomic_fetch_add(&stuck, is_stuck, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&looked_at, is_stuck && c->out_left, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&moved, c->replies && c->progress_ns > moved_after, __ATOMIC_RELAXED);
+    }
+}
+
+static unsigned slow_ones(const unsigned *count)
+{
+    stuck = looked_at = moved = 0;
+    task_call_all(look_at_slow, NULL);
+    return *count;
+}
+
+static void hold_memory(void *arg)
+{
+    int *fds = arg;
+    for (unsigned i = 0; i < SLOW; i++) {
+        fds[i] = connect_to("f");
+        for (unsigned n = 0; n < 64; n++)
+            send_request(fds[i], NBD_CMD_READ, 0, n, 0, BIG);
+    }
+}
+
+static void ask_for_all_memory(void *arg)
+{
+    int *fds = arg;
+    for (unsigned i = SLOW; i < 2 * SLOW; i++) {
+        fds[i] = connect_to("f");
+        send_request(fds[i], NBD_CMD_READ, 0, i, 0, SCARCE);
+    }
+}
+
+static void read_a_little(void *arg)
+{
+    const int *fds = arg;
+    static uint8_t b[128 << 10]; /* too little for the socket to take more */
+    for (unsigned i = 0; i < SLOW; i++)
+        check(recv_bytes(fds[i], b, sizeof b));
+}
+
+HARNESS_TEST(who_reads_slowly_is_seen_to_move_before_its_socket_takes_more)
+{
+    int fds[2 * SLOW];
+    fault_server("");
+    make_memory_scarce();
+    for (unsigned i = 0; i < 2; i++)
+        nbd_lane_get(i)->stall_ns = 3600ull * 1000 * 1000 * 1000;
+    client(hold_memory, fds);
+    until(slow_ones(&stuck) == SLOW);
+    client(ask_for_all_memory, fds);
+    until(slow_ones(&looked_at) == SLOW);
+    moved_after = clock_ns();
+    client(read_a_little, fds);
+    until(slow_ones(&moved) == SLOW);
+    for (unsigned i = 0; i < 2 * SLOW; i++)
+        close(fds[i]);
+    fault_server_end();
+}
+
+enum { TRICKLERS = 8 }; /* four on each reactor */
+
+struct trickle {
+    int fd[TRICKLERS];
+    bool over;
+};
+
+static void *trickle(void *arg)
+{
+    struct trickle *t = arg;
+    const uint8_t byte = 1;
+    while (!__atomic_load_n(&t->over, __ATOMIC_RELAXED)) {
+        for (unsigned i = 0; i < TRICKLERS; i++)
+            send_bytes(t->fd[i], &byte, 1);
+        usleep(20000);
+    }
+    return NULL;
+}
+
+static void be_served_beside_tricklers(void *arg)
+{
+    (void)arg;
+    struct trickle t = {.over = false};
+    int waits[2], fd[2];
+    pthread_t thread;
+    uint8_t *b = malloc(MEDIUM);
+    for (unsigned i = 0; i < TRICKLERS; i++) { /* all that long requests may take */
+        t.fd[i] = connect_to("f");
+        send_request(t.fd[i], NBD_CMD_WRITE, 0, i, 0, LONG / 2);
+    }
+    check(!pthread_create(&thread, NULL, trickle, &t));
+    for (unsigned i = 0; i < 2; i++) { /* for as long as those before them take */
+        waits[i] = connect_to("f");
+        send_request(waits[i], NBD_CMD_READ, 0, i, 0, LONG);
+    }
+    usleep(600000); /* they have waited too long to be overtaken, if anything came of it */
+    for (unsigned i = 0; i < 2; i++)
+        fd[i] = connect_to("f");
+    for (unsigned i = 0; i < 20; i++)
+        check_int(do_read(fd[i & 1], 0, b, MEDIUM), NBD_OK);
+    __atomic_store_n(&t.over, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    for (unsigned i = 0; i < TRICKLERS; i++)
+        close(t.fd[i]);
+    for (unsigned i = 0; i < 2; i++) {
+        close(waits[i]);
+        close(fd[i]);
+    }
+    free(b);
+}
+
+HARNESS_TEST(who_trickles_holds_back_only_who_asks_for_as_much)
+{
+    fault_server("");
+    for (unsigned i = 0; i < 2; i++) {
+        nbd_lane_get(i)->mem_max = 86 << 20;
+        nbd_lane_get(i)->stall_ns = 3600ull * 1000 * 1000 * 1000;
+    }
+    client(be_served_beside_tricklers, NULL);
+    fault_server_end();
+}
+
 int main(void)
 {
     struct rlimit files = {4096, 4096};
@@ -524,6 +660,8 @@ int main(void)
         cmocka_unit_test(scarce_memory_is_shared_in_turn),
         cmocka_unit_test(whoever_stalls_while_others_wait_for_memory_is_dropped),
         cmocka_unit_test(who_never_reads_or_waits_for_much_holds_nobody_back),
+        cmocka_unit_test(who_reads_slowly_is_seen_to_move_before_its_socket_takes_more),
+        cmocka_unit_test(who_trickles_holds_back_only_who_asks_for_as_much),
         cmocka_unit_test(a_crowd_of_silent_clients_costs_the_oldest_not_the_newcomer),
         cmocka_unit_test(
             a_device_that_is_removed_answers_what_was_asked_then_its_clients_are_closed),
