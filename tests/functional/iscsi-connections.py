@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 
-from iscsiwire import (ASYNC, LOGOUT_RSP, NO_TAG, NOP_IN, NOP_OUT, R2T, REJECT, SCSI_RSP, TMF_RSP, Initiator,
+from iscsiwire import (ASYNC, LOGOUT, LOGOUT_RSP, NO_TAG, NOP_IN, NOP_OUT, R2T, REJECT, SCSI_RSP, TMF_RSP, Initiator,
                        LoginError, read10, text, write10)
 from orion import FULL, Orion, run, wait_for
 
@@ -323,6 +323,74 @@ def test_task_management_over_connections():
         a.close(), b.close()
 
 
+def say(i, op, flags, words, itt=NO_TAG):
+    i.send(op, flags, itt=itt, words=words, immediate=True)
+
+
+def past_pings(i):
+    while True:
+        p = i.recv()
+        if p.op != NOP_IN or p.itt != NO_TAG:
+            return p
+
+
+def test_a_connection_that_ends_while_functions_are_answered():
+    """Two functions wait for replies to be confirmed; the answer to the first ends its connection, which was all
+    that the second waited for, too."""
+    with start() as o:
+        a, b, c = session(o, 3)
+        old_b, old_c = b.exp_statsn, c.exp_statsn
+        b.nop(), c.nop()
+        new_c, b.exp_statsn, c.exp_statsn = c.exp_statsn, old_b, old_c
+        b.tmf(2)
+        assert c.recv().op == NOP_IN
+        itt = a.tmf(2)
+        assert c.recv().op == NOP_IN
+        logout = a.tag()
+        say(c, LOGOUT, 0x81, (b.cid << 16, a.cmdsn, old_c), logout)
+        say(c, NOP_OUT, 0x80, (NO_TAG, a.cmdsn, new_c))
+        p = past_pings(a)
+        assert p.op == TMF_RSP and p.itt == itt and p.head[2] == 0, p
+        assert past_pings(c).itt == logout and b.closed()
+        a.status(p)
+        connections(o, 2)
+        assert a.do(bytes(6)).status == 0
+        a.logout()
+        for i in (a, b, c):
+            i.close()
+
+
+def test_a_function_does_not_reach_what_comes_after_it():
+    """What it waits for and what comes after it arrive in one piece."""
+    with start() as o:
+        a, b = session(o)
+        gap = a.sn()
+        itt = b.tmf(2)
+        silent(b)
+        sock, out = a.sock, []
+
+        class Piece:
+            def sendall(self, data):
+                out.append(data)
+
+        a.sock, a.next_sn = Piece(), gap
+        before = a.tag()
+        a.send(NOP_OUT, 0x80, itt=before, words=(NO_TAG, a.sn(), a.exp_statsn))
+        after = a.command(write10(0, 8), write=b'x' * 4096, unsolicited=False)
+        a.sock = sock
+        sock.sendall(b''.join(out))
+        got = {p.op: p for p in (past_pings(a), past_pings(a))}
+        assert a.status(got[NOP_IN]).itt == before and got[R2T].itt == after, got
+        say(a, NOP_OUT, 0x80, (NO_TAG, a.cmdsn, a.exp_statsn))
+        p = b.status(b.recv())
+        assert p.op == TMF_RSP and p.itt == itt and p.head[2] == 0, p
+        a.data_out(after, got[R2T].w20, bytes(8), 0, b'x' * 4096)
+        assert a.reply(after).status == 0
+        assert a.read(0, 8).data == b'x' * 4096
+        a.logout()
+        a.close(), b.close()
+
+
 def storm(o, rng, seconds_of):
     """Commands on all connections, one of which dies at any moment; what was answered stands."""
     members = session(o, 3, MaxRecvDataSegmentLength='8192')
@@ -384,4 +452,5 @@ def test_connections_that_die_lose_nothing_of_the_others():
 run(test_one_unless_the_target_is_told_otherwise, test_commands_run_in_the_order_of_their_numbers,
     test_what_is_early_waits_and_immediate_does_not, test_a_connection_goes_and_comes_back,
     test_logout_of_connections_and_sessions, test_task_management_over_connections,
+    test_a_connection_that_ends_while_functions_are_answered, test_a_function_does_not_reach_what_comes_after_it,
     test_connections_that_die_lose_nothing_of_the_others)

@@ -96,6 +96,8 @@ static enum order out_of_line(struct member *m, uint32_t sn)
 enum order order_of(struct member *m, const struct iscsi_pdu *pdu)
 {
     struct iscsi_session *s = m->s;
+    if (!list_empty(&s->parked))
+        tmf_resume(s); /* what they wait for came just now: they do not reach this one */
     bool next = pdu->w24 == s->seed.exp_cmdsn && !sn_before(session_max_cmdsn(s), pdu->w24);
     if (!next || !list_empty(&s->held) || !list_empty(&s->parked))
         return out_of_line(m, pdu->w24);

@@ -108,13 +108,23 @@ static bool is_answerable(struct pending *p)
     return all;
 }
 
+static struct pending *first_answerable(struct iscsi_session *s)
+{
+    struct pending *p;
+    list_for_each (p, &s->answering, link) {
+        if (p->m->closing || is_answerable(p))
+            return p;
+    }
+    return NULL;
+}
+
+/* An answer may end a connection that is logged out, and that others: the list is looked at anew.
+ */
 void tmf_acked(struct iscsi_session *s)
 {
-    struct pending *p, *next;
-    list_for_each_safe (p, next, &s->answering, link) {
-        if (p->m->closing || is_answerable(p))
-            answer(p);
-    }
+    struct pending *p;
+    while ((p = first_answerable(s)))
+        answer(p);
 }
 
 static void done(enum scsi_tmf_response response, void *arg)
@@ -161,12 +171,20 @@ static void start(struct member *m, const struct iscsi_pdu *pdu, enum scsi_tmf f
     }
 }
 
+static struct pending *first_due(struct iscsi_session *s)
+{
+    struct pending *p;
+    list_for_each (p, &s->parked, link) {
+        if (!sn_before(s->seed.exp_cmdsn, p->cmdsn))
+            return p;
+    }
+    return NULL;
+}
+
 void tmf_resume(struct iscsi_session *s)
 {
-    struct pending *p, *next;
-    list_for_each_safe (p, next, &s->parked, link) {
-        if (sn_before(s->seed.exp_cmdsn, p->cmdsn))
-            continue;
+    struct pending *p;
+    while ((p = first_due(s))) {
         list_del(&p->link);
         scsi_tmf(s->nexus, p->fn, p->lun, NULL, done, p);
     }
