@@ -6,10 +6,11 @@ import random
 import select
 import socket
 import struct
+import threading
 
 from iscsiwire import (ASYNC, LOGOUT, LOGOUT_RSP, NO_TAG, NOP_IN, NOP_OUT, R2T, REJECT, SCSI_RSP, TMF_RSP, Initiator,
                        LoginError, read10, text, write10)
-from orion import FULL, Orion, run, wait_for
+from orion import FULL, Orion, free_port, run, wait_for
 
 IQN = 'iqn.2026-11.test:connections'
 ORDERED = 2
@@ -391,6 +392,36 @@ def test_a_function_does_not_reach_what_comes_after_it():
         a.close(), b.close()
 
 
+def test_a_portal_goes_with_the_connections_that_came_by_it():
+    with start() as o:
+        for leads in (False, True):  # does the first connection come by it?
+            other = '127.0.0.1:%d' % free_port()
+            o.ctl('iscsi', 'portal', 'add', other)
+            a = Initiator(other if leads else o.addr, IQN, MaxConnections='8').ready()
+            join = lambda addr, cid: Initiator(addr, IQN, login=False).join(a, cid)
+            b, c, d = join(other, 2), join(other, 3), join(o.addr, 4)
+            gone, stay = ([a, b, c], [d]) if leads else ([b, c], [a, d])
+            busy = gone[1].command(write10(0, 8), write=b'x' * 4096, unsolicited=False)
+            assert gone[1].recv().op == R2T
+            done = threading.Thread(target=o.ctl, args=('iscsi', 'portal', 'remove', other), kwargs={'json_out': False})
+            done.start()
+            for i in gone:
+                p = i.status(i.recv())
+                assert p.op == ASYNC and p.head[36] == 1, p
+            assert gone[0].logout(1).head[2] == 0, 'one does as it is asked'
+            p = past_pings(gone[1])
+            assert p.op == ASYNC and p.head[36] == 2 and p.head[39] == gone[1].cid, p
+            assert all(i.closed() for i in gone)
+            done.join()
+            connections(o, len(stay))
+            for i in stay:
+                assert i.write(0, b'y' * 4096).status == 0 and i.nop().exp == a.cmdsn
+            stay[0].logout()
+            for i in gone + stay:
+                i.close()
+            connections(o, 0)
+
+
 def storm(o, rng, seconds_of):
     """Commands on all connections, one of which dies at any moment; what was answered stands."""
     members = session(o, 3, MaxRecvDataSegmentLength='8192')
@@ -453,4 +484,4 @@ run(test_one_unless_the_target_is_told_otherwise, test_commands_run_in_the_order
     test_what_is_early_waits_and_immediate_does_not, test_a_connection_goes_and_comes_back,
     test_logout_of_connections_and_sessions, test_task_management_over_connections,
     test_a_connection_that_ends_while_functions_are_answered, test_a_function_does_not_reach_what_comes_after_it,
-    test_connections_that_die_lose_nothing_of_the_others)
+    test_a_portal_goes_with_the_connections_that_came_by_it, test_connections_that_die_lose_nothing_of_the_others)

@@ -89,8 +89,18 @@ void front_drop(const struct iscsi_target *t)
 bool front_matches(const struct front_which *w, const struct iscsi_session *s)
 {
     return (!w->target || s->arg == w->target) &&
-           (!w->initiator || !strcasecmp(s->seed.initiator, w->initiator)) &&
-           (!w->portal || !strcmp(s->portal, w->portal));
+           (!w->initiator || !strcasecmp(s->seed.initiator, w->initiator));
+}
+
+/* The list is in the order of ids. NULL: there is none. */
+static struct iscsi_session *session_after(uint64_t id)
+{
+    struct iscsi_session *s;
+    list_for_each (s, &sessions, link) {
+        if (s->id > id)
+            return s;
+    }
+    return NULL;
 }
 
 void front_stop(const struct front_which *w)
@@ -110,6 +120,24 @@ void front_stop(const struct front_which *w)
         if (!any)
             return;
         front_wait_end();
+    }
+}
+
+/* Nobody comes by it any more. A session may end whenever this waits. */
+void front_leave_portal(const char *portal)
+{
+    enum { LOOK_US = 10000 };
+    bool any = true;
+    while (any) {
+        struct iscsi_session *s;
+        any = false;
+        for (uint64_t id = 0; (s = session_after(id));) {
+            id = s->id;
+            if (s->started && session_leave_portal(s, portal))
+                any = true;
+        }
+        if (any)
+            task_sleep_us(LOOK_US);
     }
 }
 

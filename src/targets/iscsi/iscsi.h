@@ -51,7 +51,7 @@ void iscsi_shutdown(void); /* T */
 /* T; default port 3260. Portals of one group are ways to one target port (its number is the
  * group's, 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
 int iscsi_portal_add(const char *addr, unsigned group, struct err *e);
-/* T: nobody is accepted any more; the sessions that came by it are asked to log out, and dropped
+/* T: nobody is accepted any more; the connections that came by it are asked to log out, and closed
  * when they do not within a second. */
 int iscsi_portal_remove(const char *addr, struct err *e);
 void iscsi_portal_for_each(void (*fn)(const char *addr, const char *bound, void *arg), void *arg);

@@ -101,7 +101,7 @@ int iscsi_portal_remove(const char *addr, struct err *e)
     snprintf(bound, sizeof bound, "%s", p->bound);
     close_portal(p);
     front_close(bound);
-    front_stop(&(struct front_which){.portal = bound});
+    front_leave_portal(bound);
     return 0;
 }
 

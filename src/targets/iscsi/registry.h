@@ -53,14 +53,16 @@ void front_accept(int fd, const char *portal, uint16_t group);
 void front_close(const char *portal);
 void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg);
 struct iscsi_session *front_find(uint64_t id);
-/* Which sessions; what is NULL is any. `portal` is where it listens, as bound. */
+/* Which sessions; what is NULL is any. */
 struct front_which {
     const struct iscsi_target *target;
-    const char *initiator, *portal;
+    const char *initiator;
 };
 bool front_matches(const struct front_which *w, const struct iscsi_session *s);
 /* In a task: asks the sessions to log out, drops those that do not, and waits for their end. */
 void front_stop(const struct front_which *w);
+/* In a task: the same for the connections that came by the portal, which is where it listens. */
+void front_leave_portal(const char *portal);
 void front_drop(const struct iscsi_target *t); /* at once, without waiting */
 void front_wait_end(void);                     /* in a task: until some session has ended */
 

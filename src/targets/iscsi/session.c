@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "reactor/task.h"
 
 /* A session's beginning and end, and what it says of its end. */
 enum {
@@ -189,6 +190,7 @@ void session_join(struct session_join *j)
 {
     assert(j->m->conn->hold && j->s->started);
     j->s->posted++;
+    j->s->joined = true;
     reactor_post(j->s->home, &j->post, join_here, j);
 }
 
@@ -208,14 +210,14 @@ static void stop_late(void *arg)
 }
 
 /* Asynchronous messages, 11.9.1 */
-enum async_event { EVENT_REQUEST_LOGOUT = 1, EVENT_DROP_ALL = 3 };
+enum async_event { EVENT_REQUEST_LOGOUT = 1, EVENT_DROP_ONE = 2, EVENT_DROP_ALL = 3 };
 
-static void tell(struct member *m, enum async_event event, uint32_t parameters,
+static void tell(struct member *m, enum async_event event, uint16_t first, uint32_t others,
                  void (*after)(struct iscsi_conn *))
 {
     struct iscsi_pdu pdu = {.op = OP_ASYNC, .flags = F_FINAL, .itt = ISCSI_NO_TAG};
-    pdu.w36 = (uint32_t)event << 24;
-    pdu.w40 = parameters;
+    pdu.w36 = (uint32_t)event << 24 | first;
+    pdu.w40 = others;
     member_stamp(m, &pdu);
     conn_note(m->conn, &pdu, NULL, 0, after);
 }
@@ -246,7 +248,7 @@ static void drop(void *arg)
         session_fail(s, NULL);
         return;
     }
-    tell(first, EVENT_DROP_ALL, p->time2wait << 16 | p->time2retain, dropped);
+    tell(first, EVENT_DROP_ALL, 0, p->time2wait << 16 | p->time2retain, dropped);
     list_for_each (m, &s->members, link)
         if (!m->closing)
             conn_hold(m->conn, CONN_HOLD_OWNER);
@@ -270,7 +272,7 @@ static void ask_here(void *arg)
     bool ask = !s->closing && !s->logout_by;
     list_for_each (m, &s->members, link)
         if (ask && !m->closing && !m->waits && !m->logging_out)
-            tell(m, EVENT_REQUEST_LOGOUT, LOGOUT_WITHIN_S, NULL);
+            tell(m, EVENT_REQUEST_LOGOUT, 0, LOGOUT_WITHIN_S, NULL);
     if (ask)
         rtimer_arm(&s->timer, LOGOUT_WITHIN_S * 1000000u, drop, s);
     reactor_post(reactor_main(), &s->stop_post, stop_acked, s);
@@ -298,4 +300,77 @@ void session_stop(struct iscsi_session *s, enum session_stop how)
     s->asked = s->asked || ask;
     reactor_fn fn = ask ? ask_here : how == SESSION_CUT ? cut_here : stop_here;
     reactor_post(s->home, &s->stop_post, fn, s);
+}
+
+/* ---- a portal that goes, and with it those who came by it */
+
+struct portal_leave {
+    struct iscsi_session *s;
+    const char *portal;
+    bool any, all; /* of its connections */
+};
+
+static void part_late(void *arg)
+{
+    member_fail(arg, "its portal is removed");
+}
+
+static void parted(struct iscsi_conn *c)
+{
+    part_late(c->owner);
+}
+
+static void part_told(void *arg)
+{
+    struct member *m = arg;
+    const struct iscsi_params *p = &m->s->seed.params;
+    conn_hold(m->conn, CONN_HOLD_OWNER);
+    rtimer_arm(&m->timer, SHUTDOWN_WAIT_S * 1000000u, part_late, m);
+    tell(m, EVENT_DROP_ONE, m->cid, p->time2wait << 16 | p->time2retain, parted);
+}
+
+static void part(struct member *m)
+{
+    if (m->closing || m->parting)
+        return;
+    m->parting = true;
+    if (m->waits) { /* nothing can be said on it yet */
+        part_late(m);
+        return;
+    }
+    if (!m->logging_out)
+        tell(m, EVENT_REQUEST_LOGOUT, 0, LOGOUT_WITHIN_S, NULL);
+    rtimer_arm(&m->timer, LOGOUT_WITHIN_S * 1000000u, part_told, m);
+}
+
+static void leave_portal_here(void *arg)
+{
+    struct portal_leave *l = arg;
+    struct member *m;
+    l->all = true;
+    l->any = l->s->finished; /* main is about to hear of it */
+    list_for_each (m, &l->s->members, link) {
+        bool its = !strcmp(m->conn->portal, l->portal);
+        l->any = l->any || its;
+        l->all = l->all && (its || m->closing);
+    }
+    list_for_each (m, &l->s->members, link)
+        if (l->any && !l->all && !strcmp(m->conn->portal, l->portal))
+            part(m);
+}
+
+bool session_leave_portal(struct iscsi_session *s, const char *portal)
+{
+    struct portal_leave l = {.s = s, .portal = portal};
+    if (!s->joined) {
+        l.any = l.all = !strcmp(s->portal, portal);
+    } else {
+        s->posted++;
+        task_call(s->home, leave_portal_here, &l);
+        s->posted--;
+    }
+    if (l.any && l.all)
+        session_stop(s, SESSION_ASK);
+    check_over(s);
+    return l.any;
 }

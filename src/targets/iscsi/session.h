@@ -55,6 +55,7 @@ struct iscsi_session {
     struct list link;
     struct member *first; /* until it is started */
     bool started, over, stop_soon, stop_posted, asked, cut;
+    bool joined;     /* other connections may have come, by other portals */
     unsigned posted; /* posts that are to come back: it stays until then */
     struct rpost stop_post;
 
@@ -106,6 +107,7 @@ struct member {
     bool rx_drop;       /* the PDU being received is to be ignored */
     bool rx_later;      /* it has come before its turn */
     bool leaving;       /* somebody logs it out */
+    bool parting;       /* we asked it to log out alone */
     bool logging_out;   /* it logs out itself or another one, */
     bool logged_out;    /* and has been told so; */
     struct iscsi_pdu logout;
@@ -142,6 +144,9 @@ enum session_stop {
     SESSION_CUT,  /* it goes untold: there is no room for it */
 };
 void session_stop(struct iscsi_session *s, enum session_stop how);
+/* Main, in a task: asks its connections that came by the portal to log out, and closes those that
+ * have not within a second. False: there are none (any more). */
+bool session_leave_portal(struct iscsi_session *s, const char *portal);
 
 /* ---- the session's parts to one another, on its reactor */
 
