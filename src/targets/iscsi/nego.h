@@ -65,8 +65,6 @@ enum nego_result nego_full_key(struct nego *n, const char *key, const char *valu
 /* Answers MaxConnections, when it was offered: `limit` is known only with the target. False: the
  * answer does not fit. */
 bool nego_connections(struct nego *n, unsigned limit, struct text *reply);
-/* After the last key: clamps what depends on one another (FirstBurstLength <= MaxBurstLength). */
-void nego_finish(struct nego *n);
 
 /* Of whoever logs in: iqn., eui. or naa. followed by letters, digits, '-', '.', ':' or what else
  * UTF-8 has; at most 223 bytes (RFC 7143 4.2.7). */

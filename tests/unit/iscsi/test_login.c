@@ -130,7 +130,7 @@ static void a_stage_may_take_several_requests(void **state)
     assert_int_equal(SAY(STAGES(1, 0), "ImmediateData=No\0"), LOGIN_MORE);
     assert_false(has("MaxRecvDataSegmentLength=262144")); /* declared before */
     assert_int_equal(SAY(T | STAGES(1, 3), ""), LOGIN_DONE);
-    assert_int_equal(machine.nego.params.first_burst, 4096);
+    assert_int_equal(machine.nego.params.max_burst, 4096);
 }
 
 static void text_goes_on_with_the_c_bit(void **state)
