@@ -166,7 +166,7 @@ static const struct opt iscsi_lun_opts[] = {
 static const struct schema_field lun_fields[] = {
     {"lun", FMT_NUMBER, FIELD_TABLE, "number", NULL},
     {"device", FMT_TEXT, FIELD_TABLE, "device it serves", NULL},
-    {"state", FMT_TEXT, FIELD_TABLE, "ready or not-ready", NULL},
+    {"state", FMT_TEXT, FIELD_TABLE, "ready, not-ready, or failed as the device has", NULL},
     {"reason", FMT_TEXT, 0, "why it is not ready, else empty", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"block_size", FMT_NUMBER, 0, "block size in bytes", NULL},

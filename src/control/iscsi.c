@@ -90,7 +90,7 @@ static struct json_object *show_lun(const struct iscsi_lun_info *info)
     struct json_object *o = json_object_new_object();
     put_u64(o, "lun", info->lun);
     put_str(o, "device", info->device);
-    put_str(o, "state", info->ready ? "ready" : "not-ready");
+    put_str(o, "state", info->ready ? "ready" : info->failed ? "failed" : "not-ready");
     put_str(o, "reason", info->ready ? "" : info->why);
     put_u64(o, "size", info->size);
     put_u64(o, "block_size", info->block_size);

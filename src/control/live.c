@@ -9,6 +9,7 @@
 #include "block/stats.h"
 #include "control/shows.h"
 #include "raid/raid.h"
+#include "targets/iscsi/iscsi.h"
 #include "targets/nbd/nbd.h"
 #include "targets/target.h"
 #include "volumes/volumes.h"
@@ -171,6 +172,25 @@ static void export_problem(const struct nbd_export_info *info, void *arg)
                 info->why);
 }
 
+struct lun_problems {
+    struct problems *problems;
+    const char *iqn;
+};
+
+static void lun_problem(const struct iscsi_lun_info *info, void *arg)
+{
+    const struct lun_problems *l = arg;
+    if (!info->ready)
+        problem(l->problems, "%s LUN %u%s: %s", l->iqn, info->lun,
+                info->failed ? "" : " is not ready", info->why);
+}
+
+static void target_problem(const struct iscsi_target_info *info, void *arg)
+{
+    struct lun_problems l = {arg, info->iqn};
+    iscsi_lun_for_each(info->iqn, lun_problem, &l);
+}
+
 void control_trouble(const char *what, const char *name, const char *why)
 {
     if (control.reasons)
@@ -195,6 +215,7 @@ bool control_problems(void (*fn)(const char *text, void *arg), void *arg)
     raid_for_each(array_problem, &p);
     pool_for_each(pool_problem, &p);
     nbd_export_for_each(export_problem, &p);
+    iscsi_target_for_each(target_problem, &p);
     return p.any;
 }
 

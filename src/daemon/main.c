@@ -21,6 +21,7 @@
 #include "net/net.h"
 #include "raid/raid.h"
 #include "reactor/task.h"
+#include "targets/iscsi/iscsi.h"
 #include "targets/stages.h"
 
 static struct options options;
@@ -72,6 +73,7 @@ static void apply_settings(void)
         log_set_level(level);
     stages_slow_ms((unsigned)options_u64(&options, "slow_io_ms"));
     raid_set_stripe_memory(options_u64(&options, "stripe_memory"));
+    iscsi_set_limit((unsigned)options_u64(&options, "iscsi_connections_max"));
 }
 
 /* Signals come as reads of a descriptor; blocked before any thread starts. */

@@ -9,6 +9,7 @@ from nbdwire import READ, Raw
 from orion import Orion, need, run, sh, wait_for
 
 M = 1 << 20
+IQN = 'iqn.2026-11.test:lost'
 
 
 def mirror(o):
@@ -65,12 +66,20 @@ def test_what_is_served_from_a_failed_device_says_so():
         o.ctl('volume', 'create', 'p0/v0', '--size', '16M')
         path = o.nbd('v', 'p0/v0').split('socket=')[1]
         o.ctl('nbd', 'export', 'w', '--device', 'f2')
+        o.ctl('iscsi', 'create', IQN)
+        luns = {'v': 0, 'w': 1}
+        for name, device in (('v', 'p0/v0'), ('w', 'f2')):
+            o.ctl('iscsi', 'lun', IQN, luns[name], '--device', device)
 
         def says(name, state, why):
             x, = [x for x in o.ctl('nbd', 'list')['items'] if x['name'] == name]
             assert x == o.ctl('nbd', 'show', name) and x['state'] == state and why in x['reason'], x
             problems = [p for p in o.ctl('status')['problems'] if 'export ' + name in p]
             assert not problems if state == 'ready' else why in problems[0], problems
+            lun = o.ctl('iscsi', 'list')['items'][0]['luns'][luns[name]]
+            assert lun['state'] == state and why in lun['reason'], lun
+            problems = [p for p in o.ctl('status')['problems'] if 'LUN %d' % luns[name] in p]
+            assert not problems if state == 'ready' else why in problems[0] and IQN in problems[0], problems
             ready = 'orion_nbd_export_ready{export="%s"} %d' % (name, state == 'ready')
             assert ready in o.http('GET', '/metrics').body.decode()
         for name in 'vw':

@@ -16,8 +16,11 @@ IQN = 'iqn.2026-11.test:connections'
 ORDERED = 2
 
 
-def start(connections=4, **kw):
-    o = Orion(**kw)
+def start(connections=4, settings='{}'):
+    o = Orion(start=False)
+    with open(o.config, 'w') as f:
+        f.write(settings)
+    o.start()
     o.mem('m0', size='64M')
     o.addr = o.iscsi(IQN, 'm0')
     o.ctl('iscsi', 'set', IQN, '--max-connections', connections)
@@ -422,6 +425,35 @@ def test_a_portal_goes_with_the_connections_that_came_by_it():
             connections(o, 0)
 
 
+def test_connections_have_a_limit_in_all():
+    with start(settings='{"iscsi_connections_max": 3}') as o:
+        again = lambda name: Initiator(o.addr, IQN, name='iqn.2026-11.test:' + name)
+        discover = lambda: Initiator(o.addr)
+        a = Initiator(o.addr, IQN, MaxConnections='8').ready()
+        b = Initiator(o.addr, IQN, login=False).join(a, 2)
+        c = again('c')
+        refused(0x0302, lambda: again('d'))
+        refused(0x0302, lambda: Initiator(o.addr, IQN, login=False).join(a, 3))
+        refused(0x0302, discover)
+        # whoever takes its own place needs no room
+        b2 = Initiator(o.addr, IQN, login=False).join(a, 2)
+        c2 = again('c').ready()
+        assert b.closed() and c.closed() and a.do(bytes(6)).status == 0 and b2.do(bytes(6)).status == 0
+        c2.logout()
+
+        def served():
+            try:
+                return discover()
+            except LoginError as e:
+                assert e.status == 0x0302
+        i = wait_for(served, what='room')
+        i.logout()
+        a.logout()
+        for i in (a, b, b2, c, c2, i):
+            i.close()
+        connections(o, 0)
+
+
 def storm(o, rng, seconds_of):
     """Commands on all connections, one of which dies at any moment; what was answered stands."""
     members = session(o, 3, MaxRecvDataSegmentLength='8192')
@@ -484,4 +516,5 @@ run(test_one_unless_the_target_is_told_otherwise, test_commands_run_in_the_order
     test_what_is_early_waits_and_immediate_does_not, test_a_connection_goes_and_comes_back,
     test_logout_of_connections_and_sessions, test_task_management_over_connections,
     test_a_connection_that_ends_while_functions_are_answered, test_a_function_does_not_reach_what_comes_after_it,
-    test_a_portal_goes_with_the_connections_that_came_by_it, test_connections_that_die_lose_nothing_of_the_others)
+    test_a_portal_goes_with_the_connections_that_came_by_it, test_connections_have_a_limit_in_all,
+    test_connections_that_die_lose_nothing_of_the_others)

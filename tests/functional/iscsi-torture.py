@@ -5,9 +5,10 @@ import os
 import random
 import socket
 import struct
+import threading
 import time
 
-from iscsiwire import (DATA_OUT, LOGOUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, SCSI_RSP, Initiator, crc32c, read10, text,
+from iscsiwire import (DATA_IN, DATA_OUT, LOGOUT, NO_TAG, NOP_OUT, R2T, SCSI_CMD, SCSI_RSP, Initiator, crc32c, read10, text,
                        write10)
 from orion import FULL, Orion, run, wait_for
 
@@ -232,6 +233,36 @@ def test_data_that_never_comes():
         w.leave()
 
 
+def test_a_lun_goes_while_its_replies_are_not_read():
+    """Its connection goes, for a byte from time to time would hold the LUN for days."""
+    with start() as o:
+        o.mem('m1')
+        o.ctl('iscsi', 'lun', IQN, 1, '--device', 'm1')
+        w = Witness(o)
+        i = Initiator(o.addr, IQN).ready().ready(1)
+        for _ in range(24):
+            i.command(read10(0, 2048), read=1 << 20, lun=1)
+        first = i.recv()
+        assert first.op == DATA_IN
+        over = threading.Event()
+
+        def trickle():
+            try:
+                while not over.wait(0.05) and i.sock.recv(65536):
+                    pass
+            except OSError:
+                pass
+        reader = threading.Thread(target=trickle)
+        reader.start()
+        o.ctl('iscsi', 'unlun', IQN, 1, '--disconnect', json_out=False)
+        over.set()
+        reader.join()
+        assert i.closed()
+        i.close()
+        w.i.ready()
+        w.leave()
+
+
 def test_a_lun_goes_while_data_is_owed():
     """Unasked data and asked data that never come hold up nobody: their commands are aborted."""
     with start() as o:
@@ -351,6 +382,6 @@ def test_text_without_end():
 run(test_disconnects_in_mid_command, test_a_reset_with_replies_queued, test_half_pdus,
     test_a_reset_by_another_in_the_middle_of_data,
     test_garbage, test_a_client_that_never_reads, test_data_that_never_comes,
-    test_a_lun_goes_while_data_is_owed, test_logins_that_stay_away,
+    test_a_lun_goes_while_its_replies_are_not_read, test_a_lun_goes_while_data_is_owed, test_logins_that_stay_away,
     test_discoveries_that_stay_make_room,
     test_removal_under_load, test_the_daemon_stops_with_sessions_open, test_text_without_end)

@@ -430,6 +430,16 @@ void commands_drop(struct member *m)
     m->in_commands = false;
 }
 
+bool commands_orphaned(const struct member *m)
+{
+    const struct command *c;
+    list_for_each (c, &m->s->commands, link) {
+        if (c->m == m && c->tx_queued && !c->ended && scsi_cmd_is_orphan(&c->cmd))
+            return true;
+    }
+    return false;
+}
+
 struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt)
 {
     struct command *c = command_lookup(s, itt);

@@ -141,6 +141,16 @@ void front_leave_portal(const char *portal)
     }
 }
 
+void front_cut_orphans(const struct iscsi_target *t)
+{
+    struct iscsi_session *s;
+    for (uint64_t id = 0; (s = session_after(id));) {
+        id = s->id;
+        if (s->started && s->arg == t)
+            session_cut_orphans(s);
+    }
+}
+
 static struct iscsi_session *by_tsih(uint16_t tsih)
 {
     struct iscsi_session *s;
@@ -364,11 +374,24 @@ static enum login_status ask_again(const struct visitor *v)
     return proven ? LOGIN_SUCCESS : LOGIN_AUTH_FAILED;
 }
 
+/* Those that are through, and about to become members of a session. */
+static unsigned promised(void)
+{
+    unsigned n = 0;
+    const struct visitor *v;
+    list_for_each (v, &visitors, link)
+        n += v->session || v->joins;
+    return n;
+}
+
 /* The login machine is done: makes room among the sessions, then answers and goes. */
 static void complete(struct visitor *v)
 {
     const struct login *l = &v->login;
     enum login_status status = ask_again(v);
+    struct iscsi_session *old = predecessor(l);
+    if (!status && !l->tsih && !old && promised() + member_count() >= member_limit())
+        status = LOGIN_NO_RESOURCES;
     if (status) {
         login_refuse(&v->reply, status);
         v->waiting = false;
@@ -380,7 +403,6 @@ static void complete(struct visitor *v)
         leave_soon(v);
         return;
     }
-    struct iscsi_session *old = predecessor(l);
     v->waiting = old;
     if (old) {
         session_stop(old, SESSION_DROP);

@@ -293,6 +293,52 @@ int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err
     return scsi_lun_add(t->scsi, &a, e);
 }
 
+/*
+ * A LUN that goes waits for its commands, and these for the initiator to take what they read: for
+ * so long, then their connections go. Looked at time and again, for a command may still run when
+ * its time is up.
+ */
+enum { REPLIES_WAIT_US = 3000000 };
+
+struct lun_end {
+    const struct iscsi_target *target;
+    struct rtimer timer;
+    bool cuts, over;
+};
+
+static void lun_end_late(void *arg);
+
+static void cut_orphans(void *arg)
+{
+    struct lun_end *l = arg;
+    front_cut_orphans(l->target);
+    l->cuts = false;
+    if (l->over)
+        free(l);
+    else
+        rtimer_arm(&l->timer, REPLIES_WAIT_US, lun_end_late, l);
+}
+
+static void lun_end_late(void *arg)
+{
+    struct lun_end *l = arg;
+    l->cuts = true;
+    task_start(reactor_main(), "iscsi-unlun", cut_orphans, l);
+}
+
+static int remove_lun(struct iscsi_target *t, unsigned lun, struct err *e)
+{
+    struct lun_end *l = xcalloc(1, sizeof *l);
+    l->target = t;
+    rtimer_arm(&l->timer, REPLIES_WAIT_US, lun_end_late, l);
+    int rc = scsi_lun_remove(t->scsi, lun, e);
+    rtimer_free(&l->timer);
+    l->over = true;
+    if (!l->cuts)
+        free(l);
+    return rc;
+}
+
 int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e)
 {
     struct iscsi_target *t = must_find(iqn, e);
@@ -306,7 +352,7 @@ int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err 
     if (!disconnect && in_use(&(struct front_which){.target = t}, what, e))
         return -1;
     /* The sessions stay for the other LUNs. */
-    return scsi_lun_remove(t->scsi, lun, e);
+    return remove_lun(t, lun, e);
 }
 
 static void translate(const struct scsi_lun_info *s, struct iscsi_lun_info *i)
@@ -316,6 +362,7 @@ static void translate(const struct scsi_lun_info *s, struct iscsi_lun_info *i)
         .thin = s->thin,
         .read_only = s->read_only,
         .ready = s->ready,
+        .failed = s->failed,
         .size = s->size,
         .block_size = s->block_size,
         .identity = s->identity,

@@ -14,7 +14,8 @@ enum {
     ISCSI_NAME_MAX = 223,
     ISCSI_LUN_MAX = 16383,
     ISCSI_GROUP_MAX = 15,
-    ISCSI_CONNECTIONS_MAX = 8
+    ISCSI_CONNECTIONS_MAX = 8, /* of one session */
+    ISCSI_CONNECTIONS_DEFAULT = 1024,
 };
 
 struct iscsi_target_info {
@@ -38,6 +39,7 @@ struct iscsi_lun_info {
     unsigned lun;
     char device[66];
     bool thin, read_only, ready;
+    bool failed; /* open, but its device has failed */
     char why[160];
     uint64_t size;
     uint32_t block_size;
@@ -47,6 +49,9 @@ struct iscsi_lun_info {
 
 int iscsi_init(struct err *e);
 void iscsi_shutdown(void); /* T */
+/* How many connections may be in sessions, all together; logins beyond that are refused (0302), but
+ * for those that take the place of a connection or session. Who is in stays. */
+void iscsi_set_limit(unsigned connections);
 
 /* T; default port 3260. Portals of one group are ways to one target port (its number is the
  * group's, 1 to ISCSI_GROUP_MAX): access states and persistent reservations know groups. */
@@ -72,7 +77,7 @@ void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void
 int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e); /* T */
 /* ERR_IN_USE while sessions are logged in to the target, unless disconnect: then the LUN goes from
  * under them (running commands are aborted; the initiators are told by a unit attention), and they
- * stay for the other LUNs. */
+ * stay for the other LUNs; but a connection that does not take its replies in 3 s goes. */
 int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e); /* T */
 bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r);
 void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),

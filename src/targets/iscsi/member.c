@@ -233,9 +233,27 @@ static const struct conn_ops member_ops = {
 
 /* ---- beginning and end */
 
+static unsigned count, limit = ISCSI_CONNECTIONS_DEFAULT; /* atomic */
+
+unsigned member_count(void)
+{
+    return __atomic_load_n(&count, __ATOMIC_RELAXED);
+}
+
+unsigned member_limit(void)
+{
+    return __atomic_load_n(&limit, __ATOMIC_RELAXED);
+}
+
+void iscsi_set_limit(unsigned connections)
+{
+    __atomic_store_n(&limit, connections, __ATOMIC_RELAXED);
+}
+
 struct member *member_new(struct iscsi_session *s, struct iscsi_conn *conn)
 {
     struct member *m = xcalloc(1, sizeof *m);
+    __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED);
     m->s = s;
     m->conn = conn;
     m->text_tag = ISCSI_NO_TAG;
@@ -253,6 +271,7 @@ void member_free(struct member **m)
     text_free(&(*m)->text_out);
     text_free(&(*m)->login_text);
     rtimer_free(&(*m)->timer);
+    __atomic_fetch_sub(&count, 1, __ATOMIC_RELAXED);
     free(*m);
     *m = NULL;
 }

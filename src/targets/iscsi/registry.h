@@ -63,7 +63,8 @@ bool front_matches(const struct front_which *w, const struct iscsi_session *s);
 void front_stop(const struct front_which *w);
 /* In a task: the same for the connections that came by the portal, which is where it listens. */
 void front_leave_portal(const char *portal);
-void front_drop(const struct iscsi_target *t); /* at once, without waiting */
-void front_wait_end(void);                     /* in a task: until some session has ended */
+void front_cut_orphans(const struct iscsi_target *t); /* in a task: session_cut_orphans of all */
+void front_drop(const struct iscsi_target *t);        /* at once, without waiting */
+void front_wait_end(void);                            /* in a task: until some session has ended */
 
 #endif

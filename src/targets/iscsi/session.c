@@ -153,10 +153,15 @@ static enum login_status seat(struct iscsi_session *s, struct member *m)
     enum { JOIN_WAIT_S = 10 };
     struct member *t;
     unsigned others = 0;
+    bool replaces = false;
     if (s->finished || s->closing || s->logout_by)
         return LOGIN_NO_SESSION;
-    list_for_each (t, &s->members, link)
+    list_for_each (t, &s->members, link) {
         others += !t->closing && t->cid != m->cid;
+        replaces = replaces || t->cid == m->cid;
+    }
+    if (member_count() > member_limit() && !replaces)
+        return LOGIN_NO_RESOURCES;
     if (others >= s->seed.params.max_connections)
         return LOGIN_TOO_MANY_CONNECTIONS;
     list_add_tail(&s->members, &m->link);
@@ -373,4 +378,24 @@ bool session_leave_portal(struct iscsi_session *s, const char *portal)
         session_stop(s, SESSION_ASK);
     check_over(s);
     return l.any;
+}
+
+/* ---- a LUN that goes */
+
+static void cut_orphans_here(void *arg)
+{
+    struct iscsi_session *s = arg;
+    struct member *m;
+    list_for_each (m, &s->members, link) {
+        if (!m->closing && commands_orphaned(m))
+            member_fail(m, "it does not take the replies of a LUN that is removed");
+    }
+}
+
+void session_cut_orphans(struct iscsi_session *s)
+{
+    s->posted++;
+    task_call(s->home, cut_orphans_here, s);
+    s->posted--;
+    check_over(s);
 }

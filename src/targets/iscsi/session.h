@@ -119,9 +119,12 @@ struct member {
     struct rdefer end;
 };
 
-/* Main: takes the connection, detached and held, or still to be. */
+/* Takes the connection, detached and held, or still to be. */
+/* Main. They are counted, all together, from here to member_free. */
 struct member *member_new(struct iscsi_session *s, struct iscsi_conn *conn);
 void member_free(struct member **m); /* one that was never started */
+unsigned member_count(void);         /* any thread */
+unsigned member_limit(void);         /* the same */
 /* Main: posts it to its home, with its first connection. */
 void session_start(struct iscsi_session *s);
 /*
@@ -147,6 +150,8 @@ void session_stop(struct iscsi_session *s, enum session_stop how);
 /* Main, in a task: asks its connections that came by the portal to log out, and closes those that
  * have not within a second. False: there are none (any more). */
 bool session_leave_portal(struct iscsi_session *s, const char *portal);
+/* Main, in a task: closes the connections that do not take the replies of a LUN that is to go. */
+void session_cut_orphans(struct iscsi_session *s);
 
 /* ---- the session's parts to one another, on its reactor */
 
@@ -203,6 +208,8 @@ void command_turn(struct command *c);
 void command_give_up(struct command *c);
 /* Gives up every command of the connection that does not run yet. */
 void commands_drop(struct member *m);
+/* Does the connection hold up the end of a LUN, with what is queued on it? */
+bool commands_orphaned(const struct member *m);
 /* The command with the tag, if it can still be aborted. */
 struct scsi_cmd *command_to_abort(struct iscsi_session *s, uint32_t itt);
 void command_pools_free(void);

@@ -24,6 +24,7 @@
  */
 struct scsi_target;
 struct scsi_nexus;
+struct scsi_cmd;
 
 /* ---- main */
 struct scsi_lun_args {
@@ -40,6 +41,7 @@ struct scsi_lun_info {
     unsigned lun;
     char device[66];
     bool thin, read_only, ready;
+    bool failed; /* it is open, and of no use any more */
     char why[160];
     uint64_t size;
     uint32_t block_size;
@@ -57,6 +59,9 @@ int scsi_lun_add(struct scsi_target *t, const struct scsi_lun_args *args, struct
 /* In a task: new commands see no LUN (REPORTED LUNS DATA HAS CHANGED to the others), those that are
  * there are aborted and waited for, the device is closed. */
 int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
+/* Any reactor, of a command that was begun: its LUN is being removed, and waits for scsi_cmd_end.
+ */
+bool scsi_cmd_is_orphan(const struct scsi_cmd *cmd);
 unsigned scsi_lun_count(const struct scsi_target *t);
 bool scsi_lun_get(struct scsi_target *t, unsigned lun, struct scsi_lun_info *info_r);
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),

@@ -276,6 +276,11 @@ int scsi_lun_remove(struct scsi_target *t, unsigned number, struct err *e)
     return 0;
 }
 
+bool scsi_cmd_is_orphan(const struct scsi_cmd *cmd)
+{
+    return cmd->unit && cmd->unit->removed;
+}
+
 /* ---- listing */
 
 unsigned scsi_lun_count(const struct scsi_target *t)
@@ -297,6 +302,10 @@ static void lun_info(const struct scsi_lun *lun, struct scsi_lun_info *i)
     snprintf(i->device, sizeof i->device, "%s", lun->device);
     snprintf(i->why, sizeof i->why, "%s", lun->why);
     snprintf(i->serial, sizeof i->serial, "%s", lun->serial);
+    if (lun->desc && bdev_failed(bdev_of(lun->desc), i->why, sizeof i->why)) {
+        i->failed = true;
+        i->ready = false;
+    }
     int at = snprintf(i->naa, sizeof i->naa, "naa.");
     for (unsigned k = 0; k < sizeof lun->naa; k++)
         at += snprintf(i->naa + at, sizeof i->naa - (size_t)at, "%02x", lun->naa[k]);
