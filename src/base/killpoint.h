@@ -15,7 +15,7 @@ void kill_point_pass(void);
 
 static inline void kill_point(void)
 {
-    if (kill_points_armed)
+    if (__atomic_load_n(&kill_points_armed, __ATOMIC_ACQUIRE))
         kill_point_pass();
 }
 

@@ -42,8 +42,8 @@ void record_complete(struct record *r, struct fault_entry *entry, unsigned gener
 {
     if (!entry || generation != r->generation)
         return;
-    entry->completed = tick(r);
     entry->error = error;
+    __atomic_store_n(&entry->completed, tick(r), __ATOMIC_RELEASE);
 }
 
 void record_free(struct record *r)

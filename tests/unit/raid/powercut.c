@@ -143,6 +143,11 @@ uint64_t pc_tick(struct pc_life *l)
     return __atomic_add_fetch(&l->clock, 1, __ATOMIC_SEQ_CST);
 }
 
+uint64_t pc_now(const struct pc_life *l)
+{
+    return __atomic_load_n(&l->clock, __ATOMIC_SEQ_CST);
+}
+
 enum pc_kind pc_kind_by(uint64_t dice, struct bdev_desc *d, uint64_t *lba, uint64_t *sectors)
 {
     struct bdev_info info;

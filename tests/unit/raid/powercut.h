@@ -104,6 +104,7 @@ void pc_stamp(const struct pc_life *l, unsigned op, uint64_t lba, void *sector);
 uint64_t pc_first_word(const struct pc_life *l, unsigned op, uint64_t lba);
 uint8_t pc_byte(unsigned op);
 uint64_t pc_tick(struct pc_life *l);
+uint64_t pc_now(const struct pc_life *l); /* the moment; devices may tick meanwhile */
 
 /* A read, and whether it is what clients may expect who write meanwhile. A class, or 1: it is not.
  */

@@ -137,7 +137,7 @@ static void wait_others(const char *kind, uint64_t held)
     for (unsigned i = 0; i < slots; i++) {
         struct bdev *dev = device_of(kind, i);
         for (unsigned k = 0; k < fault_record_count(dev) && !(held >> i & 1); k++)
-            while (!fault_record_get(dev, k)->completed)
+            while (!__atomic_load_n(&fault_record_get(dev, k)->completed, __ATOMIC_ACQUIRE))
                 task_sleep_us(1000);
     }
 }
@@ -264,7 +264,7 @@ HARNESS_TEST(who_was_left_one_event_behind_is_brought_up_before_the_next_superbl
     aside(write_once);
     wait_held("d", 1);
     wait_others("d", 1 << 1);
-    uint64_t at = life.clock, was[2];
+    uint64_t at = pc_now(&life), was[2];
     aside_ends("d");
     cut(at, 0, ALL);
     for (unsigned i = 0; i < 2; i++) {
@@ -301,7 +301,7 @@ HARNESS_TEST(who_was_ahead_and_is_lost_falls_two_events_behind)
     aside(write_once);
     wait_held("d", 1);
     wait_others("d", 1 << 1);
-    uint64_t at = life.clock, ahead = last_events("d", 0);
+    uint64_t at = pc_now(&life), ahead = last_events("d", 0);
     aside_ends("d");
     cut(at, 0, 0);
     put("b", 0, BLOCK, 2, 0);
@@ -316,7 +316,7 @@ HARNESS_TEST(a_raid10_that_lacks_a_member_agrees_where_it_has_two_copies)
     begin("raid10", 4, 0, false);
     drop(0);
     put("a", CHUNK, BLOCK, 1, 0); /* of d2 and d3 */
-    cut(life.clock, 1 << 2, ALL);
+    cut(pc_now(&life), 1 << 2, ALL);
     check_fits(1 << 0);
     end();
 }
@@ -329,7 +329,7 @@ HARNESS_TEST(survivors_are_flushed_before_superblocks_say_that_one_has_failed)
 {
     begin("raid5", 3, 0, false);
     put("a", 0, 2 * CHUNK, 1, 0);
-    uint64_t from = life.clock;
+    uint64_t from = pc_now(&life);
     drop(2);
     must(raid_stop("a", &e), &e);
     pc_hold(&life);
@@ -353,7 +353,7 @@ HARNESS_TEST(what_a_member_had_logged_before_it_left_is_void_when_it_is_back)
     drop(2);
     put("a", 0, BLOCK, 2, BIO_FUA);
     come_back(2);
-    uint64_t at = life.clock;
+    uint64_t at = pc_now(&life);
     tick(false);
     cut(at, 7, ALL);
     check_block(0, 2);
@@ -369,7 +369,7 @@ HARNESS_TEST(a_raid6_logs_where_the_older_records_are)
     put("a", 0, BLOCK, 1, BIO_FUA); /* logged by d0, which has Q */
     come_back(4);
     put("a", 0, BLOCK, 2, BIO_FUA);
-    uint64_t at = life.clock;
+    uint64_t at = pc_now(&life);
     tick(false);
     cut(at, 31, 4);
     check_block(0, 2);
@@ -389,7 +389,7 @@ HARNESS_TEST(a_head_of_the_log_that_not_all_members_have_leaves_the_one_before)
     struct pc_life last;
     begin("raid5", 3, 0, false);
     put("a", 0, BLOCK, 1, BIO_FUA);
-    uint64_t at = life.clock;
+    uint64_t at = pc_now(&life);
     must(raid_stop("a", &e), &e);
     power_off_and_on(&life, &next, "c", at, 7, ALL);
     hold("c", 1, "write:hold:offset=1040384-1048575");
@@ -424,7 +424,7 @@ HARNESS_TEST(a_raid6_that_lost_data_has_both_parities_fit_each_other)
     aside(write_stripe);
     wait_held("d", 0);
     wait_others("d", 1 << 0);
-    uint64_t at = life.clock;
+    uint64_t at = pc_now(&life);
     aside_ends("d");
     cut(at, 31 & ~1, 1);
     check_fits(1 << 1);
@@ -487,7 +487,7 @@ HARNESS_TEST(nothing_is_logged_between_a_failure_and_its_being_on_disk)
     aside(fail_the_last);
     wait_held("d", 0);
     wait_held("d", 1);
-    uint64_t from = life.clock;
+    uint64_t from = pc_now(&life);
     aside(write_second_stripe);
     task_sleep_us(30 * 1000);
     check_int(longest_record(from), 0);
@@ -505,7 +505,7 @@ HARNESS_TEST(a_failure_is_on_disk_once_what_the_member_logged_is_written)
     hold("d", 0, "write:hold:offset=1048576-2097151");
     aside(write_second_stripe);
     wait_held("d", 0);
-    uint64_t from = life.clock, began = clock_ns();
+    uint64_t from = pc_now(&life), began = clock_ns();
     aside(fail_the_second);
     task_sleep_us(30 * 1000);
     bool told = superblock_since(0, from);
@@ -534,7 +534,7 @@ HARNESS_TEST(who_was_about_to_join_has_lost_nothing_of_the_log)
     aside(add_the_spare);
     wait_held("d", 5);
     wait_others("d", 0);
-    uint64_t at = life.clock;
+    uint64_t at = pc_now(&life);
     aside_ends("d");
     tick(false);
     wait_idle();
@@ -564,7 +564,7 @@ HARNESS_TEST(a_stripe_is_only_named_when_superblocks_say_that_its_members_are_wh
     fault_release(fault_dev(3));
     wait_held("d", 0);
     tick(false); /* and it stays in use: no other superblock is written meanwhile */
-    uint64_t from = life.clock;
+    uint64_t from = pc_now(&life);
     aside(write_first_stripe);
     wait_done();
     check(longest_record(from) > 2 * CHUNK);

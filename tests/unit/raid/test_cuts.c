@@ -197,15 +197,10 @@ static bool settled(const char *name)
 
 /* ---- a history */
 
-static uint64_t now(void)
-{
-    return __atomic_load_n(&life.clock, __ATOMIC_SEQ_CST);
-}
-
 static void set_redundancy(unsigned left)
 {
     check(changes < CHANGES);
-    change[changes++] = (struct change){now(), left};
+    change[changes++] = (struct change){pc_now(&life), left};
 }
 
 static unsigned redundancy_at(uint64_t at)
@@ -286,7 +281,7 @@ static void create_it(void)
                             .bitmap_chunk = 256 << 10,
                             .uuid = &uuid};
     must(raid_create(&c, &e), &e);
-    life.created = now();
+    life.created = pc_now(&life);
 }
 
 static void lose_members(void)
