@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 BUILD = os.environ.get('ORION_BUILD', 'build')
@@ -13,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RAIDTOOL = os.path.join(BUILD, 'tests/oracle/raidtool')
 os.environ['PATH'] += ':/usr/sbin:/sbin'
 MIB = 1 << 20
+FULL = os.environ.get('ORION_FULL') == '1'  # ./check --full
 
 
 def skip(reason):
@@ -122,9 +124,10 @@ def equal(got, want, what):
 def run(*tests):
     failed = 0
     for t in tests:
+        begin = time.monotonic()
         try:
             t()
-            print('ok   %s' % t.__name__, flush=True)
+            print('ok   %s (%.1f s)' % (t.__name__, time.monotonic() - begin), flush=True)
         except Exception:
             failed += 1
             traceback.print_exc()

@@ -7,10 +7,9 @@ import os
 import struct
 import subprocess
 
-from lib import Lab, call, equal, need, need_uml, run
+from lib import FULL, Lab, call, equal, need, need_uml, run
 
 need('mdadm')
-FULL = os.environ.get('ORION_FULL') == '1'
 PROGRAM = os.path.join(os.environ.get('ORION_BUILD', 'build'), 'tests/unit/raid/unit-raid-cuts')
 CUTS = 60 if FULL else 30
 KERNEL = 6  # of these

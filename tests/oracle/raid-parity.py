@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """raid4, raid5 and raid6 in both directions: mdadm and GRUB read ours from plain files, the kernel
 (in user-mode-linux) assembles and checks ours, and we run what the kernel made, byte for byte."""
-from lib import MIB, Lab, call, equal, need, need_uml, run
+from lib import FULL, MIB, Lab, call, equal, need, need_uml, run
 
 need('mdadm', 'grub-fstest')
 need_uml()
@@ -95,9 +95,10 @@ def test_the_kernel_takes_ours_degraded_and_after_our_rebuild():
 
 
 def test_we_run_what_the_kernel_made():
-    cases = (('5', 4, 'left-symmetric'), ('5', 4, 'right-asymmetric'), ('5', 3, 'parity-first'),
-             ('6', 5, 'left-symmetric'), ('6', 5, 'left-asymmetric'), ('6', 6, 'ddf-N-continue'),
-             ('6', 5, 'right-symmetric-6'), ('4', 3, ''))
+    cases = (('5', 4, 'right-asymmetric'), ('6', 6, 'ddf-N-continue'), ('4', 3, ''))
+    if FULL:
+        cases += (('5', 4, 'left-symmetric'), ('5', 3, 'parity-first'), ('6', 5, 'left-symmetric'),
+                  ('6', 5, 'left-asymmetric'), ('6', 5, 'right-symmetric-6'))
     for level, n, layout in cases:
         with Lab(*[40] * n) as lab:
             size = 24 * MIB

@@ -2,15 +2,13 @@
 # labels: uml
 """A member that is replaced while it serves, handed over half-way: ours to the kernel (in
 user-mode-linux), the kernel's to us."""
-import os
-
-from lib import MIB, Lab, equal, need, need_uml, run
+from lib import FULL, MIB, Lab, equal, need, need_uml, run
 
 need('mdadm')
 need_uml()
 
 SIZE = 16 * MIB
-LEVELS = (('5', 3),) + ((('1', 2),) if os.environ.get('ORION_FULL') else ())
+LEVELS = (('5', 3),) + ((('1', 2),) if FULL else ())
 WAIT = 'while grep -Eq "recovery|resync|DELAYED" /proc/mdstat; do sleep 0.1; done\n'
 
 

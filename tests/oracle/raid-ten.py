@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: uml
 """raid10 in both directions: near, far and offset copies of the kernel, and of ours."""
-from lib import MIB, Lab, equal, need, need_uml, run
+from lib import FULL, MIB, Lab, equal, need, need_uml, run
 
 need('mdadm')
 need_uml()
@@ -12,7 +12,8 @@ DEVS = ['/dev/ubd' + c for c in 'abcd']
 
 
 def test_what_the_kernel_wrote_is_read_in_each_layout():
-    for layout, n in (('n2', 4), ('n2', 3), ('f2', 3), ('f2', 4), ('o2', 3), ('n3', 4)):
+    more = (('n2', 4), ('f2', 4), ('n3', 4)) if FULL else ()
+    for layout, n in (('n2', 3), ('f2', 3), ('o2', 3)) + more:
         with Lab(*[24] * n) as lab:
             lab.junk('data', 20 * MIB)
             out = lab.uml('set -e; mdadm --create /dev/md0 --run --metadata=1.2 --homehost=host '
