@@ -65,22 +65,66 @@ static struct json_object *json_value(const struct opt *opt, const char *text)
     return list;
 }
 
+enum { DOCUMENT_DEPTH = 12, DOCUMENT_MAX = 64 << 20 };
+
+/* All of it, the caller's; NULL: errno. */
+static char *read_all(int fd, size_t *len_r)
+{
+    size_t room = 0, len = 0;
+    char *text = NULL;
+    for (ssize_t n = 1; n;) {
+        if (len == room)
+            text = xrealloc(text, room = room ? room * 2 : 65536);
+        n = read(fd, text + len, room - len);
+        if (n > 0)
+            len += (size_t)n;
+        if ((n < 0 && errno != EINTR) || len > DOCUMENT_MAX) {
+            errno = n < 0 ? errno : EFBIG;
+            free(text);
+            return NULL;
+        }
+    }
+    *len_r = len;
+    return text;
+}
+
+/* One object and nothing behind it. NULL: *why_r says what is wrong. */
+static struct json_object *parse_document(const char *text, size_t len, const char **why_r)
+{
+    struct json_tokener *tok = json_tokener_new_ex(DOCUMENT_DEPTH);
+    struct json_object *o = json_tokener_parse_ex(tok, text, (int)len);
+    enum json_tokener_error error = json_tokener_get_error(tok);
+    size_t end = json_tokener_get_parse_end(tok);
+    json_tokener_free(tok);
+    while (end < len && strchr(" \t\r\n", text[end]) && text[end])
+        end++;
+    *why_r = error == json_tokener_continue              ? "it ends too early"
+             : error                                     ? json_tokener_error_desc(error)
+             : !json_object_is_type(o, json_type_object) ? "it is no JSON object"
+             : end < len                                 ? "there is more behind its JSON object"
+                                                         : NULL;
+    if (!*why_r)
+        return o;
+    json_object_put(o);
+    return NULL;
+}
+
 /* A file with a JSON object; "-" is standard input. NULL: told on stderr. */
 static struct json_object *read_document(const char *path)
 {
     bool in = !strcmp(path, "-");
     autoclose int fd = in ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
-    struct json_object *o = fd >= 0 ? json_object_from_fd_ex(fd, 12) : NULL;
-    if (json_object_is_type(o, json_type_object))
-        return o;
-    const char *why = json_util_get_last_err();
-    fprintf(stderr, "orionctl: %s: %s\n", in ? "standard input" : path,
-            fd < 0                           ? strerror(errno)
-            : o                              ? "it is no JSON object"
-            : why && strstr(why, "parse_ex") ? strstr(why, "parse_ex")
-                                             : "it is no JSON");
-    json_object_put(o);
-    return NULL;
+    size_t len = 0;
+    const char *why = NULL;
+    autofree char *text = fd < 0 ? NULL : read_all(fd, &len);
+    struct json_object *o = NULL;
+    if (text)
+        o = parse_document(text, len, &why);
+    else
+        why = strerror(errno);
+    if (!o)
+        fprintf(stderr, "orionctl: %s: %s\n", in ? "standard input" : path, why);
+    return o;
 }
 
 /* The fields of the request that do not stand in its path; NULL when the verb takes none. False: a

@@ -91,8 +91,10 @@ static void add_members(const struct world *w, struct json_object *parent, struc
             continue;
         }
         struct json_object *n = device_node(w, device);
+        autofree char *info =
+            xasprintf("%s%s%s", state, *json_text(n, "info") ? " " : "", json_text(n, "info"));
         if (*state && strcmp(state, "in-sync"))
-            json_object_object_add(n, "info", json_object_new_string(state));
+            json_object_object_add(n, "info", json_object_new_string(info));
         adopt(parent, n);
     }
 }
@@ -112,8 +114,9 @@ static struct json_object *device_node(const struct world *w, const char *name)
     }
     struct json_object *device = by_name(w->devices, name);
     autofree char *info =
-        device ? xasprintf("%s %s %s %s", json_text(device, "type"), size_of(device, size),
-                           json_text(device, "state"), json_text(device, "path"))
+        device ? xasprintf("%s %s %s%s%s", json_text(device, "type"), size_of(device, size),
+                           json_text(device, "state"), *json_text(device, "path") ? " " : "",
+                           json_text(device, "path"))
                : xstrdup("");
     struct json_object *n = node(strchr(name, '/') ? "volume" : "device", name, info);
     add_services(w, n, name);
@@ -176,11 +179,12 @@ static void draw(struct json_object *n, const char *indent)
     for (size_t i = 0; i < count; i++) {
         struct json_object *c = json_object_array_get_idx(children, i);
         bool last = i + 1 == count, top = !*json_text(n, "kind");
-        printf("%s%s%s %s  %s\n", indent,
+        const char *info = json_text(c, "info");
+        printf("%s%s%s %s%s%s\n", indent,
                top    ? ""
                : last ? "└─ "
                       : "├─ ",
-               json_text(c, "kind"), json_text(c, "name"), json_text(c, "info"));
+               json_text(c, "kind"), json_text(c, "name"), *info ? "  " : "", info);
         autofree char *more = xasprintf("%s%s", indent, top ? "" : last ? "   " : "│  ");
         draw(c, more);
     }

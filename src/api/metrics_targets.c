@@ -120,7 +120,7 @@ struct clients {
     uint64_t sessions[2], connections[2]; /* NBD, iSCSI */
 };
 
-/* A host has many ports: "127.0.0.1:54321" and "[::1]:54321" without theirs. */
+/* A host has many ports: "127.0.0.1:54321" and "[::1]:54321" without theirs; "unix". */
 static void client_name(const struct session_info *s, char out[256])
 {
     const char *colon = strrchr(s->peer, ':');
@@ -128,7 +128,8 @@ static void client_name(const struct session_info *s, char out[256])
         memcpy(out, s->client, sizeof s->client);
         return;
     }
-    size_t n = colon && strncmp(s->peer, "unix:", 5) ? (size_t)(colon - s->peer) : strlen(s->peer);
+    /* Of a unix socket without the process: each would leave series behind. */
+    size_t n = colon ? (size_t)(colon - s->peer) : strlen(s->peer);
     memcpy(out, s->peer, n);
     out[n] = 0;
 }

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # labels: tsan
 """/metrics and its read-only listener."""
+import os
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
+from nbdwire import Raw
 from orion import Orion, find, free_port, need, run, sh, wait_for
 
 
@@ -135,6 +138,45 @@ def test_iscsi_luns_are_exports_and_initiators_clients():
                  'lun="0"}' % iqn] > 100
 
 
+def test_each_client_has_series_until_there_are_63():
+    with Orion() as o:
+        o.mem('d0')
+        o.ctl('nbd', 'export', 'e', '--device', 'd0')
+        port = int(o.ctl('nbd', 'listen', '127.0.0.1:0')['bound'].rsplit(':', 1)[1])
+        path = 'unix:' + os.path.join(o.dir, 'nbd')
+        o.ctl('nbd', 'listen', path)
+        clients = [Raw(path[5:], 'e')]
+        for i in range(2, 72):
+            clients.append(Raw(('127.0.0.1', port), 'e', source=('127.0.0.%d' % i, 0)))
+        clients[1].write(0, bytes(4096))
+        s = samples(o.http('GET', '/metrics').body.decode())
+        assert s['orion_sessions{protocol="nbd"}'] == 71 and s['orion_sessions{protocol="iscsi"}'] == 0
+        rows = {k: v for k, v in s.items() if k.startswith('orion_client_sessions')}
+        assert len(rows) == 64 and sum(rows.values()) == 71, rows
+        assert rows['orion_client_sessions{protocol="any",client="other"}'] == 8, rows
+        assert rows['orion_client_sessions{protocol="nbd",client="unix"}'] == 1, rows
+        key = 'orion_client_%s_total{protocol="nbd",client="127.0.0.2",op="write"}'
+        assert (s[key % 'requests'], s[key % 'bytes']) == (1, 4096)
+        for c in clients:
+            c.s.close()
+
+
+def test_the_log_of_slow_requests_has_one_line_a_second():
+    with Orion('--slow-io-ms', 10) as o:
+        o.mem('d0')
+        o.ctl('device', 'add', 'f0', '--type', 'fault', '--on', 'd0', '--rules', 'write:delay=20ms')
+        path = 'unix:' + os.path.join(o.dir, 'nbd')
+        o.ctl('nbd', 'listen', path)
+        o.ctl('nbd', 'export', 'e', '--device', 'f0')
+        begin, c = time.monotonic(), Raw(path[5:], 'e')
+        for i in range(40):
+            c.write(0, bytes(4096))
+        slow = wait_for(lambda: samples(o.http('GET', '/metrics').body.decode())['orion_slow_requests_total'] == 40, 60)
+        lines = [t for t in o.log().splitlines() if 'slow request' in t]
+        assert slow and 1 <= len(lines) <= time.monotonic() - begin + 2, lines
+        c.s.close()
+
+
 def test_states_are_enums():
     with Orion() as o:
         build(o)
@@ -183,5 +225,6 @@ run(test_promtool_finds_nothing_to_say, test_series_exist_with_zeros_from_the_st
     test_io_is_counted_and_timed, test_the_stages_of_an_export_add_up_to_its_time,
     test_a_slow_device_shows_as_device_and_in_the_log,
     test_iscsi_luns_are_exports_and_initiators_clients, test_states_are_enums,
+    test_each_client_has_series_until_there_are_63, test_the_log_of_slow_requests_has_one_line_a_second,
     test_the_listener_serves_four_paths_and_nothing_else,
     test_the_listener_is_refused_beyond_loopback)

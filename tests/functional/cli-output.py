@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What orionctl prints: JSON as REST answers, tables for people."""
 import json
+import os
 import re
 
 from orion import Orion, run, wait_for
@@ -116,6 +117,26 @@ def test_the_tree_shows_who_stands_on_whom():
         tree = o.ctl('tree')
         assert [n['name'] for n in tree] == ['p', 'd2'], tree
         assert tree[1]['children'][0]['kind'] == 'iscsi', tree
+        o.ctl('array', 'fail', 'a0', 'd1')
+        text = o.ctl('tree', json_out=False)
+        assert 'device d1  faulty mem 64.0 MiB online' in text and 'device (missing)\n' in text, text
+        assert not [line for line in text.splitlines() if line != line.rstrip()], text
+
+
+def test_a_document_is_one_object_and_nothing_behind_it():
+    with Orion() as o:
+        good = o.ctl('config', 'show', json_out=False)
+        path = os.path.join(o.dir, 'file')
+        for more, why in ((' \n\t', None), ('x', 'more behind'), (good, 'more behind'), ('\0', 'more behind')):
+            with open(path, 'w') as f:
+                f.write(good + more)
+            p = o.run('plan', path)
+            assert (p.returncode == 0) if not why else (p.returncode == 2 and why in p.stderr), (more, p)
+        for text, why in (('', 'too early'), ('{"a', 'too early'), ('[]', 'no JSON object'), ('{' * 99, 'JSON')):
+            with open(path, 'w') as f:
+                f.write(text)
+            p = o.run('apply', path)
+            assert p.returncode == 2 and why in p.stderr or text.startswith('{{') and p.returncode == 2, (text, p)
 
 
 def test_config_show_is_json_and_names_everything():

@@ -32,10 +32,10 @@ class Raw:
     """A client that can be stopped at any byte. `at`: the path of a unix socket, a TCP port of loopback, or
     (host, port)."""
 
-    def __init__(self, at, name='v', mode='simple', context=False, flags=3, tls=None):
+    def __init__(self, at, name='v', mode='simple', context=False, flags=3, tls=None, source=None):
         self.mode, self.context = mode, None
         if not isinstance(at, str):
-            self.s = socket.create_connection(('127.0.0.1', at) if isinstance(at, int) else at, 60)
+            self.s = socket.create_connection(('127.0.0.1', at) if isinstance(at, int) else at, 60, source)
         else:
             self.s = socket.socket(socket.AF_UNIX)
             self.s.settimeout(60)
