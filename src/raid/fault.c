@@ -224,9 +224,10 @@ static bool kick_reported(struct raid_array *a)
     struct raid_member *m;
     bool any = false;
     list_for_each (m, &a->members, link) {
-        int error = __atomic_exchange_n(&m->report, 0, __ATOMIC_SEQ_CST);
+        int error = raid_load(&m->report);
         if (error) {
             raid_kick(a, m, error, false);
+            raid_store(&m->report, 0); /* only now: somebody may wait until it is unrecorded */
             any = true;
         }
     }

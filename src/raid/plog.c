@@ -2,7 +2,9 @@
 /*
  * The log at work. Each reactor fills its rings of all members from the start; when one is full, it
  * waits until what was logged is written, flushes the members, and begins at the start again:
- * records say from which one on they count.
+ * records say from which one on they count. The first block of a ring is for one without rows that
+ * says so before any is written over: of a record that the power tears, enough may be there to
+ * damage some of the older ones, and not what makes them void.
  */
 #include "raid/plog.h"
 
@@ -32,10 +34,13 @@ struct part {
     bool flushing;
     unsigned writing; /* atomic; records whose rows are on their way */
     bool held;        /* until a failure is on record */
+    bool reported;    /* one that home has yet to look at */
     struct rtimer timer;
     unsigned pending;
     struct list waiting; /* ops without room, by log_link */
     struct flush *flush; /* by slot */
+    struct iobuf *turn;  /* the record in the first block */
+    struct iovec turn_iov;
 };
 
 struct plog {
@@ -44,7 +49,7 @@ struct plog {
     bool broken; /* atomic; the device has failed: nothing is written to it any more */
     bool lost;   /* atomic; and superblocks say so, in a way */
     struct rpost post;
-    uint64_t length, ring;
+    uint64_t length, ring, room; /* a ring but for its first block */
     uint32_t rings;
     /* home; the epoch changes only while nobody writes */
     struct uuid epoch;
@@ -72,7 +77,8 @@ uint64_t plog_room(const struct raid_array *a, const struct raid_member *m)
 
 static uint32_t rows_of_ring(uint64_t ring, unsigned slots)
 {
-    uint64_t rows = ring < PLOG_BLOCK ? 0 : (ring - PLOG_BLOCK) / slots / PLOG_BLOCK * PLOG_BLOCK;
+    uint64_t room = ring < 2 * PLOG_BLOCK ? 0 : ring - 2 * PLOG_BLOCK;
+    uint64_t rows = room / slots / PLOG_BLOCK * PLOG_BLOCK;
     return rows < STRIPE_ROWS_MAX ? (uint32_t)rows : STRIPE_ROWS_MAX;
 }
 
@@ -131,6 +137,7 @@ struct plog *plog_new(struct raid_array *a, struct plog_device *d, const char **
     l->a = a;
     l->device = d;
     l->ring = ring;
+    l->room = ring - PLOG_BLOCK;
     l->rings = reactor_count();
     l->length = ring * l->rings + PLOG_HEADS;
     l->heads = plog_last_head(a);
@@ -140,6 +147,10 @@ struct plog *plog_new(struct raid_array *a, struct plog_device *d, const char **
         p->index = i;
         list_init(&p->waiting);
         p->flush = xcalloc(a->slots, sizeof *p->flush);
+        p->turn = iobuf_get(PLOG_BLOCK);
+        if (!p->turn)
+            abort();
+        p->turn_iov = (struct iovec){p->turn->data, PLOG_BLOCK};
     }
     return l;
 }
@@ -150,8 +161,10 @@ void plog_free(struct plog **lp)
     *lp = NULL;
     if (!l)
         return;
-    for (unsigned i = 0; i < l->rings; i++)
+    for (unsigned i = 0; i < l->rings; i++) {
         free(l->part[i].flush);
+        iobuf_put(&l->part[i].turn);
+    }
     free(l);
 }
 
@@ -170,7 +183,7 @@ void plog_fill(const struct raid_array *a, uint64_t *used_r, uint64_t *size_r)
     for (unsigned i = 0; i < r->log->rings; i++)
         for (unsigned k = 0; k < a->slots; k++)
             *used_r += __atomic_load_n(&r->log->part[i].used[k], __ATOMIC_RELAXED);
-    *size_r = r->log->ring * r->log->rings * a->slots;
+    *size_r = r->log->room * r->log->rings * a->slots;
 }
 
 uint32_t plog_rows(const struct raid_array *a)
@@ -348,24 +361,47 @@ static uint32_t describe(struct stripe_op *op, struct plog_record *rec)
 }
 
 static void go_on(struct part *p);
+static void turn(struct part *p);
 
+static void report(struct part *p, struct raid_member *m, int error)
+{
+    raid_report(m, error);
+    p->reported = true;
+}
+
+static void log_failed(struct part *p, struct raid_member *m, int error)
+{
+    if (p->log->device)
+        plog_lost(p->log);
+    else
+        report(p, m, error);
+}
+
+/* What could not be logged must not reach a member before superblocks say who is out, or that what
+ * stands on the device is void. */
 static void logged(struct bio *bio)
 {
     struct stripe_op *op = bio->arg;
     struct part *p = part_of(op);
-    if (!bio->error || !p->log->device) {
-        if (bio->error)
-            raid_report(op->log_member, bio->error);
+    if (bio->error)
+        log_failed(p, op->log_member, bio->error);
+    if (!bio->error || raid_load(&p->log->a->failed)) {
         stripe_op_logged(op);
         return;
     }
-    /* Nothing of it may reach a member before what stands on the device is void. */
-    plog_lost(p->log);
     plog_written(op);
     op->logged = false;
     p->live--;
     list_add_tail(&p->waiting, &op->log_link);
     go_on(p);
+}
+
+/* Where the part's ring on that member is. */
+static uint64_t ring_of(const struct part *p, const struct raid_member *m,
+                        struct bdev_desc **desc_r)
+{
+    const struct plog *l = p->log;
+    return plog_end(m, l->device, desc_r) - l->length + p->index * l->ring;
 }
 
 static uint64_t blocks(uint64_t bytes)
@@ -378,7 +414,20 @@ static void look_again(void *arg)
     struct part *p = arg;
     rtimer_free(&p->timer);
     p->held = false;
-    go_on(p);
+    if (p->flushing)
+        turn(p);
+    else
+        go_on(p);
+}
+
+static bool any_reported(const struct raid_array *a)
+{
+    bool any = false;
+    for (unsigned i = 0; i < a->slots; i++) {
+        const struct raid_member *m = raid_load(&a->slot[i]);
+        any = any || (m && raid_load(&m->report));
+    }
+    return any;
 }
 
 /* A member that has failed and whom superblocks still name would be a member again after a crash,
@@ -387,7 +436,8 @@ static bool must_wait(struct part *p)
 {
     enum { AGAIN_US = 500 };
     struct raid_array *a = p->log->a;
-    if (!raid_load(&a->unrecorded) || raid_load(&a->failed))
+    p->reported = p->reported && any_reported(a); /* first: then it is unrecorded */
+    if ((!p->reported && !raid_load(&a->unrecorded)) || raid_load(&a->failed))
         return false;
     if (!p->held)
         rtimer_arm(&p->timer, AGAIN_US, look_again, p);
@@ -411,11 +461,11 @@ static bool log_it(struct part *p, struct stripe_op *op)
         return true;
     }
     uint64_t size = PLOG_BLOCK + blocks(payload);
-    if (size > l->ring) { /* planned as a whole stripe; a member has gone meanwhile */
+    if (size > l->room) { /* planned as a whole stripe; a member has gone meanwhile */
         stripe_op_retry(op);
         return true;
     }
-    if (p->used[slot] + size > l->ring)
+    if (p->used[slot] + size > l->room)
         return false;
     if (!op->log_buf)
         op->log_buf = iobuf_get(PLOG_BLOCK);
@@ -424,7 +474,7 @@ static bool log_it(struct part *p, struct stripe_op *op)
     plog_record_write(&rec, op->log_buf->data);
     op->log_iov[0] = (struct iovec){op->log_buf->data, PLOG_BLOCK};
     struct bdev_desc *desc;
-    uint64_t at = plog_end(m, l->device, &desc) - l->length + p->index * l->ring + p->used[slot];
+    uint64_t at = ring_of(p, m, &desc) + PLOG_BLOCK + p->used[slot];
     __atomic_store_n(&p->used[slot], p->used[slot] + size, __ATOMIC_RELAXED);
     p->sequence++;
     p->live++;
@@ -456,17 +506,86 @@ static void go_on(struct part *p)
     make_room(p);
 }
 
+/* The writes themselves will find out. */
+static void give_up(struct part *p)
+{
+    p->flushing = false;
+    while (!list_empty(&p->waiting)) {
+        struct stripe_op *op = list_first(&p->waiting, struct stripe_op, log_link);
+        list_del(&op->log_link);
+        stripe_op_logged(op);
+    }
+}
+
+static void turned(struct bio *bio)
+{
+    struct flush *f = bio->arg;
+    struct part *p = f->part;
+    if (bio->error)
+        log_failed(p, f->m, bio->error);
+    if (--p->pending)
+        return;
+    p->flushing = false;
+    go_on(p);
+}
+
+/* On all members, for who is there after a crash: each knows that what it had logged is void. */
+static unsigned prepare_turn(struct part *p)
+{
+    struct plog *l = p->log;
+    struct plog_record rec = {.epoch = l->epoch,
+                              .sequence = p->sequence,
+                              .tail = p->tail,
+                              .hi = PLOG_BLOCK,
+                              .era = raid_load(&l->a->era)};
+    unsigned n = 0;
+    plog_record_write(&rec, p->turn->data);
+    for (unsigned i = 0; i < l->a->slots; i++) {
+        struct raid_member *m = raid_load(&l->a->slot[i]);
+        struct flush *f = &p->flush[n];
+        struct bdev_desc *desc;
+        if (!m || !raid_takes_writes(m) || !plog_fits(l->a, m))
+            continue;
+        f->part = p;
+        f->m = m;
+        uint64_t at = ring_of(p, m, &desc);
+        bio_init(&f->bio, desc, BIO_WRITE, at, PLOG_BLOCK, turned, f);
+        bio_data(&f->bio, &p->turn_iov, 1);
+        f->bio.flags = BIO_FUA;
+        n++;
+    }
+    return n;
+}
+
+/* All is on the members. Who could not flush is not one any more before what it lost is void. */
+static void turn(struct part *p)
+{
+    const struct plog *l = p->log;
+    if (must_wait(p))
+        return;
+    if (raid_load(&l->a->failed)) {
+        give_up(p);
+        return;
+    }
+    start_over(p);
+    unsigned n = raid_load(&l->broken) ? 0 : prepare_turn(p);
+    p->pending = n;
+    for (unsigned i = 0; i < n; i++)
+        bio_submit(&p->flush[i].bio);
+    if (!n) {
+        p->flushing = false;
+        go_on(p);
+    }
+}
+
 static void flushed(struct bio *bio)
 {
     struct flush *f = bio->arg;
     struct part *p = f->part;
     if (bio->error)
-        raid_report(f->m, bio->error);
-    if (--p->pending)
-        return;
-    p->flushing = false;
-    start_over(p);
-    go_on(p);
+        report(p, f->m, bio->error);
+    if (!--p->pending)
+        turn(p);
 }
 
 static void make_room(struct part *p)
@@ -488,14 +607,8 @@ static void make_room(struct part *p)
     p->pending = n;
     for (unsigned i = 0; i < n; i++)
         bio_submit(&p->flush[i].bio);
-    if (!n) { /* nobody to write to: the writes themselves will find out */
-        p->flushing = false;
-        while (!list_empty(&p->waiting)) {
-            struct stripe_op *op = list_first(&p->waiting, struct stripe_op, log_link);
-            list_del(&op->log_link);
-            stripe_op_logged(op);
-        }
-    }
+    if (!n)
+        give_up(p);
 }
 
 /* ---- its device fails */

@@ -11,10 +11,11 @@
  * durable, before any member gets it. After a crash it is put there again, so that parity fits
  * whatever was under way, with members missing too.
  *
- * It lies in the gap before data_offset, which md leaves alone. The last 8 KiB of the gap are two
- * heads that are written in turn; the rings before them belong to one reactor each. A record
- * stands on the member that holds P of its stripe (Q when P is gone): without that member there is
- * no parity that could be wrong. Healthy whole stripes are only named, not copied.
+ * It lies in the gap before data_offset, which md leaves alone. The last 8 KiB of the gap are
+ * two heads that are written in turn; the rings before them belong to one reactor each. Their
+ * first block only says, without rows, which records are void. A record stands on the member
+ * that holds P of its stripe (Q when P is gone): without that member there is no parity that
+ * could be wrong. Healthy whole stripes are only named, not copied.
  *
  * All integers little endian, sums are CRC32C with the sum's own field as 0.
  */

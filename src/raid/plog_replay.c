@@ -185,7 +185,7 @@ static bool payload_whole(const struct found *f)
     return good;
 }
 
-/* Leaves what counts: not before the newest tail of its ring, and complete. */
+/* Leaves what counts: with rows, not before the newest tail of its ring, and complete. */
 static void keep_live(struct replay *r)
 {
     uint64_t tail[REACTOR_MAX] = {0};
@@ -193,9 +193,12 @@ static void keep_live(struct replay *r)
     for (unsigned i = 0; i < r->n; i++)
         if (r->list[i].rec.tail > tail[r->list[i].ring])
             tail[r->list[i].ring] = r->list[i].rec.tail;
-    for (unsigned i = 0; i < r->n; i++)
-        if (r->list[i].rec.sequence >= tail[r->list[i].ring] && payload_whole(&r->list[i]))
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct plog_record *rec = &r->list[i].rec;
+        if ((rec->whole || rec->payload) && rec->sequence >= tail[r->list[i].ring] &&
+            payload_whole(&r->list[i]))
             r->list[kept++] = r->list[i];
+    }
     r->n = kept;
     if (r->n)
         qsort(r->list, r->n, sizeof *r->list, in_order);

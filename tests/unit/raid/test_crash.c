@@ -457,17 +457,12 @@ static bool superblock_since(unsigned m, uint64_t since)
     return any;
 }
 
-static void fail_the_last(void *arg)
-{
-    (void)arg;
-    drop(slots - 1);
-    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
-}
+static unsigned victim;
 
-static void fail_the_second(void *arg)
+static void fail_it(void *arg)
 {
     (void)arg;
-    drop(1);
+    drop(victim);
     __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -484,7 +479,8 @@ HARNESS_TEST(nothing_is_logged_between_a_failure_and_its_being_on_disk)
     put("a", 0, BLOCK, 1, 0);
     hold("d", 0, "write:hold:offset=4096-8191");
     hold("d", 1, "write:hold:offset=4096-8191");
-    aside(fail_the_last);
+    victim = 2;
+    aside(fail_it);
     wait_held("d", 0);
     wait_held("d", 1);
     uint64_t from = pc_now(&life);
@@ -506,7 +502,8 @@ HARNESS_TEST(a_failure_is_on_disk_once_what_the_member_logged_is_written)
     aside(write_second_stripe);
     wait_held("d", 0);
     uint64_t from = pc_now(&life), began = clock_ns();
-    aside(fail_the_second);
+    victim = 1;
+    aside(fail_it);
     task_sleep_us(30 * 1000);
     bool told = superblock_since(0, from);
     check(!told || clock_ns() - began > PATIENCE_MS * 1000000ull);
@@ -574,6 +571,112 @@ HARNESS_TEST(a_stripe_is_only_named_when_superblocks_say_that_its_members_are_wh
     pc_life_end(&life);
 }
 
+/* ---- a ring of the log begins at its start again */
+
+enum { RECORD = 3 * BLOCK };  /* the length of a record */
+static uint64_t first_record; /* where; of d2 */
+static bool rounds;           /* atomic */
+
+/* The last write there: of a record with rows, or (with `any`) of the one before, too. */
+static const struct fault_entry *written_at(uint64_t offset, bool any, uint64_t since, unsigned *k)
+{
+    for (*k = fault_record_count(fault_dev(2)); (*k)--;) {
+        const struct fault_entry *x = fault_record_get(fault_dev(2), *k);
+        if (x->op == BIO_WRITE && x->submitted > since &&
+            (x->offset == offset || (any && x->offset == offset - BLOCK)))
+            return x;
+    }
+    return NULL;
+}
+
+static void go_round(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < 60 && __atomic_load_n(&rounds, __ATOMIC_SEQ_CST); i++)
+        put("a", 2 * BLOCK, 12 * BLOCK, 3 + i, 0);
+    __atomic_sub_fetch(&busy, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Two versions of a block are the first records that d2 has. */
+static uint64_t begin_round(void)
+{
+    begin("raid5", 3, 0, false);
+    wait_idle();
+    unsigned k = fault_record_count(fault_dev(2));
+    put("a", 0, BLOCK, 1, BIO_FUA);
+    while (fault_record_get(fault_dev(2), k)->length != RECORD)
+        k++;
+    first_record = fault_record_get(fault_dev(2), k)->offset;
+    uint64_t from = pc_now(&life);
+    put("a", 0, BLOCK, 2, BIO_FUA);
+    __atomic_store_n(&rounds, true, __ATOMIC_SEQ_CST);
+    return from;
+}
+
+static void end_round(void)
+{
+    __atomic_store_n(&rounds, false, __ATOMIC_SEQ_CST);
+    aside_ends("d");
+    must(raid_stop("a", &e), &e);
+}
+
+/* The first one of the next round, of which the power leaves all but the header and what follows
+ * it: the older version of the block. False: the array was marked clean meanwhile. */
+static bool tear_the_first(int lost)
+{
+    char text[80];
+    unsigned k;
+    uint64_t from = begin_round();
+    snprintf(text, sizeof text, "write:hold:offset=%llu", (unsigned long long)first_record);
+    hold("d", 2, text);
+    aside(go_round);
+    wait_held("d", 2);
+    uint64_t at = pc_now(&life);
+    bool stayed = !superblock_since(0, from);
+    end_round();
+    pc_hold(&life);
+    check(written_at(first_record, false, from, &k)->submitted <= at);
+    struct fault_entry *x = &life.record[2].entry[k];
+    x->offset += RECORD, x->data += RECORD, x->length -= RECORD, x->torn -= RECORD;
+    power_off_and_on(&life, &next, "c", at, 7, lost);
+    start();
+    if (stayed)
+        check_block(0, 2);
+    check_fits(lost < 0 ? 0 : 1ull << lost);
+    end();
+    return stayed;
+}
+
+HARNESS_TEST(a_torn_record_at_the_start_of_a_ring_brings_no_older_ones_back)
+{
+    for (int lost = ALL; lost < 2; lost += 2)
+        for (unsigned tries = 1; !tear_the_first(lost); tries++)
+            check(tries < 20);
+}
+
+static bool fail_to_flush(void)
+{
+    unsigned k;
+    uint64_t from = begin_round();
+    hold("d", 0, "flush:delay=20ms:error=EIO"); /* the last to answer */
+    for (unsigned i = 1; i < 3; i++)
+        hold("d", i, "write:hold:offset=4096-8191");
+    aside(go_round);
+    wait_held("d", 1);
+    task_sleep_us(30 * 1000);
+    check(!written_at(first_record, true, from, &k));
+    end_round();
+    bool turned = written_at(first_record, true, from, &k);
+    pc_life_end(&life);
+    return turned;
+}
+
+HARNESS_TEST(who_cannot_flush_is_out_before_the_log_forgets)
+{
+    for (unsigned tries = 1; !fail_to_flush(); tries++)
+        check(tries < 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -589,6 +692,8 @@ int main(void)
         cmocka_unit_test(a_failure_is_on_disk_once_what_the_member_logged_is_written),
         cmocka_unit_test(who_was_about_to_join_has_lost_nothing_of_the_log),
         cmocka_unit_test(a_stripe_is_only_named_when_superblocks_say_that_its_members_are_whole),
+        cmocka_unit_test(a_torn_record_at_the_start_of_a_ring_brings_no_older_ones_back),
+        cmocka_unit_test(who_cannot_flush_is_out_before_the_log_forgets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
