@@ -205,6 +205,8 @@ int http_stream(struct http_request *r, struct control_call *call)
     struct verb_request v = {.r = r};
     struct err e = {0};
     *call = (struct control_call){.fields = take_fields, .arg = &v};
+    if (r->id)
+        call->who = r->id->who;
     int rc = schema_route(r->method, r->path, &call->match, NULL, &e);
     if (!rc)
         rc = control_list_begin(call, &e);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "control/control.h"
 #include "control/events.h"
+#include "control/token.h"
 #include "reactor/reactor.h"
 
 /*
@@ -27,6 +28,7 @@ struct stream {
     struct list link;
     struct MHD_Connection *connection;
     struct control_call call; /* which events, and which fields of them */
+    uint64_t token;           /* as control_token_made says when it begins */
     uint64_t next;            /* id of the event to send next */
     bool suspended, beat;
     char *text;
@@ -131,7 +133,7 @@ static ssize_t read_stream(void *arg, uint64_t pos, char *buf, size_t max)
 {
     struct stream *s = arg;
     (void)pos;
-    if (ending)
+    if (ending || control_token_made(&s->call.who) != s->token)
         return MHD_CONTENT_READER_END_OF_STREAM;
     if (s->at == s->len) {
         if (s->next < control_events_first())
@@ -192,6 +194,7 @@ struct MHD_Response *stream_new(struct MHD_Connection *c, struct control_call *c
     struct stream *s = xcalloc(1, sizeof *s);
     s->connection = c;
     s->call = *call;
+    s->token = control_token_made(&call->who);
     begin(s, last_id);
     struct MHD_Response *m =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, s, end_stream);

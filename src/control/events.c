@@ -167,8 +167,11 @@ LIST(event)
 {
     (void)m, (void)e;
     uint64_t id = control_events_first();
-    if (opts_is_set(o, "after") && opts_u64(o, "after") >= id)
-        id = opts_u64(o, "after") + 1;
+    uint64_t after = opts_is_set(o, "after") ? opts_u64(o, "after") : 0;
+    if (after >= event_count)
+        return 0;
+    if (after >= id)
+        id = after + 1;
     for (; id <= event_count; id++)
         json_object_array_add(items, control_event(id));
     return 0;

@@ -149,6 +149,9 @@ int control_field_json(struct opts *o, const char *name, struct json_object *v, 
     if (json_object_is_type(v, json_type_int) && json_object_get_int64(v) < 0)
         return err_set(e, ERR_INVALID, name, "%s is negative; expected %s", name,
                        expected[opt->type]);
+    /* The parser takes what is larger for the largest there is. */
+    if (json_object_is_type(v, json_type_int) && json_object_get_uint64(v) == UINT64_MAX)
+        return err_set(e, ERR_INVALID, name, "%s is too large", name);
     return opts_put(o, name, json_object_get_string(v), e);
 }
 

@@ -45,6 +45,15 @@ static struct json_object *show_token(const char *name, struct json_object *reco
     return o;
 }
 
+uint64_t control_token_made(const struct control_who *who)
+{
+    static const char prefix[] = "token:";
+    if (strncmp(who->name, prefix, sizeof prefix - 1) != 0)
+        return UINT64_MAX;
+    struct json_object *record = state_get("token", who->name + sizeof prefix - 1);
+    return record && get_u64(record, "expires_ms") > now_ms() ? get_u64(record, "created_ms") : 0;
+}
+
 SHOW(token)
 {
     const char *name = schema_param(m, "name");

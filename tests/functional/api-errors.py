@@ -93,6 +93,7 @@ REFUSED = [
     ('DELETE', '/v1/devices/d0', None, 409, 'in-use', None, 'a0'),
     ('POST', '/v1/arrays/a0/actions/stop', {}, 409, 'in-use', None, 'p0'),
     ('DELETE', '/v1/arrays/a0?yes=true', None, 409, 'in-use', None, 'p0'),
+    ('PATCH', '/v1/arrays/a0', {'sync_rate_max': 10 ** 25}, 400, 'invalid', 'sync_rate_max', 'too large'),
     ('POST', '/v1/arrays/a0/actions/fail', {}, 400, 'invalid', 'member', 'missing'),
     ('POST', '/v1/arrays/a0/actions/fail', {'member': 'zz'}, None, None, 'member', 'zz'),
     ('POST', '/v1/pools/p0/actions/stop', {}, 409, 'in-use', None, 'e0'),

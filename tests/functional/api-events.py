@@ -12,11 +12,13 @@ PATIENCE = 60  # seconds: ends a wait for what never comes; nothing is measured 
 
 
 class Stream:
-    def __init__(self, o, last=None, query=''):
+    def __init__(self, o, last=None, query='', token=None):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(o.api)
         head = 'GET /v1/events' + query + ' HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n'
+        if token:
+            head += 'Authorization: Bearer %s\r\n' % token
         if last:
             head += 'Last-Event-ID: %s\r\n' % last
         self.sock.sendall((head + '\r\n').encode())
@@ -131,6 +133,8 @@ def test_a_stream_takes_the_filters_and_fields_of_the_list():
             assert s.event()[2]['id'] == first, query
             s.close()
         o.fds_mark()
+        for query in ('?after=%d' % (2 ** 64 - 1), '?after=%d' % (2 ** 63)):
+            assert o.http('GET', '/v1/events' + query).json['items'] == [], query
         for query, field in (('?nonsense=1', 'nonsense'), ('?fields=kind,nonsense', 'fields'), ('?limit=3', 'limit'),
                              ('?cursor=3', 'cursor'), ('?after=x', 'after'), ('?id=x', 'id')):
             r = o.http('GET', '/v1/events' + query, headers={'Accept': 'text/event-stream'})
@@ -264,6 +268,22 @@ def test_a_reader_that_does_not_read_is_cut_off_and_stops_nobody():
         other = Stream(o, 'x')
         assert other.event()[1] == 'gap'
         other.close()
+
+
+def test_a_stream_ends_with_the_token_that_opened_it():
+    with Orion() as o:
+        tokens = [o.ctl('token', 'add', name, '--role', 'viewer', '--days', '1')['token'] for name in ('gone', 'here')]
+        gone, here = [Stream(o, token=t) for t in tokens]
+        assert gone.status == here.status == 200
+        o.ctl('token', 'remove', 'gone', json_out=False)
+        try:
+            gone.until(lambda d: d['kind'] == 'token-deleted', 'the end')
+            raise RuntimeError('a stream outlives its token')
+        except AssertionError as e:
+            assert 'EOFError' in str(e) or 'ConnectionReset' in str(e) or 'ValueError' in str(e), e
+        here.until(lambda d: d['object'] == 'token gone' and d['kind'] == 'token-deleted', 'the event for others')
+        gone.close()
+        here.close()
 
 
 def test_stopping_ends_streams():
