@@ -242,6 +242,36 @@ def test_new_rules_end_the_sessions_that_they_forbid():
         nothing_left(o)
 
 
+def test_of_two_that_become_the_default_at_once_one_is_refused():
+    """The one that has to wait for its last client learns behind it that it came too late."""
+    with Orion() as o:
+        o.mem('d0', 'd1')
+        path = o.nbd('v', 'd0').split('socket=')[1]
+        o.ctl('nbd', 'export', 'w', '--device', 'd1')
+        c = Raw(path)
+        c.s.sendall(b''.join(c.request(READ, 0, M, n) for n in range(16)))
+        c.s.shutdown(socket.SHUT_WR) # it is on its way out, and has not read a byte
+        answers = []
+        late = threading.Thread(
+            target=lambda: answers.append(o.run('nbd', 'set', 'v', '--read-only', '--default')))
+        late.start()
+        wait_for(lambda: o.ctl('nbd', 'show', 'v')['state'] != 'ready' or answers, what='the export to close')
+        answers.append(o.run('nbd', 'set', 'w', '--default'))
+        try:
+            while c.s.recv(M):
+                pass
+        except ConnectionResetError:
+            pass # it took us longer than the server waits
+        late.join()
+        assert sorted(a.returncode for a in answers) == [0, 5], [(a.returncode, a.stderr) for a in answers]
+        exports = {n: o.ctl('nbd', 'show', n) for n in 'vw'}
+        assert sum(x['default'] for x in exports.values()) == 1, exports
+        assert exports['v']['read_only'] == exports['v']['default'], exports
+        o.restart()
+        assert {n: o.ctl('nbd', 'show', n)['default'] for n in 'vw'} == {n: x['default'] for n, x in exports.items()}
+        c.s.close()
+
+
 def test_sockets_that_were_handed_over_are_listened_on():
     """As systemd does it; a client that came before the daemon is served."""
     with Orion() as o:
@@ -305,4 +335,5 @@ run(test_a_resize_is_told_at_the_next_info_while_clients_go_on,
     test_a_client_in_its_handshake_sees_the_export_go,
     test_a_change_that_is_refused_turns_nobody_away,
     test_new_rules_end_the_sessions_that_they_forbid,
+    test_of_two_that_become_the_default_at_once_one_is_refused,
     test_sockets_that_were_handed_over_are_listened_on)

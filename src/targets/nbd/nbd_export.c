@@ -368,36 +368,48 @@ static struct nbd_export *close_unused(const char *name, struct err *e)
     return NULL;
 }
 
-/* Clients are told at their GO whether they may write. */
-static int set_read_only(const char *name, bool read_only, struct err *e)
+static void reopen(struct nbd_export *x)
 {
-    struct nbd_export *x = close_unused(name, e);
-    if (!x)
-        return -1;
-    nbd_server_disconnect(x, 0); /* those on their way out */
-    x->read_only = read_only;
     x->closing = false;
     if (x->device_leaving)
         start_device_leaves(x);
-    return 0;
+}
+
+/* Clients are told at their GO whether they may write: for a change of that nobody may be there.
+ * Closes the export, until reopen(), when it is needed; NULL: somebody is, or `args` do not hold
+ * any more after all the waiting. */
+static struct nbd_export *prepare_set(const struct nbd_export_args *args, struct err *e)
+{
+    struct nbd_export *x = find_idle(args->name, e);
+    if (!x || check_args(args, x, e))
+        return NULL;
+    if (x->read_only == args->read_only)
+        return x;
+    x = close_unused(args->name, e);
+    if (!x)
+        return NULL;
+    nbd_server_disconnect(x, 0); /* those on their way out */
+    if (!check_args(args, x, e))
+        return x;
+    reopen(x);
+    return NULL;
 }
 
 int nbd_export_set(const struct nbd_export_args *args, struct err *e)
 {
-    struct nbd_export *x = find_idle(args->name, e);
     struct nbd_export rules = {0};
-    if (!x)
-        return -1;
-    if (check_args(args, x, e) || take_rules(&rules, args, e) ||
-        (x->read_only != args->read_only && set_read_only(args->name, args->read_only, e)) ||
-        !(x = find_idle(args->name, e))) {
+    struct nbd_export *x = take_rules(&rules, args, e) ? NULL : prepare_set(args, e);
+    if (!x) {
         free(rules.rules);
         return -1;
     }
     free(x->rules);
     x->rules = rules.rules;
     x->rule_count = rules.rule_count;
+    x->read_only = args->read_only;
     take_settings(x, args);
+    if (x->closing)
+        reopen(x);
     unsigned n = nbd_server_evict(x);
     if (n)
         log_info("nbd", "sessions ended, the rules do not allow them any more export=%s count=%u",
