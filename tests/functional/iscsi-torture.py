@@ -248,7 +248,7 @@ def test_a_lun_goes_while_its_replies_are_not_read():
 
         def trickle():
             try:
-                while not over.wait(0.05) and i.sock.recv(65536):
+                while not over.wait(0.1) and i.sock.recv(65536):
                     pass
             except OSError:
                 pass

@@ -127,11 +127,14 @@ void front_stop(const struct front_which *w)
 void front_leave_portal(const char *portal)
 {
     enum { LOOK_US = 10000 };
+    uint64_t last = 0; /* who comes after it comes by a portal that is added anew */
+    if (!list_empty(&sessions))
+        last = list_entry(sessions.prev, struct iscsi_session, link)->id;
     bool any = true;
     while (any) {
         struct iscsi_session *s;
         any = false;
-        for (uint64_t id = 0; (s = session_after(id));) {
+        for (uint64_t id = 0; (s = session_after(id)) && s->id <= last;) {
             id = s->id;
             if (s->started && session_leave_portal(s, portal))
                 any = true;
