@@ -42,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const struct iscsi_params *p = &l.nego.params;
         assert(p->max_xmit_segment >= 512 && p->max_burst >= 512);
         assert(!*l.auth.user || l.chap.state == CHAP_PASSED);
-        assert(p->first_burst <= p->max_burst && p->max_r2t >= 1 && !p->recovery_level);
+        assert(p->first_burst >= 512 && p->first_burst <= 256 << 10); /* see nego_text_end */
+        assert(p->max_r2t >= 1 && !p->recovery_level);
     }
     login_free(&l);
     return 0;
