@@ -156,12 +156,27 @@ void stripe_op_end(struct stripe_op *op, int error);
 void stripe_op_retry(struct stripe_op *op); /* from the start; nothing has been written */
 void stripe_op_shrink(struct stripe_op *op, uint32_t hi); /* before anything has been done */
 
+static inline uint32_t stripe_op_rows(const struct stripe_op *op)
+{
+    return op->hi - op->lo;
+}
+
+/* Of a row in each member's data. */
+static inline uint64_t stripe_op_offset(const struct stripe_op *op, uint32_t row)
+{
+    return op->stripe->number * raid456_of(op->o->a)->chunk + row;
+}
+
+/* ---- stripe_plan.c: what work reads and writes */
+void stripe_op_touch(struct stripe_op *op);        /* `touched`, `whole`, the columns' rows */
+bool stripe_op_plan(struct stripe_op *op);         /* false: too much is missing */
+bool stripe_op_listed(const struct stripe_op *op); /* blocks of its rows are known to be bad */
+
 /* ---- stripe_io.c: the work */
 /* False: no memory for it now. Else it ends by stripe_op_end, later. */
 bool stripe_op_start(struct stripe_op *op);
-void stripe_op_release(struct stripe_op *op);      /* its buffers */
-bool stripe_op_listed(const struct stripe_op *op); /* blocks of its rows are known to be bad */
-void stripe_op_logged(struct stripe_op *op);       /* its writes may begin */
+void stripe_op_release(struct stripe_op *op); /* its buffers */
+void stripe_op_logged(struct stripe_op *op);  /* its writes may begin */
 
 /* ---- stripe_check.c: all rows are read, parity for the data as read is computed in `now`. Leaves
  * what is to be written in `now` and its slots in `writes`. */

@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Work on rows of a stripe: what is to be read, the arithmetic, what is to be written.
- *
- * A write reads as little as makes the new parity known: nothing when all rows are new, the data
- * that stays (reconstruct), or what changes and the old parity (modify). With members missing, what
- * they hold is recovered first where neither does.
- */
+/* Work on rows of a stripe: the reads, the arithmetic, the writes. stripe_plan.c says which. */
 #include "raid/plog.h"
 
 #include <assert.h>
@@ -24,224 +18,6 @@ void raid_set_stripe_memory(size_t bytes)
 static void start_reads(struct stripe_op *op);
 static void op_compute(struct stripe_op *op);
 
-static uint32_t rows_of(const struct stripe_op *op)
-{
-    return op->hi - op->lo;
-}
-
-static uint64_t member_offset(const struct stripe_op *op, uint32_t row)
-{
-    return op->stripe->number * raid456_of(op->o->a)->chunk + row;
-}
-
-/* ---- who can be read, who is written */
-
-static bool slot_readable(const struct stripe_op *op, unsigned slot)
-{
-    const struct raid_member *m = raid_load(&op->o->a->slot[slot]);
-    if (!m || op->bad >> slot & 1 || (op->kind == STRIPE_FILL && m == op->to))
-        return false;
-    unsigned state = raid_load(&m->state);
-    return (state == RAID_MEMBER_IN_SYNC ||
-            (state == RAID_MEMBER_REBUILDING &&
-             member_offset(op, op->hi) <= raid_load(&m->rebuilt))) &&
-           !raid_bad_at(m, member_offset(op, op->lo), rows_of(op));
-}
-
-bool stripe_op_listed(const struct stripe_op *op)
-{
-    bool any = false;
-    for (unsigned i = 0; i < op->map.slots && !any; i++) {
-        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
-        any = m && raid_bad_at(m, member_offset(op, op->lo), rows_of(op));
-    }
-    return any;
-}
-
-struct masks {
-    uint64_t data, parity;
-    uint64_t readable, writable;
-};
-
-static struct masks look_at_slots(const struct stripe_op *op)
-{
-    const struct raid_member *second = raid_second(op->o->a);
-    struct masks k = {.writable = second ? 1ull << second->slot : 0};
-    for (unsigned i = 0; i < op->map.slots; i++) {
-        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
-        uint64_t bit = 1ull << i;
-        *(parity_is_data(&op->map, i) ? &k.data : &k.parity) |= bit;
-        k.readable |= slot_readable(op, i) ? bit : 0;
-        k.writable |= m && raid_takes_writes(m) ? bit : 0;
-    }
-    return k;
-}
-
-/* ---- which rows clients touch */
-
-static void touch_col(struct stripe_op *op, unsigned index)
-{
-    const struct raid456 *r = raid456_of(op->o->a);
-    struct stripe_col *c = &op->col[op->map.slot_of[index]];
-    const struct stripe_req *q;
-    uint32_t lo, hi, reached = op->lo;
-    c->lo = c->hi = op->lo;
-    list_for_each (q, &op->reqs, link) {
-        if (!stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi))
-            continue;
-        bool none = c->lo == c->hi;
-        c->lo = none || lo < c->lo ? lo : c->lo;
-        c->hi = none || hi > c->hi ? hi : c->hi;
-    }
-    for (bool further = c->lo < c->hi; further;) {
-        further = false;
-        list_for_each (q, &op->reqs, link)
-            if (stripe_touched(r, q, index, op->lo, op->hi, &lo, &hi) && lo <= reached &&
-                hi > reached) {
-                reached = hi;
-                further = true;
-            }
-    }
-    c->whole = reached == op->hi;
-}
-
-static void touch(struct stripe_op *op)
-{
-    op->touched = op->whole = 0;
-    for (unsigned i = 0; i < op->map.slots; i++) {
-        struct stripe_col *c = &op->col[i];
-        c->op = op;
-        c->slot = i;
-        c->lo = c->hi = op->lo;
-        c->whole = false;
-        c->bufs = 0;
-        c->old = c->now = NULL;
-    }
-    if (op->kind != STRIPE_READ && op->kind != STRIPE_WRITE)
-        return;
-    for (unsigned d = 0; d < op->map.data; d++) {
-        unsigned slot = op->map.slot_of[d];
-        touch_col(op, d);
-        if (op->col[slot].lo < op->col[slot].hi)
-            op->touched |= 1ull << slot;
-        if (op->col[slot].whole)
-            op->whole |= 1ull << slot;
-    }
-}
-
-/* ---- plans: false when too much is missing */
-
-static bool plan_recovery(struct stripe_op *op, const struct masks *k)
-{
-    op->lost = (k->data | k->parity) & ~k->readable;
-    op->reads = parity_needs(&op->map, op->lost);
-    return op->reads || !(op->lost & k->data);
-}
-
-static bool plan_read(struct stripe_op *op, const struct masks *k)
-{
-    op->writes = op->lost = 0;
-    op->reads = op->touched;
-    if (!(op->touched & ~k->readable))
-        return true;
-    if (!plan_recovery(op, k))
-        return false;
-    op->reads |= op->touched & k->readable;
-    return true;
-}
-
-static void count_way(struct stripe_op *op, enum raid_way way)
-{
-    __atomic_fetch_add(&op->o->way[way], 1, __ATOMIC_RELAXED);
-}
-
-static bool plan_write(struct stripe_op *op, const struct masks *k)
-{
-    uint64_t parity = k->parity & k->writable;
-    uint64_t stay = k->data & ~op->whole, change = op->touched | parity;
-    bool can_rebuild = !(stay & ~k->readable), can_modify = parity && !(change & ~k->readable);
-    bool doubtful = member_offset(op, op->hi) > raid_load(&op->o->a->resync_pos);
-    op->writes = (op->touched & k->writable) | parity;
-    op->lost = 0;
-    op->modify = false;
-    if (!op->writes)
-        return false;
-    if (!parity) { /* nothing depends on anything */
-        op->reads = op->touched & ~op->whole;
-        return !(op->touched & ~k->readable & ~(op->whole & k->writable));
-    }
-    if (can_rebuild &&
-        (!can_modify || doubtful || __builtin_popcountll(stay) <= __builtin_popcountll(change))) {
-        op->reads = stay;
-        count_way(op, stay ? RAID_WAY_RECONSTRUCT : RAID_WAY_FULL);
-        return true;
-    }
-    if (can_modify) {
-        op->reads = change;
-        op->modify = true;
-        count_way(op, RAID_WAY_MODIFY);
-        return true;
-    }
-    count_way(op, RAID_WAY_RECOVER);
-    return plan_recovery(op, k);
-}
-
-static bool plan_resync(struct stripe_op *op, const struct masks *k)
-{
-    op->writes = k->parity & k->writable;
-    op->lost = 0;
-    op->reads = k->data;
-    if (k->data & ~k->readable && !plan_recovery(op, k))
-        return false;
-    op->reads |= k->parity & k->readable;
-    return true;
-}
-
-static bool plan_fill(struct stripe_op *op, const struct masks *k)
-{
-    op->writes = 1ull << op->to->slot;
-    op->copy = op->writes & k->readable; /* one that is replaced still has it all */
-    if (!op->copy)
-        return plan_recovery(op, k);
-    op->reads = op->writes;
-    op->lost = 0;
-    return true;
-}
-
-/* What is on a list of bad blocks is to be written again, once the work is as small as that. */
-static void mend_listed(const struct stripe_op *op)
-{
-    uint64_t at = member_offset(op, op->lo);
-    for (unsigned i = 0; i < op->map.slots && rows_of(op) <= STRIPE_BLOCK; i++) {
-        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
-        if (m && raid_bad_at(m, at, rows_of(op)))
-            raid_want_repair(op->o->a, 1ull << i, at, rows_of(op));
-    }
-}
-
-/* Nobody may be missing: else nothing is redundant, or too little to tell who is wrong. */
-static bool plan_check(struct stripe_op *op, const struct masks *k)
-{
-    mend_listed(op);
-    op->writes = k->parity;
-    op->lost = 0;
-    op->reads = k->data | k->parity;
-    return !(op->reads & ~k->readable);
-}
-
-static bool plan(struct stripe_op *op)
-{
-    struct masks k = look_at_slots(op);
-    op->modify = op->copy = false;
-    switch (op->kind) {
-    case STRIPE_READ: return plan_read(op, &k);
-    case STRIPE_WRITE: return plan_write(op, &k);
-    case STRIPE_RESYNC: return plan_resync(op, &k);
-    case STRIPE_CHECK: return plan_check(op, &k);
-    default: return plan_fill(op, &k);
-    }
-}
-
 /* ---- memory */
 
 static void take_memory(struct stripe_owner *o, size_t bytes)
@@ -257,11 +33,11 @@ static uint8_t *col_buffer(struct stripe_op *op, struct stripe_col *c)
     if (o->tight) {
         if (!o->reserve)
             o->reserve = iobuf_get((size_t)2 * op->map.slots * STRIPE_RESERVE);
-        assert(rows_of(op) <= STRIPE_RESERVE);
+        assert(stripe_op_rows(op) <= STRIPE_RESERVE);
         return o->reserve ? o->reserve->data + (size_t)STRIPE_RESERVE * op->reserved++ : NULL;
     }
-    bool fits = o->memory + rows_of(op) <= raid_load(&stripe_memory);
-    struct iobuf *b = fits ? iobuf_get(rows_of(op)) : NULL;
+    bool fits = o->memory + stripe_op_rows(op) <= raid_load(&stripe_memory);
+    struct iobuf *b = fits ? iobuf_get(stripe_op_rows(op)) : NULL;
     if (!b)
         return NULL;
     c->buf[c->bufs++] = b;
@@ -303,9 +79,11 @@ static uint8_t *direct(struct stripe_op *op, unsigned slot)
     if (!only)
         return NULL;
     if (only->bio->op == BIO_WRITE_ZEROES)
-        return rows_of(op) <= iobuf_zeroes_size ? (uint8_t *)(uintptr_t)iobuf_zeroes() : NULL;
+        return stripe_op_rows(op) <= iobuf_zeroes_size ? (uint8_t *)(uintptr_t)iobuf_zeroes()
+                                                       : NULL;
     uint64_t from = (uint64_t)index * r->chunk + op->lo - only->bio->offset % r->stripe_bytes;
-    if (bio_iovec(only->bio, from, rows_of(op), &v, 1) != 1 || (uintptr_t)v.iov_base % PARITY_ALIGN)
+    if (bio_iovec(only->bio, from, stripe_op_rows(op), &v, 1) != 1 ||
+        (uintptr_t)v.iov_base % PARITY_ALIGN)
         return NULL;
     return v.iov_base;
 }
@@ -382,16 +160,16 @@ static void fit_log(struct stripe_op *op)
     uint32_t most = plog_rows(a);
     bool whole = (unsigned)__builtin_popcountll(op->whole) == op->map.data &&
                  raid_in_sync_count(a) == a->slots && !stripe_op_listed(op);
-    if (whole || rows_of(op) <= most)
+    if (whole || stripe_op_rows(op) <= most)
         return;
     stripe_op_shrink(op, op->lo + most);
-    touch(op);
+    stripe_op_touch(op);
 }
 
 /* Blocks that are bad on several members, but not in the same rows. */
 static bool shrink_to_listed(struct stripe_op *op)
 {
-    uint32_t step = rows_of(op) > STRIPE_BLOCK ? STRIPE_BLOCK : op->o->a->bdev.block_size;
+    uint32_t step = stripe_op_rows(op) > STRIPE_BLOCK ? STRIPE_BLOCK : op->o->a->bdev.block_size;
     uint32_t next = (op->lo / step + 1) * step;
     if (op->kind == STRIPE_CHECK || next >= op->hi || !stripe_op_listed(op))
         return false;
@@ -403,13 +181,13 @@ bool stripe_op_start(struct stripe_op *op)
 {
     struct raid456 *r = raid456_of(op->o->a);
     parity_map_init(&op->map, &r->geometry, op->stripe->number);
-    touch(op);
+    stripe_op_touch(op);
     fit_log(op);
     if (!op->touched && (op->kind == STRIPE_READ || op->kind == STRIPE_WRITE)) {
         fail(op, 0); /* rows between those that a request touches */
         return true;
     }
-    bool planned = plan(op);
+    bool planned = stripe_op_plan(op);
     if (!planned && shrink_to_listed(op))
         return stripe_op_start(op);
     if (!planned) {
@@ -426,8 +204,8 @@ bool stripe_op_start(struct stripe_op *op)
 static void start_again(struct stripe_op *op)
 {
     stripe_op_release(op);
-    touch(op);
-    if (!plan(op))
+    stripe_op_touch(op);
+    if (!stripe_op_plan(op))
         fail(op, -EIO);
     else if (!get_memory(op))
         stripe_op_retry(op); /* in its turn */
@@ -443,7 +221,7 @@ static void note_unreadable(struct stripe_op *op, struct stripe_col *c, int erro
     op->bad |= 1ull << c->slot;
     raid_count(&c->m->errors);
     if (raid_medium_error(error))
-        raid_want_repair(a, 1ull << c->slot, member_offset(op, op->lo), rows_of(op));
+        raid_want_repair(a, 1ull << c->slot, stripe_op_offset(op, op->lo), stripe_op_rows(op));
     else if (!a->read_only)
         raid_report(c->m, error);
 }
@@ -485,9 +263,9 @@ static void start_reads(struct stripe_op *op)
         if (!(op->reads >> i & 1))
             continue;
         c->m = raid_load(&a->slot[i]);
-        c->iov = (struct iovec){c->old, rows_of(op)};
-        bio_init(&c->bio, c->m->desc, BIO_READ, c->m->data_offset + member_offset(op, op->lo),
-                 rows_of(op), read_done, c);
+        c->iov = (struct iovec){c->old, stripe_op_rows(op)};
+        bio_init(&c->bio, c->m->desc, BIO_READ, c->m->data_offset + stripe_op_offset(op, op->lo),
+                 stripe_op_rows(op), read_done, c);
         bio_data(&c->bio, &c->iov, 1);
         bio_submit(&c->bio);
     }
@@ -531,7 +309,7 @@ static void take_writes(struct stripe_op *op)
         if (!(op->touched >> c->slot & 1) || !is_own(op, c, c->now))
             continue;
         if (c->now != c->old && c->old && !c->whole)
-            memcpy(c->now, c->old, rows_of(op));
+            memcpy(c->now, c->old, stripe_op_rows(op));
         exchange(op, d, c->now, true);
     }
 }
@@ -556,7 +334,7 @@ void stripe_op_logged(struct stripe_op *op)
 static void op_compute(struct stripe_op *op)
 {
     uint8_t *old[PARITY_SLOTS_MAX], *now[PARITY_SLOTS_MAX];
-    size_t len = rows_of(op);
+    size_t len = stripe_op_rows(op);
     for (unsigned i = 0; i < op->map.slots; i++)
         old[i] = op->col[i].old;
     if (op->lost)
@@ -646,10 +424,10 @@ static void add_leg(struct stripe_op *op, const struct stripe_col *c, struct rai
     bool part = op->touched >> c->slot & 1;
     uint32_t lo = part ? c->lo : op->lo, hi = part ? c->hi : op->hi;
     *leg = (struct raid_leg){
-        .io = io, .m = m, .offset = member_offset(op, lo), .length = hi - lo, .data = iov};
+        .io = io, .m = m, .offset = stripe_op_offset(op, lo), .length = hi - lo, .data = iov};
     *iov = (struct iovec){c->now + (lo - op->lo), hi - lo};
-    bio_init(bio, m->desc, BIO_WRITE, m->data_offset + member_offset(op, lo), hi - lo, write_done,
-             leg);
+    bio_init(bio, m->desc, BIO_WRITE, m->data_offset + stripe_op_offset(op, lo), hi - lo,
+             write_done, leg);
     bio_data(bio, iov, 1);
     bio->flags = (op->fua ? BIO_FUA : 0) | (m->bad ? BIO_OWN_ERRORS : 0);
 }
@@ -658,7 +436,7 @@ static bool worth_writing(const struct stripe_op *op, const struct stripe_col *c
 {
     if (!(op->writes >> c->slot & 1))
         return false;
-    return op->kind != STRIPE_RESYNC || !c->old || memcmp(c->old, c->now, rows_of(op)) != 0;
+    return op->kind != STRIPE_RESYNC || !c->old || memcmp(c->old, c->now, stripe_op_rows(op)) != 0;
 }
 
 static void start_writes(struct stripe_op *op)
