@@ -189,18 +189,6 @@ def test_broken_http_does_no_harm():
         assert o.http('GET', '/healthz').status == 200
 
 
-def raw(o, text):
-    """The head and the body of the answer to these bytes, after which the server closes."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(60)
-        s.connect(o.api)
-        s.sendall(text)
-        data = b''
-        while (more := s.recv(65536)):
-            data += more
-    return data.split(b'\r\n\r\n', 1)
-
-
 def test_a_head_that_may_be_read_in_two_ways_is_refused():
     with Orion() as o:
         put = b'PUT /v1/devices/x HTTP/1.1\r\nHost: x\r\n'
@@ -210,11 +198,11 @@ def test_a_head_that_may_be_read_in_two_ways_is_refused():
                            (put + b'Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x', 'Content-Length'),
                            (put + b'Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n',
                             'Content-Length')):
-            head, body = raw(o, text)
+            head, body = o.raw(text).split(b'\r\n\r\n', 1)
             assert head.startswith(b'HTTP/1.1 400 ') and b'application/problem+json' in head, (text, head)
             p = json.loads(body)
             assert p['title'] == 'Bad Request' and word in p['detail'], p
-        assert raw(o, b'GET /v1/system HTTP/1.0\r\n\r\n')[0].startswith(b'HTTP/1.1 200 ')
+        assert o.raw(b'GET /v1/system HTTP/1.0\r\n\r\n').startswith(b'HTTP/1.1 200 ')
 
 
 def test_titles_are_the_phrases_of_http():

@@ -6,18 +6,6 @@ import socket
 from orion import Orion, run
 
 
-def send(o, text):
-    """Sends it and reads the whole answer; the server must close, whatever more there was to come."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(60)
-        s.connect(o.api)
-        s.sendall(text)
-        data = b''
-        while (more := s.recv(65536)):
-            data += more
-    return data
-
-
 def put(path, length, body=b''):
     return (b'PUT %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % (
         path, length)) + body
@@ -27,11 +15,11 @@ def test_a_body_that_says_it_is_too_long_is_refused_unread():
     with Orion() as o:
         o.fds_mark()
         for length in (1 << 40, (1 << 20) + 1):
-            answer = send(o, put(b'/v1/devices/d0', length, b'{"'))
+            answer = o.raw(put(b'/v1/devices/d0', length, b'{"'))
             assert answer.startswith(b'HTTP/1.1 413 ') and b'1048576 bytes' in answer, answer
         # The order of refusals stands: what is not there is told before.
-        assert send(o, put(b'/v1/nothing', 1 << 40)).startswith(b'HTTP/1.1 404 ')
-        assert send(o, put(b'/healthz', 1 << 40)).startswith(b'HTTP/1.1 405 ')
+        assert o.raw(put(b'/v1/nothing', 1 << 40)).startswith(b'HTTP/1.1 404 ')
+        assert o.raw(put(b'/healthz', 1 << 40)).startswith(b'HTTP/1.1 405 ')
         assert o.http('GET', '/v1/devices').json['items'] == []
 
 
@@ -56,7 +44,7 @@ def test_limits_are_settings():
         with open(o.config, 'w') as f:
             json.dump({'api_body_max': '4K', 'api_streams_max': 1, 'api_connections_max': 16, 'api_idle_s': 5}, f)
         o.start()
-        assert send(o, put(b'/v1/devices/d0', 4097)).startswith(b'HTTP/1.1 413 ')
+        assert o.raw(put(b'/v1/devices/d0', 4097)).startswith(b'HTTP/1.1 413 ')
         assert o.http('PUT', '/v1/devices/d0', {'type': 'null', 'size': '1M'}).status == 201
         socks = []
         for want in (b'200', b'503'):

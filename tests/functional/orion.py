@@ -230,6 +230,17 @@ class Orion:
         finally:
             conn.close()
 
+    def raw(self, text):
+        """The whole answer to these bytes on the unix socket, after which the server closes."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(self.api)
+            s.sendall(text)
+            data = b''
+            while (more := s.recv(65536)):
+                data += more
+        return data
+
     def change(self, method, path, body=None):
         """A change with the ETag that the item has now."""
         item = path.split('/actions/')[0].split('?')[0]
