@@ -33,6 +33,7 @@ static const struct schema_field pool_device_fields[] = {
     {"uuid", FMT_TEXT, 0, "UUID of the physical volume", NULL},
     {"size", FMT_SIZE, FIELD_TABLE, "size in bytes", NULL},
     {"free", FMT_SIZE, FIELD_TABLE, "free bytes", NULL},
+    {"gain", FMT_SIZE, 0, "bytes that it has gained and pool grow would take", NULL},
     FIELD_END,
 };
 static const struct schema_field pool_fields[] = {
@@ -99,6 +100,15 @@ const struct schema_noun schema_pool = {
          VERB_IF_MATCH,
          pool_fields,
          "add devices to a pool"},
+        {"grow",
+         "POST",
+         "/v1/pools/{name}/actions/grow",
+         {ARG("name", "NAME")},
+         NULL,
+         VERB_OBJECT,
+         VERB_IF_MATCH,
+         pool_fields,
+         "take what the pool's devices have gained"},
         {"stop",
          "POST",
          "/v1/pools/{name}/actions/stop",

@@ -150,6 +150,20 @@ int lvm_disk_format(struct lvm_disk *d, struct err *e)
     return lvm_disk_write(d->desc, d->device, at, sector, sizeof sector, e) || flush(d, e) ? -1 : 0;
 }
 
+int lvm_disk_resize(struct lvm_disk *d, struct err *e)
+{
+    uint8_t sector[LVM_SECTOR];
+    uint64_t at = (uint64_t)d->label.sector * LVM_SECTOR, size = bdev_size(d->desc);
+    if (lvm_disk_read(d->desc, d->device, at, sector, sizeof sector, e))
+        return -1;
+    if (lvm_label_resize(sector, d->label.sector, d->label.pv_id, size, e))
+        return err_prefix(e, "device %s", d->device);
+    if (lvm_disk_write(d->desc, d->device, at, sector, sizeof sector, e) || flush(d, e))
+        return -1;
+    d->label.device_size = size;
+    return 0;
+}
+
 int lvm_disk_wipe(struct lvm_disk *d, struct err *e)
 {
     static const uint8_t zero[LVM_LABEL_SCAN];

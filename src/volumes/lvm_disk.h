@@ -40,6 +40,9 @@ char *lvm_disk_text(const struct lvm_disk *d, unsigned i, size_t *size_r, struct
  * area's header, flushes, then the label, flushes.
  */
 int lvm_disk_format(struct lvm_disk *d, struct err *e);
+/* Writes the size that the device has now into its label, durable; all else there stays byte for
+ * byte. */
+int lvm_disk_resize(struct lvm_disk *d, struct err *e);
 /* Erases label and metadata headers; the device is no PV any more. Goes on after an error. */
 int lvm_disk_wipe(struct lvm_disk *d, struct err *e);
 

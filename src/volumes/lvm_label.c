@@ -181,6 +181,13 @@ static void write_areas(struct wr *w, const struct lvm_area *list, unsigned coun
     wr_zero(w, 16);
 }
 
+static void put_crc(uint8_t sector[LVM_SECTOR])
+{
+    struct wr c = wr_make(sector, LVM_SECTOR);
+    wr_room(&c, 16);
+    wr_le32(&c, lvm_crc(sector + LABEL_CRC_FROM, LVM_SECTOR - LABEL_CRC_FROM));
+}
+
 void lvm_label_build(const struct lvm_label *l, uint8_t sector[LVM_SECTOR])
 {
     memset(sector, 0, LVM_SECTOR);
@@ -198,9 +205,24 @@ void lvm_label_build(const struct lvm_label *l, uint8_t sector[LVM_SECTOR])
     wr_le32(&w, l->ext_flags);
     write_areas(&w, l->boot, l->boot_count);
     assert(wr_ok(&w)); /* three lists of LVM_AREAS_MAX fit */
-    struct wr c = wr_make(sector, LVM_SECTOR);
-    wr_room(&c, 16);
-    wr_le32(&c, lvm_crc(sector + LABEL_CRC_FROM, LVM_SECTOR - LABEL_CRC_FROM));
+    put_crc(sector);
+}
+
+int lvm_label_resize(uint8_t sector[LVM_SECTOR], unsigned number, const char *pv_id, uint64_t size,
+                     struct err *e)
+{
+    struct lvm_label now;
+    if (memcmp(sector, label_magic, sizeof label_magic) || parse_sector(sector, number, &now, e) ||
+        strcmp(now.pv_id, pv_id) != 0)
+        return err_set(e, ERR_INVALID, "", "the LVM label is not the one that was read before");
+    struct rd r = rd_make(sector, LVM_SECTOR);
+    rd_seek(&r, 20); /* the offset of the PV header; the parser took it */
+    struct wr w = wr_make(sector, LVM_SECTOR);
+    wr_room(&w, rd_le32(&r) + LVM_ID);
+    wr_le64(&w, size);
+    assert(wr_ok(&w));
+    put_crc(sector);
+    return 0;
 }
 
 static int check_slot(const struct lvm_mda *m, const struct lvm_locn *s, const char *what,

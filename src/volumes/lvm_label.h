@@ -64,6 +64,11 @@ int lvm_label_parse(const void *head, size_t len, struct lvm_label *label_r, str
 /* Fills the label's sector (extension version 2). */
 void lvm_label_build(const struct lvm_label *label, uint8_t sector[LVM_SECTOR]);
 
+/* Puts another size of the device into the label that stands in a sector, and leaves all else.
+ * Fails when there is none of this PV. */
+int lvm_label_resize(uint8_t sector[LVM_SECTOR], unsigned number, const char *pv_id, uint64_t size,
+                     struct err *e);
+
 struct lvm_locn { /* where a text lies: offset from the start of the metadata area */
     uint64_t offset, size;
     uint32_t crc, flags;

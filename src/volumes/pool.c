@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/size.h"
 #include "block/event.h"
 #include "volumes/alloc.h"
 #include "volumes/private.h"
@@ -205,14 +206,42 @@ static void check_removed(void *arg)
     pools_unlock();
 }
 
+/* ---- devices that grow */
+
+static void tell_gain(struct pool *pool, unsigned i)
+{
+    char object[96], gain[16];
+    pool->disk[i]->resized = false;
+    if (!pool_gain(pool, i))
+        return;
+    snprintf(object, sizeof object, "pool %s", pool->name);
+    event_raise(object, "device-grown", "device %s has gained %s: pool grow takes it",
+                pool->disk[i]->device, size_format(pool_gain(pool, i), gain));
+}
+
+static void check_resized(void *arg)
+{
+    struct pool *p;
+    (void)arg;
+    pools_lock();
+    list_for_each (p, &pools, link)
+        for (unsigned i = 0; i < p->vg->pv_count; i++)
+            if (p->disk[i] && p->disk[i]->resized)
+                tell_gain(p, i);
+    pools_unlock();
+}
+
 static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
 {
     struct pool_disk *disk = arg; /* lives as long as desc is open */
     (void)desc;
-    if (event != BDEV_EVENT_REMOVE)
-        return;
-    disk->removing = true;
-    task_start(reactor_main(), "pool device gone", check_removed, NULL);
+    if (event == BDEV_EVENT_REMOVE) {
+        disk->removing = true;
+        task_start(reactor_main(), "pool device gone", check_removed, NULL);
+    } else if (event == BDEV_EVENT_RESIZE) {
+        disk->resized = true;
+        task_start(reactor_main(), "pool device resized", check_resized, NULL);
+    }
 }
 
 struct pool_disk *pool_disk_open(const char *device, const char *pool, struct err *e)
@@ -259,6 +288,7 @@ static void fill_device(const struct pool *pool, unsigned i, struct pool_device_
     lvm_id_format(pv->id, d->pv_uuid);
     d->size = pv->pe_count * pool_extent(pool);
     d->free = alloc_free(pool->vg, i) * pool_extent(pool);
+    d->gain = pool_gain(pool, i);
 }
 
 static void fill_pool(const struct pool *pool, struct pool_info *info)

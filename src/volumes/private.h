@@ -17,6 +17,7 @@ struct pool_disk {
     struct lvm_disk d; /* opened CLAIM_EXCLUSIVE */
     char device[BDEV_NAME_MAX + 1];
     bool removing; /* the device is going: to be closed by a task that waits for the lock */
+    bool resized;  /* it has another size: to be looked at by such a task */
 };
 
 struct pool {
@@ -45,6 +46,9 @@ uint64_t pool_extent(const struct pool *pool); /* bytes */
 /* Writes *next with the following seqno to all disks and takes it as the pool's; on failure the
  * pool stays as it is. Either way *next is NULL afterwards. */
 int pool_commit(struct pool *pool, struct lvm_vg **next, const char *description, struct err *e);
+
+/* Bytes that device `i` has gained and a growth of the pool would take. */
+uint64_t pool_gain(const struct pool *pool, unsigned i);
 
 /* Opens a device for a pool. The error names the user of it. */
 struct pool_disk *pool_disk_open(const char *device, const char *pool, struct err *e);

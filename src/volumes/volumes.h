@@ -21,6 +21,7 @@ struct pool_device_info {
     char device[66]; /* "" when absent */
     char pv_uuid[40];
     uint64_t size, free;
+    uint64_t gain; /* that pool_grow would take */
 };
 
 struct pool_info {
@@ -75,6 +76,9 @@ struct pool_import {
 int pool_import(const struct pool_import *i, struct err *e);
 int pool_extend(const char *name, const char *const *devices, unsigned n, bool force,
                 struct err *e);
+/* Takes what the devices have gained. *changed_r: they had. ERR_INVALID when one is smaller than
+ * the text says: a pool does not shrink. */
+int pool_grow(const char *name, bool *changed_r, struct err *e);
 int pool_stop(const char *name, struct err *e);
 int pool_delete(const char *name, struct err *e); /* no volumes may be left; wipes the PV labels */
 /* Of a pool that is not active: erases the PV labels that are left of it on devices nobody uses.

@@ -197,7 +197,39 @@ def test_an_array_grows_while_it_is_served():
         assert whole(o, 'a')['size'] == size + (8 << 20) and array(o, 'a')['slots'] == 3
 
 
-run(test_an_array_grows_while_it_is_served, test_raid50_and_raid60_are_made_and_go_as_one, test_a_spare_serves_all_arrays_of_its_group,
+def test_a_pool_takes_what_its_array_has_gained():
+    with Orion() as o:
+        files(o, 2)
+        create(o, 'a', 'raid1', 'd0,d1')
+        o.ctl('pool', 'create', 'p', '--devices', 'a', '--extent-size', '1M')
+        o.ctl('volume', 'create', 'p/v', '--size', '4M')
+        before = o.ctl('pool', 'show', 'p')
+        assert not o.ctl('pool', 'grow', 'p')['changed']
+        assert o.ctl('pool', 'show', 'p')['seqno'] == before['seqno']
+        o.stop()
+        for i in range(2):
+            os.truncate(os.path.join(o.dir, 'disk%d' % i), 24 << 20)
+        o.start()
+        o.ctl('array', 'grow', 'a', '--size', 'max')
+        pool = o.ctl('pool', 'show', 'p')
+        assert pool['size'] == before['size'] and pool['devices'][0]['gain'] == 8 << 20, pool
+        wait_for(lambda: 'device-grown' in [e['kind'] for e in o.http('GET', '/v1/events').json['items']],
+                 what='word of the gain')
+        doc = o.ctl('config', 'show')  # a pool's size is in no document
+        assert plan(o, doc)['delete'] == plan(o, doc)['change'] == plan(o, doc)['create'] == []
+        assert o.http('POST', '/v1/pools/p/actions/grow', {}).status == 428
+        pool = o.ctl('pool', 'grow', 'p')
+        assert pool['changed'] and pool['size'] == before['size'] + (8 << 20), pool
+        assert pool['devices'][0]['gain'] == 0 and pool['seqno'] > before['seqno'], pool
+        o.ctl('volume', 'resize', 'p/v', '--size', str(pool['size']))
+        with open(os.path.join(o.state, 'audit.log')) as log:
+            assert 'pool grow' in log.read()
+        o.restart(kill=True)
+        assert o.ctl('pool', 'show', 'p')['size'] == pool['size']
+        assert o.ctl('volume', 'show', 'p/v')['size'] == pool['size']
+
+
+run(test_a_pool_takes_what_its_array_has_gained, test_an_array_grows_while_it_is_served, test_raid50_and_raid60_are_made_and_go_as_one, test_a_spare_serves_all_arrays_of_its_group,
     test_a_spare_of_another_group_or_too_small_stays,
     test_the_configuration_has_all_that_makes_an_array,
     test_an_array_that_cannot_start_stays_in_the_configuration,

@@ -71,6 +71,7 @@ OTHERS = {
     'POST /v1/arrays/{name}/actions/repair': 'a job; what it writes is tested by oracle/raid-parity',
     'POST /v1/arrays/{name}/actions/re-add': 'needs a device that went and came: functional/array-care',
     'POST /v1/arrays/{name}/actions/grow': 'devices are spares first; cut short: unit/raid/grow, oracle/raid-grow',
+    'POST /v1/pools/{name}/actions/grow': 'needs a device that grew; cut short: unit/volumes/cuts, oracle/volumes-lvm',
     'POST /v1/arrays/{name}/actions/replace': 'a job; cut short it goes on: functional/array-life',
 }
 

@@ -9,6 +9,7 @@
  *   import POOL [own] [force] [ro] [dry]    extend POOL DEVICE...    stop POOL    destroy POOL
  *   volume POOL VOL SIZE    resize POOL VOL SIZE    delete POOL VOL
  *   write VOLUME FILE       read VOLUME FILE     show     mem NAME SIZE    bench DEVICE
+ *   grow POOL
  *   fault NAME DEVICE       record FAULT             cuts FAULT BEFORE FOLDER: an image of each
  * moment
  */
@@ -243,6 +244,7 @@ static int sized(char **w, int (*fn)(const char *, const char *, uint64_t, struc
 static int run(char **w, unsigned n, struct err *e)
 {
     const char *c = w[0];
+    bool changed;
     if (!strcmp(c, "device") && n == 3)
         return make_device(&file_driver, w[1], "path", w[2], e);
     if (!strcmp(c, "mem") && n == 3)
@@ -253,6 +255,8 @@ static int run(char **w, unsigned n, struct err *e)
         return cmd_import(w, n, e);
     if (!strcmp(c, "extend") && n >= 3)
         return pool_extend(w[1], (const char *const *)w + 2, n - 2, false, e);
+    if (!strcmp(c, "grow") && n == 2)
+        return pool_grow(w[1], &changed, e);
     if (!strcmp(c, "stop") && n == 2)
         return pool_stop(w[1], e);
     if (!strcmp(c, "destroy") && n == 2)

@@ -101,6 +101,30 @@ detach
 ours 'import p' "read p/v $work/back"
 cmp -n $((30 << 20)) "$work/data" "$work/back" || fail "data of p/v after 450 changes"
 
+echo '== we take what devices have gained, and LVM has nothing to say against it'
+detach
+truncate -s 96M "$work/a.img"
+truncate -s 81M "$work/b.img"
+ours 'import p' 'grow p' 'resize p v 100M' show >"$work/show"
+grep -q '^volume p/v 104857600 linear .* active$' "$work/show" || fail "$(cat "$work/show")"
+attach a b c
+lvm_ vgck p
+for l in "${loops[@]}"; do lvm_ pvck "$l" >/dev/null; done
+report '96468992 100663296 83886080 84934656 62914560 67108864' \
+    pvs -o pv_size,dev_size -O -pv_size
+for n in 0:100663296 1:84934656 2:67108864; do # the labels, which pvs does not look at
+    lvm_ pvck --dump headers "${loops[${n%:*}]}" | grep -q "pv_header.device_size ${n#*:}\$" ||
+        fail "pvck: device_size of ${loops[${n%:*}]}"
+done
+for l in "${loops[@]}"; do # it agrees with pvresize, which finds nothing to do
+    lvm_ pvresize "$l" >/dev/null
+done
+report '96468992 100663296 83886080 84934656 62914560 67108864' \
+    pvs -o pv_size,dev_size -O -pv_size
+detach
+ours 'import p' 'grow p' "read p/v $work/back"
+cmp -n $((30 << 20)) "$work/data" "$work/back" || fail "data of p/v in the grown pool"
+
 echo '== a deleted pool is gone for LVM'
 ours 'import p' 'delete p v' 'delete p ww' 'delete p z' 'delete p s' 'destroy p'
 attach a b c
@@ -152,4 +176,19 @@ report 'odd 2 orion' vgs -o vg_name,lv_count,vg_tags odd
 [ "$(lvm_ pvs --noheadings -o pv_mda_used_count | xargs)" = "$used" ] || fail "metadata areas in use changed"
 lvm_ pvs --noheadings --units b --nosuffix -o ba_size | grep -q 2097152 || fail "the boot area is lost"
 for l in "${loops[@]}"; do lvm_ pvck "$l" >/dev/null; done
+
+echo '== a metadata area behind the data: pvresize moves it, and then we see what it made of it'
+detach
+truncate -s 128M "$work/a.img"
+"$vt" "device d0 $work/a.img" "device d1 $work/b.img" "device d2 $work/c.img" 'import odd' 'grow odd' \
+    2>"$work/said" && fail "grown over a metadata area"
+grep -q pvresize "$work/said" || fail "$(cat "$work/said")"
+attach a b c
+lvm_ vgck odd
+lvm_ pvresize "${loops[0]}" >/dev/null
+detach
+ours 'import odd' 'grow odd' "read odd/v $work/back"
+cmp -n $((30 << 20)) "$work/data" "$work/back" || fail "bytes of odd/v after pvresize"
+attach a b c
+lvm_ vgck odd
 exit 0

@@ -68,7 +68,8 @@ guest '
         sha256sum </dev/mapper/lv-$v | cut -d" " -f1 >sum.$v
     done
     lv vgchange -an lv' >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-ours 'import lv own' 'show' "read lv/lin $work/lin" "read lv/str $work/str" 'volume lv new 12M' \
+truncate -s 96M "$work/b.img"
+ours 'import lv own' 'grow lv' 'show' "read lv/lin $work/lin" "read lv/str $work/str" 'volume lv new 12M' \
     'resize lv lin 30M' >"$work/show" || { cat "$work/show"; exit 1; }
 cat "$work/show"
 for v in lin str; do
@@ -81,6 +82,7 @@ done
 echo '== and the kernel still has all of it after our changes'
 guest '
     lv vgck lv
+    [ $(lv pvs --noheadings --units m --nosuffix -o pv_size /dev/ubdb) = 95.00 ]
     lv vgchange -ay lv
     for v in str thin org snap; do
         sha256sum </dev/mapper/lv-$v | cut -d" " -f1 >now.$v

@@ -152,9 +152,15 @@ static bool import_image(bool done)
     return made;
 }
 
-static void record_create(struct pair *p)
+static void create_new(void)
 {
     struct err e = {0};
+    ok(volume_create("p", "new", MIB, &e), &e, "create");
+}
+
+/* Of an imported pool. */
+static void record(struct pair *p, void (*verb)(void))
+{
     for (unsigned i = 0; i < 2; i++) {
         struct bdev_desc *d = open_device(i ? "f1" : "f0", CLAIM_EXCLUSIVE);
         p->before[i] = open_device(i ? "b1" : "b0", CLAIM_EXCLUSIVE);
@@ -163,7 +169,7 @@ static void record_create(struct pair *p)
         fault_record_start(p->fault[i]);
     }
     import_pool("p");
-    ok(volume_create("p", "new", MIB, &e), &e, "create");
+    verb();
     for (unsigned i = 0; i < 2; i++)
         fault_record_stop(p->fault[i]);
     stop_pool("p");
@@ -171,36 +177,109 @@ static void record_create(struct pair *p)
         p->holder[i] = open_device(i ? "f1" : "f0", CLAIM_EXCLUSIVE);
 }
 
-HARNESS_TEST(a_cut_volume_create_made_the_volume_or_not)
+static const char *const pair_devices[] = {"m0", "m1", "i0", "i1", "b0", "b1"};
+
+/* Pool p over f0 and f1, with a volume, stopped. */
+static void make_pair(struct pair *p, unsigned mib)
 {
-    static const char *const devices[] = {"m0", "m1", "i0", "i1", "b0", "b1"};
-    struct pair p;
-    unsigned made = 0, cuts = 0;
     for (unsigned i = 0; i < 6; i++)
-        mem(devices[i], 4);
-    p.fault[0] = device(&fault_driver, "f0", "on=m0");
-    p.fault[1] = device(&fault_driver, "f1", "on=m1");
+        mem(pair_devices[i], mib);
+    p->fault[0] = device(&fault_driver, "f0", "on=m0");
+    p->fault[1] = device(&fault_driver, "f1", "on=m1");
+    for (unsigned i = 0; i < 2; i++)
+        bdev_set_size(p->fault[i], 4 * MIB);
     make_pool("p", "f0", "f1");
     make_volume("p", "v", 1);
     stop_pool("p");
-    record_create(&p);
-    const uint64_t end[2] = {fault_record_now(p.fault[0]), fault_record_now(p.fault[1])};
-    check(end[0] >= 12 && end[1] >= 12);
-    for (uint64_t a = 0; a <= end[0]; a++) {
-        for (uint64_t b = 0; b <= end[1]; b++, cuts++) {
-            build_image(&p, (const uint64_t[2]){a, b}, cuts);
-            made += import_image(a == end[0] && b == end[1]);
-        }
-    }
-    check(made > 10 && made < cuts - 10);
+    for (unsigned i = 0; i < 2; i++)
+        bdev_set_size(p->fault[i], mib * MIB);
+}
+
+static void end_pair(struct pair *p)
+{
     for (unsigned i = 0; i < 2; i++) {
-        bdev_close(&p.holder[i]);
-        bdev_close(&p.before[i]);
+        bdev_close(&p->holder[i]);
+        bdev_close(&p->before[i]);
     }
     remove_device("f0");
     remove_device("f1");
     for (unsigned i = 0; i < 6; i++)
-        remove_device(devices[i]);
+        remove_device(pair_devices[i]);
+}
+
+/* All pairs of moments of the two devices; how many there are. */
+static unsigned each_cut(struct pair *p, bool (*look)(bool done), unsigned *hits_r)
+{
+    const uint64_t end[2] = {fault_record_now(p->fault[0]), fault_record_now(p->fault[1])};
+    unsigned cuts = 0;
+    check(end[0] >= 12 && end[1] >= 12);
+    *hits_r = 0;
+    for (uint64_t a = 0; a <= end[0]; a++) {
+        for (uint64_t b = 0; b <= end[1]; b++, cuts++) {
+            build_image(p, (const uint64_t[2]){a, b}, cuts);
+            *hits_r += look(a == end[0] && b == end[1]);
+        }
+    }
+    return cuts;
+}
+
+HARNESS_TEST(a_cut_volume_create_made_the_volume_or_not)
+{
+    struct pair p;
+    unsigned made;
+    make_pair(&p, 4);
+    record(&p, create_new);
+    unsigned cuts = each_cut(&p, import_image, &made);
+    check(made > 10 && made < cuts - 10);
+    end_pair(&p);
+}
+
+static void grow_it(void)
+{
+    struct err e = {0};
+    bool changed;
+    ok(pool_grow("p", &changed, &e), &e, "grow");
+    check(changed);
+}
+
+static void expect_label(const char *device, uint64_t size)
+{
+    struct err e = {0};
+    struct lvm_disk d = {.device = device, .desc = open_device(device, CLAIM_READ)};
+    ok(lvm_disk_open(&d, &e), &e, "open");
+    check_int(d.label.device_size, size);
+    bdev_close(&d.desc);
+}
+
+/* What a cut growth left is imported and grown once more; had it grown? */
+static bool grow_image(bool done)
+{
+    struct err e = {0};
+    bool changed;
+    import_pool("p");
+    struct pool_info info = pool_info_of("p");
+    check_int(info.state, POOL_ACTIVE);
+    check(bdev_find("p/v"));
+    bool grown = info.size == 14 * MIB;
+    check(grown || (!done && info.size == 6 * MIB));
+    ok(pool_grow("p", &changed, &e), &e, "again");
+    check(changed ? !done : grown);
+    check_int(pool_info_of("p").size, 14 * MIB);
+    stop_pool("p");
+    expect_label("i0", 8 * MIB);
+    expect_label("i1", 8 * MIB);
+    return grown;
+}
+
+HARNESS_TEST(a_cut_growth_left_the_pool_as_it_was_or_larger)
+{
+    struct pair p;
+    unsigned grown;
+    make_pair(&p, 8);
+    record(&p, grow_it);
+    unsigned cuts = each_cut(&p, grow_image, &grown);
+    check(grown > 10 && grown < cuts - 10);
+    end_pair(&p);
 }
 
 int main(void)
@@ -209,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_cut_leaves_the_old_text_or_the_new_one),
         cmocka_unit_test(so_it_does_on_blocks_of_4_kib),
         cmocka_unit_test(a_cut_volume_create_made_the_volume_or_not),
+        cmocka_unit_test(a_cut_growth_left_the_pool_as_it_was_or_larger),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
