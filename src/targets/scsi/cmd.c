@@ -242,7 +242,9 @@ static void run(struct scsi_cmd *cmd)
 {
     cmd->state = CMD_RUNNING;
     if (!(cmd->op->flags & OP_NO_MEDIUM)) {
+        const struct scsi_facts *f = &cmd->view->now;
         cmd->uses_device = true;
+        cmd->cached = cmd->op->flags & OP_WRITES && f->write_cache && f->wce;
         cmd->times.submitted = reactor_now();
         cmd->view->running++;
         if (!scsi_device(cmd))
@@ -379,9 +381,33 @@ static void tell_of_abort(struct scsi_cmd *cmd)
     cmd->length = 0;
 }
 
+static void written_out(struct bio *bio)
+{
+    struct scsi_cmd *cmd = bio->arg;
+    if (bio->error)
+        scsi_set_errno(cmd, bio->error, bio->bad_offset);
+    scsi_end(cmd);
+}
+
+/* It wrote to the cache, and while it did WCE was cleared: its GOOD says that the data is durable.
+ * True: it ends when that is so. What ended before, MODE SELECT writes out (scsi_lun_set_mode). */
+static bool write_out(struct scsi_cmd *cmd)
+{
+    bool wrote = cmd->cached && cmd->bio.desc && bio_is_write(cmd->bio.op);
+    cmd->cached = false;
+    if (!wrote || cmd->view->now.wce || cmd->status != SCSI_GOOD || cmd->aborted)
+        return false;
+    bio_init(&cmd->bio, cmd->bio.desc, BIO_FLUSH, 0, 0, written_out, cmd);
+    cmd->bio.nexus = cmd->nexus->gate;
+    bio_submit(&cmd->bio);
+    return true;
+}
+
 void scsi_end(struct scsi_cmd *cmd)
 {
     assert(cmd->state == CMD_RUNNING);
+    if (cmd->cached && write_out(cmd))
+        return;
     cmd->state = CMD_OUTSIDE;
     if (cmd->told)
         tell_of_abort(cmd);

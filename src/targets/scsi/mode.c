@@ -263,7 +263,9 @@ static void select_done(void *arg)
 {
     struct select *s = arg;
     struct scsi_cmd *cmd = s->cmd;
-    if (s->rc)
+    if (s->rc == -EREMOTEIO)
+        scsi_set_code(cmd, SENSE_WRITE_ERROR);
+    else if (s->rc)
         scsi_set_code(cmd, s->rc == -ENODEV ? SENSE_NO_SUCH_LUN : SENSE_INTERNAL_FAILURE);
     free(s);
     scsi_end(cmd);

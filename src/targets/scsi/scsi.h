@@ -223,6 +223,7 @@ struct scsi_cmd {
     bool uses_device; /* counted in view->running */
     bool lent;        /* data-in is the device's memory: under way until scsi_cmd_end */
     bool fua;
+    bool cached; /* it began while WCE was set: what it writes may stay in the device's cache */
     bool aborted;
     bool told;                          /* by another nexus: ends in TASK ABORTED */
     void (*next)(struct scsi_cmd *cmd); /* what follows the bio under way */

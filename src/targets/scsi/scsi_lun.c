@@ -270,15 +270,32 @@ void scsi_lun_load_mode(struct scsi_lun *lun)
     f->wce = f->saved.wce;
 }
 
+/* Who cleared WCE flushes no more, and takes all that was written for durable (SBC-3, WCE). On
+ * every reactor writes are durable from here on; those under way see to themselves (cmd.c). The
+ * device stays open meanwhile; the target is not locked, for a flush may take long. */
+static int write_out(struct scsi_lun *lun, struct bdev_desc *desc)
+{
+    unsigned here = reactor_self_index();
+    int rc = bdev_flush(desc);
+    lun->view[here].running--;
+    scsi_wake_waiters(&lun->target->local[here]);
+    return rc ? -EREMOTEIO : 0;
+}
+
 int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool save,
                       const struct scsi_nexus *by)
 {
     struct scsi_target *t = lun->target;
     struct scsi_facts *f = &lun->facts;
     tlock_lock(&t->lock);
+    struct bdev_desc *desc = NULL;
     int rc = lun->removed ? -ENODEV : save ? save_mode(lun, mode) : 0;
     if (!rc) {
         bool changed = f->swp != mode->swp || f->d_sense != mode->d_sense || f->wce != mode->wce;
+        if (f->wce && !mode->wce && lun->desc) {
+            desc = lun->desc;
+            lun->view[reactor_self_index()].running++;
+        }
         f->swp = mode->swp;
         f->d_sense = mode->d_sense;
         f->wce = mode->wce;
@@ -287,7 +304,7 @@ int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool s
         scsi_lun_publish(lun, changed ? UA_MODE_CHANGED : 0, by);
     }
     tlock_unlock(&t->lock);
-    return rc;
+    return desc ? write_out(lun, desc) : rc;
 }
 
 /* A reset brings the saved values back, or the defaults. The reset's own unit attention tells of
@@ -296,10 +313,13 @@ void scsi_lun_reset_mode(struct scsi_lun *lun)
 {
     struct scsi_facts *f = &lun->facts;
     struct scsi_mode *m = &f->saved;
+    bool cleared = f->wce && !m->wce;
     if (f->swp == m->swp && f->d_sense == m->d_sense && f->wce == m->wce)
         return;
     f->swp = m->swp;
     f->d_sense = m->d_sense;
     f->wce = m->wce;
     scsi_lun_publish(lun, 0, NULL);
+    if (cleared && lun->desc && bdev_flush(lun->desc))
+        log_warn("scsi", "%s: the cache could not be written out at the reset", lun->label);
 }

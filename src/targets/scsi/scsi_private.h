@@ -319,7 +319,9 @@ void scsi_lun_changed(struct scsi_lun *lun, void (*fn)(struct scsi_lun *lun)); /
 void scsi_lun_unref(struct scsi_lun *lun);
 void scsi_target_unref(struct scsi_target *t);
 /* In a task on main: sets the mode parameters for everyone, and saves them if asked to; -ENODEV
- * when the LUN is going, or why they could not be saved (nothing is changed then). */
+ * when the LUN is going, or why they could not be saved (nothing is changed then). Where WCE goes,
+ * what the cache holds is written out, -EREMOTEIO when it cannot be (WCE is cleared all the same).
+ */
 int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool save,
                       const struct scsi_nexus *by);
 void scsi_lun_reset_mode(struct scsi_lun *lun);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lab.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "drivers/drivers.h"
@@ -216,28 +217,112 @@ static struct bdev *cached(struct lab **lab_r)
     return b;
 }
 
+static void cached_end(struct lab **lab)
+{
+    lab_free(lab);
+    bdev_unregister(bdev_find("f"));
+    bdev_unregister(bdev_find("m"));
+}
+
+/* MODE SELECT(6) of the caching page; `how`: PF, SP. */
+static struct io *set_wce(struct lab *lab, unsigned how, unsigned wce)
+{
+    uint8_t l[24] = {0, 0, 0, 0, 0x08, 18, (uint8_t)wce};
+    return OUT(lab, l, 24, 0x15, (uint8_t)how, 0, 0, 24, 0);
+}
+
 HARNESS_TEST(without_wce_every_write_is_durable)
 {
     struct lab *lab;
     struct bdev *f = cached(&lab);
-    uint8_t zero[512] = {0}, l[24] = {0, 0, 0, 0, 0x08, 18};
+    uint8_t zero[512] = {0};
     check_int(page_byte(lab, CURRENT | 0x08, 2), 0x04);
     check_int(page_byte(lab, CHANGEABLE | 0x08, 2), 0x04);
     expect_good(OUT(lab, zero, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
     expect_good(OUT(lab, zero, 512, 0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0)); /* FUA */
-    expect_good(OUT(lab, l, 24, 0x15, 0x10, 0, 0, 24, 0));
+    expect_good(set_wce(lab, 0x10, 0));
     check_int(page_byte(lab, CURRENT | 0x08, 2), 0);
     check_int(page_byte(lab, DEFAULT | 0x08, 2), 0x04);
     expect_good(OUT(lab, zero, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
-    check_int(fault_record_count(f), 3);
-    for (unsigned i = 0; i < 3; i++)
-        check_int(fault_record_get(f, i)->flags & BIO_FUA, i ? BIO_FUA : 0);
-    expect_good(CMD(lab, 0x28, 8, 0, 0, 0, 0, 0, 0, 1, 0)); /* a read with FUA flushes first */
     check_int(fault_record_count(f), 4);
-    check_int(fault_record_get(f, 3)->op, BIO_FLUSH);
-    lab_free(&lab);
-    bdev_unregister(bdev_find("f"));
-    bdev_unregister(bdev_find("m"));
+    check_int(fault_record_get(f, 0)->flags & BIO_FUA, 0);
+    check_int(fault_record_get(f, 1)->flags & BIO_FUA, BIO_FUA);
+    check_int(fault_record_get(f, 2)->op, BIO_FLUSH); /* of what was written before */
+    check_int(fault_record_get(f, 3)->flags & BIO_FUA, BIO_FUA);
+    expect_good(CMD(lab, 0x28, 8, 0, 0, 0, 0, 0, 0, 1, 0)); /* a read with FUA flushes first */
+    check_int(fault_record_count(f), 5);
+    check_int(fault_record_get(f, 4)->op, BIO_FLUSH);
+    cached_end(&lab);
+}
+
+/* What it wrote may be in the cache when MODE SELECT has written that out already. */
+HARNESS_TEST(a_write_under_way_when_wce_goes_is_durable_when_it_ends)
+{
+    struct lab *lab;
+    struct bdev *f = cached(&lab);
+    uint8_t zero[512] = {0};
+    const uint8_t cdb[10] = {0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+    struct err e;
+    check_int(fault_set_rules(f, "write:hold", &e), 0);
+    struct io *io = io_new(lab->nexus, 0, 0, cdb, sizeof cdb);
+    io->out = zero;
+    io->out_len = sizeof zero;
+    io_start(io);
+    check_int(fault_record_get(f, 0)->flags & BIO_FUA, 0);
+    expect_good(set_wce(lab, 0x10, 0));
+    check_int(fault_record_count(f), 2);
+    fault_release(f);
+    io_wait(io);
+    check_int(fault_record_count(f), 3);
+    check_int(fault_record_get(f, 2)->op, BIO_FLUSH);
+    expect_good(io);
+    cached_end(&lab);
+}
+
+HARNESS_TEST(a_cache_that_cannot_be_written_out_is_told)
+{
+    struct lab *lab;
+    struct bdev *f = cached(&lab);
+    struct err e;
+    check_int(fault_set_rules(f, "flush:error=EIO", &e), 0);
+    expect_sense(set_wce(lab, 0x10, 0), SENSE_WRITE_ERROR);
+    check_int(fault_set_rules(f, "", &e), 0);
+    check_int(page_byte(lab, CURRENT | 0x08, 2), 0);
+    cached_end(&lab);
+}
+
+static int nothing_kept(const char *kind, const struct uuid *id, uint8_t **data_r, size_t *len_r)
+{
+    (void)kind, (void)id, (void)data_r, (void)len_r;
+    return -ENOENT;
+}
+
+static int take_any(const char *kind, const struct uuid *id, const void *data, size_t len)
+{
+    (void)kind, (void)id, (void)data, (void)len;
+    return 0;
+}
+
+static int forget_any(const char *kind, const struct uuid *id)
+{
+    (void)kind, (void)id;
+    return 0;
+}
+
+HARNESS_TEST(a_reset_that_clears_wce_writes_the_cache_out)
+{
+    static const struct scsi_store keep = {nothing_kept, take_any, forget_any, nothing_kept};
+    struct lab *lab;
+    scsi_set_store(&keep);
+    struct bdev *f = cached(&lab);
+    expect_good(set_wce(lab, 0x11, 0)); /* saved */
+    expect_good(set_wce(lab, 0x10, 0x04));
+    unsigned before = fault_record_count(f);
+    check_int(lab_tmf(lab->nexus, 0, SCSI_LOGICAL_UNIT_RESET, 0, NULL), SCSI_TMF_COMPLETE);
+    check_int(fault_record_count(f), before + 1);
+    check_int(fault_record_get(f, before)->op, BIO_FLUSH);
+    cached_end(&lab);
+    scsi_set_store(NULL);
 }
 
 int main(void)
@@ -254,6 +339,9 @@ int main(void)
         cmocka_unit_test(block_descriptors_must_tell_what_is),
         cmocka_unit_test(without_a_volatile_cache_wce_is_zero_and_stays),
         cmocka_unit_test(without_wce_every_write_is_durable),
+        cmocka_unit_test(a_write_under_way_when_wce_goes_is_durable_when_it_ends),
+        cmocka_unit_test(a_cache_that_cannot_be_written_out_is_told),
+        cmocka_unit_test(a_reset_that_clears_wce_writes_the_cache_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
