@@ -215,6 +215,7 @@ void scsi_itl_forget(struct scsi_local *l, struct scsi_lun *lun)
         assert(n->itl[lun->number]->unit == lun && list_empty(&n->itl[lun->number]->cmds));
         free(n->itl[lun->number]);
         n->itl[lun->number] = NULL;
+        n->remapped = true; /* what gets the number next is another disk */
     }
 }
 

@@ -149,6 +149,29 @@ HARNESS_TEST(adding_and_removing_tells_the_others)
     lab_end(&lab);
 }
 
+/* Else a host goes on with what it knows of a disk that is another one now. */
+HARNESS_TEST(who_knew_a_lun_hears_that_another_took_its_number)
+{
+    struct lab *lab = lab_new();
+    struct err e;
+    struct scsi_lun_args other = {.lun = 0, .device = "n"};
+    const uint8_t luns[12] = {0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64};
+    lab_mem("n", LAB_SIZE, 512);
+    for (unsigned told = 0; told < 2; told++) {
+        check_int(scsi_lun_remove(lab->target, 0, &e), 0);
+        expect_sense(on_lun(lab, 0, tur, 6), SENSE_NO_SUCH_LUN);
+        check_int(scsi_lun_add(lab->target, &other, &e), 0);
+        if (told) /* it has looked */
+            expect_good(on_lun(lab, 0, luns, 12));
+        expect_sense(on_lun(lab, 0, tur, 6), SENSE_POWER_ON);
+        if (!told)
+            expect_sense(on_lun(lab, 0, tur, 6), SENSE_LUNS_CHANGED);
+        expect_good(on_lun(lab, 0, tur, 6));
+    }
+    lab_end(&lab);
+    bdev_unregister(bdev_find("n"));
+}
+
 HARNESS_TEST(wrong_arguments_are_refused)
 {
     struct lab *lab = lab_new();
@@ -246,6 +269,7 @@ int main(void)
         cmocka_unit_test(a_stranger_under_the_device_s_name_is_not_taken),
         cmocka_unit_test(a_grown_device_raises_capacity_changed),
         cmocka_unit_test(adding_and_removing_tells_the_others),
+        cmocka_unit_test(who_knew_a_lun_hears_that_another_took_its_number),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(a_device_under_io_is_let_go_after_its_commands),
         cmocka_unit_test(a_lun_is_removed_after_its_last_command_has_ended),
