@@ -528,6 +528,7 @@ void control_start(void)
     progress("opening devices");
     replay_devices();
     progress("starting arrays and pools");
+    await_begin();
     replay_stacks();
     progress("setting up targets");
     replay_targets();
@@ -538,6 +539,7 @@ void control_start(void)
     kill_points_arm();
     events_start();
     spares_start();
+    await_go_on();
 }
 
 void control_stop(void)

@@ -25,7 +25,8 @@ struct control_opts {
     const char *state_dir;               /* exists */
     const struct driver *const *drivers; /* ends with NULL */
     unsigned reactors;                   /* for status */
-    void (*progress)(const char *text);  /* start-up tells how far it is; may be NULL */
+    unsigned array_wait_s; /* for how long arrays wait for absent members at start-up; 0: not */
+    void (*progress)(const char *text); /* start-up tells how far it is; may be NULL */
 };
 
 enum control_phase { CONTROL_STARTING, CONTROL_READY, CONTROL_STOPPING };

@@ -121,6 +121,14 @@ bool device_in_use(const char *name, char *out, size_t size);
 void progress(const char *text); /* tells whoever waits for the start how far it is */
 void replay_devices(void);
 void replay_stacks(void);
+void replay_passes(void);      /* tries all devices, arrays and pools that are not there */
+void replay_arrays_last(void); /* the same of arrays; what does not come gets its reason */
+/* await.c: the time begins; what was left waiting by replay_stacks goes on waiting. */
+void await_begin(void);
+void await_go_on(void);
+/* True, and why, while the saved array waits for a device that served it last and is absent. */
+bool members_awaited(struct json_object *record, struct err *e); /* its log device counts, too */
+bool log_awaited(struct json_object *record, struct err *e);
 void replay_targets(void);
 void replay_listeners(void);
 /* After the targets are closed. T. */

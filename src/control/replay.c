@@ -20,9 +20,14 @@ enum { BUSY_WAIT_MS = 5000, BUSY_STEP_MS = 50 };
 static void failed(const char *kind, const char *name, const struct err *e)
 {
     char object[96];
+    if (!strcmp(reason_get(kind, name), e->msg))
+        return; /* told already */
     reason_set(kind, name, e->msg);
     snprintf(object, sizeof object, "%s %.80s", kind, name);
-    event_raise(object, "not-started", "%s did not start: %s", object, e->msg);
+    if (e->code == ERR_NOT_READY)
+        event_raise(object, "array-waiting", "%s %s", object, e->msg);
+    else
+        event_raise(object, "not-started", "%s did not start: %s", object, e->msg);
 }
 
 /* The saved records of a kind, in order: callbacks that wait must not walk the journal itself. */
@@ -51,74 +56,81 @@ static void tell(const char *kind, const char *name)
 
 /* ---- devices, arrays, pools: by repeated passes, since any may stand on any other */
 
-/* Adds the devices that are not there; the number that came. *busy_r (may be NULL): how many are in
- * use by somebody. */
-static unsigned device_pass(bool last, unsigned *busy_r)
+struct stackable {
+    const char *kind;
+    bool (*here)(const char *name);
+    int (*start)(const char *name, struct json_object *record, struct err *e);
+    void (*note)(const char *name); /* once it is here; may be NULL */
+};
+
+static bool pool_here(const char *name)
 {
-    struct json_object *records = saved("device/");
+    autofree struct pool_info *info = xcalloc(1, sizeof *info);
+    return pool_get(name, info);
+}
+
+static bool bdev_here(const char *name)
+{
+    return bdev_find(name);
+}
+
+static int start_whole(const char *name, struct json_object *record, struct err *e)
+{
+    return log_awaited(record, e) ? -1 : array_start_saved(name, record, false, e);
+}
+
+static int start_degraded(const char *name, struct json_object *record, struct err *e)
+{
+    return members_awaited(record, e) ? -1 : array_start_saved(name, record, true, e);
+}
+
+static const struct stackable devices = {"device", bdev_here, device_start, NULL};
+static const struct stackable pools = {"pool", pool_here, pool_start_saved, NULL};
+static const struct stackable whole_arrays = {"array", bdev_here, start_whole, array_note};
+static const struct stackable any_arrays = {"array", bdev_here, start_degraded, array_note};
+
+/* Under its lock, since members are awaited while verbs run. True when it came. */
+static bool try_one(const struct stackable *s, const char *name, struct err *e)
+{
+    char key[KEY_MAX];
+    snprintf(key, sizeof key, "name:%s", name);
+    struct key_lock *lock = key_lock(key);
+    struct json_object *record = json_object_get(state_get(s->kind, name));
+    bool came = record && !s->here(name) && !s->start(name, record, e);
+    if (came) {
+        reason_set(s->kind, name, NULL);
+        if (s->note)
+            s->note(name);
+    }
+    json_object_put(record);
+    key_unlock(&lock);
+    return came;
+}
+
+/* Tries all that are not there; how many came. *busy_r (may be NULL): how many are in use by
+ * somebody. */
+static unsigned pass(const struct stackable *s, bool last, unsigned *busy_r)
+{
+    char prefix[KEY_MAX];
     unsigned came = 0, busy = 0;
+    snprintf(prefix, sizeof prefix, "%s/", s->kind);
+    struct json_object *records = saved(prefix);
     json_object_object_foreach(records, name, record)
     {
         struct err e = {0};
-        if (bdev_find(name))
+        (void)record;
+        if (s->here(name))
             continue;
-        tell("device", name);
-        if (!device_start(name, record, &e)) {
-            reason_set("device", name, NULL);
+        tell(s->kind, name);
+        if (try_one(s, name, &e))
             came++;
-            continue;
-        }
+        else if (last && *e.msg)
+            failed(s->kind, name, &e);
         busy += e.code == ERR_IN_USE;
-        if (last)
-            failed("device", name, &e);
     }
     json_object_put(records);
     if (busy_r)
         *busy_r = busy;
-    return came;
-}
-
-static unsigned array_pass(bool degraded_ok, bool last)
-{
-    struct json_object *records = saved("array/");
-    unsigned came = 0;
-    json_object_object_foreach(records, name, record)
-    {
-        struct err e = {0};
-        if (bdev_find(name))
-            continue;
-        tell("array", name);
-        if (!array_start_saved(name, record, degraded_ok, &e)) {
-            reason_set("array", name, NULL);
-            array_note(name);
-            came++;
-        } else if (last) {
-            failed("array", name, &e);
-        }
-    }
-    json_object_put(records);
-    return came;
-}
-
-static unsigned pool_pass(bool last)
-{
-    struct json_object *records = saved("pool/");
-    unsigned came = 0;
-    json_object_object_foreach(records, name, record)
-    {
-        autofree struct pool_info *info = xcalloc(1, sizeof *info);
-        struct err e = {0};
-        if (pool_get(name, info))
-            continue;
-        tell("pool", name);
-        if (!pool_start_saved(name, record, &e)) {
-            reason_set("pool", name, NULL);
-            came++;
-        } else if (last) {
-            failed("pool", name, &e);
-        }
-    }
-    json_object_put(records);
     return came;
 }
 
@@ -127,25 +139,36 @@ static unsigned pool_pass(bool last)
 void replay_devices(void)
 {
     unsigned busy = 0;
-    device_pass(false, &busy);
+    pass(&devices, false, &busy);
     for (unsigned i = 0; busy && i < BUSY_WAIT_MS / BUSY_STEP_MS; i++) {
         task_sleep_us(BUSY_STEP_MS * 1000);
-        device_pass(false, &busy);
+        pass(&devices, false, &busy);
     }
+}
+
+/* First what is whole; an array with members missing only when nothing whole comes any more. */
+void replay_passes(void)
+{
+    while (pass(&whole_arrays, false, NULL) + pass(&pools, false, NULL) +
+           pass(&devices, false, NULL))
+        continue;
+    while (pass(&any_arrays, false, NULL) + pass(&pools, false, NULL) + pass(&devices, false, NULL))
+        continue;
+}
+
+void replay_arrays_last(void)
+{
+    pass(&any_arrays, true, NULL);
 }
 
 void replay_stacks(void)
 {
-    /* First what is whole; an array with members missing only when nothing whole comes any more. */
-    while (array_pass(false, false) + pool_pass(false) + device_pass(false, NULL))
-        continue;
-    while (array_pass(true, false) + pool_pass(false) + device_pass(false, NULL))
-        continue;
+    replay_passes();
     /* What was being made or deleted when the daemon died is neither missing nor broken. */
     intents_finish();
-    device_pass(true, NULL);
-    array_pass(true, true);
-    pool_pass(true);
+    pass(&devices, true, NULL);
+    pass(&any_arrays, true, NULL);
+    pass(&pools, true, NULL);
 }
 
 /* ---- targets, then listeners */

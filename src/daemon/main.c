@@ -204,11 +204,11 @@ static void reload(void)
         set_hooks();
         task_start(reactor_main(), "secrets", reread, NULL);
     }
-    log_info(
-        "daemon",
-        "configuration read again; log level %s; api, metrics, reactors and state_dir hold from "
-        "the next start",
-        log_level_name(log_get_level()));
+    log_info("daemon",
+             "configuration read again; log level %s; api, metrics, reactors, state_dir and "
+             "array_wait hold "
+             "from the next start",
+             log_level_name(log_get_level()));
 }
 
 static void on_signal(void *arg, unsigned events)
@@ -248,6 +248,7 @@ static int open_all(struct err *e)
     struct control_opts control = {.state_dir = options_str(&options, "state_dir"),
                                    .drivers = modules_drivers,
                                    .reactors = reactor_count(),
+                                   .array_wait_s = (unsigned)options_u64(&options, "array_wait"),
                                    .progress = progress};
     struct api_opts api;
     fill_api(&api);

@@ -123,6 +123,12 @@ const struct opt option_table[] = {
      .max = 1ull << 40,
      .dflt = "64M",
      .help = "buffers that an array with parity may hold on each reactor; beyond it writes wait"},
+    {.name = "array_wait",
+     .type = OPT_UINT,
+     .max = 3600,
+     .dflt = "30",
+     .help =
+         "seconds after the start that an array waits for absent members before it goes without"},
     {.name = "log",
      .type = OPT_ENUM,
      .choices = "error|warn|info|debug",

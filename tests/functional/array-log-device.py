@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A device of its own for the log of an array: made, shown, planned, moved, missed."""
 import json
+import os
 
-from orion import Orion, run
+from orion import Orion, run, wait_for
 
 EMPTY = {'create': [], 'change': [], 'replace': [], 'delete': []}
 
@@ -82,5 +83,31 @@ def test_what_belongs_to_somebody_else_is_refused():
         o.ctl('array', 'create', 'b', '--level', 'raid5', '--members', 'd4,d5,d6', '--log-device', 'd3')
 
 
+def wait_setting(o, seconds):
+    with open(o.config, 'w') as f:
+        json.dump({'array_wait': seconds}, f)
+
+
+def test_it_is_waited_for_and_missed():
+    with Orion() as o:
+        files(o, 4)
+        o.ctl('array', 'create', 'a', '--level', 'raid5', '--members', 'd0,d1,d2', '--log-device', 'd3')
+        o.stop()
+        wait_setting(o, 600)
+        os.rename(o.dir + '/d3', o.dir + '/away')
+        o.start()
+        a = o.ctl('array', 'show', 'a')
+        assert a['state'] == 'inactive' and 'for its log device d3' in a['reason'], a
+        os.rename(o.dir + '/away', o.dir + '/d3')
+        wait_for(lambda: o.ctl('array', 'show', 'a')['state'] == 'clean', what='the array')
+        assert log_of(o) == ('on', 'd3')
+        o.stop()
+        wait_setting(o, 1)
+        os.rename(o.dir + '/d3', o.dir + '/away')
+        o.start()
+        wait_for(lambda: o.ctl('array', 'show', 'a')['state'] == 'clean', what='the array without its log')
+        assert 'log-missing' in [e['kind'] for e in o.http('GET', '/v1/events').json['items']]
+
+
 run(test_it_is_part_of_the_configuration, test_it_is_moved_while_the_array_runs,
-    test_what_belongs_to_somebody_else_is_refused)
+    test_what_belongs_to_somebody_else_is_refused, test_it_is_waited_for_and_missed)

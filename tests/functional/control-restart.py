@@ -2,7 +2,9 @@
 # labels: tsan
 """A restart brings everything back; what cannot start says why and stops nobody."""
 import glob
+import json
 import os
+import re
 
 from orion import FULL, Orion, need, run, sh, wait_for
 
@@ -96,6 +98,79 @@ def test_a_mirror_with_one_leg_missing_starts_degraded():
         a0 = o.ctl('array', 'show', 'a0')
         assert a0['state'] == 'degraded' and a0['missing'] == 1, a0
         assert o.ctl('nbd', 'show', 'e0')['state'] == 'ready'
+
+
+def settings(o, wait):
+    with open(o.config, 'w') as f:
+        json.dump({'array_wait': wait}, f)
+
+
+def mirror(o):
+    """A volume on a mirror of two files, served."""
+    for n in '12':
+        o.ctl('device', 'add', 'f' + n, '--path', o.dir + '/f' + n, '--size', '16M')
+    o.ctl('array', 'create', 'a', '--level', 'raid1', '--members', 'f1,f2')
+    o.ctl('pool', 'create', 'p', '--devices', 'a')
+    o.ctl('volume', 'create', 'p/v', '--size', '4M')
+    o.nbd('e', 'p/v')
+
+
+def test_half_a_mirror_waits_and_takes_who_comes():
+    with Orion() as o:
+        mirror(o)
+        for n in '34':
+            o.ctl('device', 'add', 'f' + n, '--path', o.dir + '/f' + n, '--size', '16M')
+        o.ctl('array', 'create', 'other', '--level', 'raid1', '--members', 'f3,f4')
+        o.stop()
+        settings(o, 600)
+        os.rename(o.dir + '/f1', o.dir + '/away')
+        o.start()
+        a = o.ctl('array', 'show', 'a')
+        assert a['state'] == 'inactive' and re.match(r'waits until \S+Z for its member f1$', a['reason']), a
+        assert o.ctl('array', 'show', 'other')['state'] == 'clean'
+        assert o.ctl('nbd', 'show', 'e')['state'] == 'not-ready'
+        assert a['reason'] in ' '.join(o.http('GET', '/v1/system').json['problems'])
+        seen = [(e['object'], e['kind']) for e in o.http('GET', '/v1/events').json['items']]
+        assert ('array a', 'array-waiting') in seen and ('array a', 'not-started') not in seen, seen
+        o.restart()  # a stop waits for nobody
+        os.rename(o.dir + '/away', o.dir + '/f1')
+        wait_for(lambda: o.ctl('nbd', 'show', 'e')['state'] == 'ready', what='the export')
+        a = o.ctl('array', 'show', 'a')
+        assert a['missing'] == 0 and a['reason'] == '' and a['sync_action'] == 'idle', a
+        assert o.http('GET', '/v1/system').json['problems'] == []
+
+
+def test_half_a_mirror_starts_degraded_when_nobody_comes():
+    with Orion() as o:
+        mirror(o)
+        o.stop()
+        os.rename(o.dir + '/f1', o.dir + '/away')
+        settings(o, 1)
+        o.start()
+        wait_for(lambda: o.ctl('nbd', 'show', 'e')['state'] == 'ready', what='the export')
+        a = o.ctl('array', 'show', 'a')
+        assert a['state'] == 'degraded' and a['missing'] == 1, a
+        o.ctl('volume', 'create', 'p/w', '--size', '4M')  # writes without f1
+        settings(o, 600)
+        o.restart()  # it is known by now that f1 is lost
+        a = o.ctl('array', 'show', 'a')
+        assert a['state'] == 'degraded' and a['missing'] == 1, a
+        os.rename(o.dir + '/away', o.dir + '/f1')
+        o.restart()
+        a = o.ctl('array', 'show', 'a')
+        assert a['missing'] == 1, a  # it is stale, and not taken for a member in sync
+
+
+def test_who_asks_for_a_waiting_array_gets_it_at_once():
+    with Orion() as o:
+        mirror(o)
+        o.stop()
+        os.rename(o.dir + '/f1', o.dir + '/away')
+        settings(o, 600)
+        o.start()
+        o.ctl('array', 'assemble', 'a')
+        assert o.ctl('array', 'show', 'a')['missing'] == 1
+        wait_for(lambda: o.ctl('nbd', 'show', 'e')['state'] == 'ready', what='the export')
 
 
 def test_another_file_under_the_path_is_refused():
@@ -323,6 +398,8 @@ def test_many_changes_stay():
 run(test_everything_is_there_again, test_a_clean_stop_leaves_arrays_clean,
     test_an_absent_file_does_not_stop_the_others,
     test_a_mirror_with_one_leg_missing_starts_degraded,
+    test_half_a_mirror_waits_and_takes_who_comes, test_half_a_mirror_starts_degraded_when_nobody_comes,
+    test_who_asks_for_a_waiting_array_gets_it_at_once,
     test_another_file_under_the_path_is_refused, test_what_was_stopped_or_deleted_stays_away,
     test_a_stack_on_volumes_comes_back, test_an_absent_device_can_be_added_again,
     test_a_lun_keeps_its_identity_and_size_while_its_device_is_absent,

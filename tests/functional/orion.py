@@ -120,7 +120,7 @@ class Orion:
         self.log_path = os.path.join(self.dir, 'stderr')
         self.config = os.path.join(self.dir, 'oriond.json')
         with open(self.config, 'w') as f:
-            f.write('{}')
+            f.write('{"array_wait": 0}')  # devices that a test takes away do not come back by themselves
         self.args = ['--reactors', str(reactors)] + [str(a) for a in args]
         self.env = dict(os.environ, ASAN_OPTIONS='detect_leaks=1:abort_on_error=0',
                         UBSAN_OPTIONS='print_stacktrace=1:halt_on_error=1',
