@@ -269,7 +269,7 @@ static void decode(struct command *c)
     scsi_cmd_begin(&c->cmd);
     if (c->cmd.finished)
         return;
-    c->charge = c->cmd.length;
+    c->charge = c->cmd.memory;
     if (c->cmd.dir == SCSI_DIR_OUT && c->write)
         c->want = lesser(c->cmd.length, c->expected);
 }

@@ -114,6 +114,7 @@ static void begin_nowhere(struct scsi_cmd *cmd)
     }
     cmd->dir = cmd->op->dir;
     cmd->length = cdb_be(cmd, cmd->op->count_at, cmd->op->count_len);
+    cmd->memory = cmd->length < SCSI_REPLY_MAX ? cmd->length : SCSI_REPLY_MAX;
     if (cmd->op->prepare)
         cmd->op->prepare(cmd);
 }
@@ -142,6 +143,7 @@ static bool decode(struct scsi_cmd *cmd, const struct scsi_facts *f)
 {
     const struct scsi_opcode *op = cmd->op;
     cmd->dir = op->dir;
+    cmd->memory = 0; /* `prepare` tells what it takes beside its data */
     if (op->lba_len)
         cmd->lba = cdb_be(cmd, op->lba_at, op->lba_len);
     if (op->count_len)
@@ -161,6 +163,9 @@ static bool decode(struct scsi_cmd *cmd, const struct scsi_facts *f)
         return scsi_refuse(cmd, SENSE_WRITE_PROTECTED);
     if ((!(op->flags & OP_LENGTH) || op->dir == SCSI_DIR_OUT) && cmd->length > SCSI_MAX_TRANSFER)
         return scsi_refuse_field(cmd, op->count_at, 7);
+    bool reply =
+        op->flags & OP_LENGTH && op->dir == SCSI_DIR_IN; /* length: what there is room for */
+    cmd->memory += reply && cmd->length > SCSI_REPLY_MAX ? SCSI_REPLY_MAX : cmd->length;
     return true;
 }
 

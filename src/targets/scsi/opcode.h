@@ -110,6 +110,7 @@ void scsi_run_copy_data(struct scsi_cmd *cmd);
 void scsi_run_copy_parameters(struct scsi_cmd *cmd);
 void scsi_run_copy_failure(struct scsi_cmd *cmd);
 /* orwrite.c */
+bool scsi_prepare_orwrite(struct scsi_cmd *cmd);
 void scsi_run_orwrite(struct scsi_cmd *cmd);
 /* log.c */
 void scsi_run_log_sense(struct scsi_cmd *cmd);

@@ -162,7 +162,7 @@ static const struct scsi_opcode table[] = {
     {0x8a, 16, OP_NO_SA, OUT, WRITES, IN16, 60,
      NULL, scsi_run_write, USE16(0x8a, 0x18), "WRITE(16)"},
     {0x8b, 16, OP_NO_SA, OUT, OP_RANGE | OP_MOVES | OP_WRITES | OP_FUA | OP_GATED, IN16, 60,
-     NULL, scsi_run_orwrite, USE16(0x8b, 0x18), "ORWRITE(16)"},
+     scsi_prepare_orwrite, scsi_run_orwrite, USE16(0x8b, 0x18), "ORWRITE(16)"},
     {0x8e, 16, OP_NO_SA, OUT, PLAIN_WRITES, IN16, 60,
      scsi_prepare_write_verify, scsi_run_write_verify, USE16(0x8e, 0x16), "WRITE AND VERIFY(16)"},
     {0x8f, 16, OP_NO_SA, OUT, OP_RANGE | OP_READS, IN16, 60,

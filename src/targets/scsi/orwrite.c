@@ -54,6 +54,13 @@ static void read_old(struct scsi_cmd *cmd)
     scsi_submit(cmd, write_new);
 }
 
+/* What was there, and what shall be. */
+bool scsi_prepare_orwrite(struct scsi_cmd *cmd)
+{
+    cmd->memory = 2 * cmd->length;
+    return true;
+}
+
 void scsi_run_orwrite(struct scsi_cmd *cmd)
 {
     if (!cmd->length) {

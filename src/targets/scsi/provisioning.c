@@ -87,7 +87,6 @@ void scsi_run_unmap(struct scsi_cmd *cmd)
 /* ---- WRITE SAME */
 
 enum { UNMAP_BIT = 3 };
-static const uint64_t WRITE_SAME_STEP = 1 << 20;
 
 static bool ndob(const struct scsi_cmd *cmd)
 {
@@ -111,6 +110,7 @@ bool scsi_prepare_write_same(struct scsi_cmd *cmd)
         cmd->dir = SCSI_DIR_NONE;
     else
         cmd->length = f->block_size;
+    cmd->memory = ndob(cmd) ? 0 : scsi_step_room(cmd->blocks << f->shift);
     return true;
 }
 
@@ -142,7 +142,7 @@ static void same_step(struct scsi_cmd *cmd)
     }
     if (!scsi_device(cmd))
         return;
-    cmd->step = left < WRITE_SAME_STEP ? left : WRITE_SAME_STEP;
+    cmd->step = scsi_step_room(left);
     scsi_bio(cmd, BIO_WRITE, (cmd->lba << f->shift) + cmd->cursor, cmd->step);
     cmd->iov = (struct iovec){cmd->scratch->data, cmd->step};
     bio_data(&cmd->bio, &cmd->iov, 1);
@@ -176,8 +176,7 @@ void scsi_run_write_same(struct scsi_cmd *cmd)
         same_zeroes(cmd);
         return;
     }
-    uint64_t total = cmd->blocks << cmd->view->now.shift;
-    size_t size = total < WRITE_SAME_STEP ? total : WRITE_SAME_STEP;
+    size_t size = scsi_step_room(cmd->blocks << cmd->view->now.shift);
     cmd->scratch = iobuf_get(size);
     if (!cmd->scratch) {
         scsi_set_errno(cmd, -ENOMEM, BIO_NO_OFFSET);

@@ -198,6 +198,7 @@ struct scsi_cmd {
     /* -- the device server fills */
     enum scsi_dir dir;
     uint64_t length; /* bytes the command moves */
+    uint64_t memory; /* about what it takes of memory to run, its data included: bytes */
     bool finished;
     uint8_t status; /* enum scsi_status */
     uint8_t sense[SCSI_SENSE_MAX];

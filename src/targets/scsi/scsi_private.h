@@ -22,10 +22,12 @@ enum {
     SCSI_MAX_COMPARE_BLOCKS = 255, /* the field of COMPARE AND WRITE has 8 bits */
     SCSI_COPY_CSCDS = 8,           /* EXTENDED COPY: devices and segments in one list */
     SCSI_COPY_SEGMENTS = 64,
-    SCSI_COPY_SEGMENT_MAX = 65535 * 512, /* bytes: the field has 16 bits of blocks */
-    SCSI_COPIES_KEPT = 8,                /* whose results a nexus remembers */
-    SCSI_THRESHOLD_SET = 1 << 20,        /* bytes: the unit of log page 0Ch */
-    SCSI_LUN_MAX = 16383,                /* flat space addressing, SAM-5 */
+    SCSI_COPY_SEGMENT_MAX = 65535 * 512,     /* bytes: the field has 16 bits of blocks */
+    SCSI_COPIES_KEPT = 8,                    /* whose results a nexus remembers */
+    SCSI_THRESHOLD_SET = 1 << 20,            /* bytes: the unit of log page 0Ch */
+    SCSI_LUN_MAX = 16383,                    /* flat space addressing, SAM-5 */
+    SCSI_REPLY_MAX = 8 * (SCSI_LUN_MAX + 3), /* bytes of parameter data: REPORT LUNS has most */
+    SCSI_STEP = 1 << 20, /* bytes that commands in steps take of the medium at once */
 };
 
 /*
@@ -183,6 +185,12 @@ struct scsi_nexus { /* its reactor's */
     struct scsi_map *map; /* NULL: all LUNs as they are */
     bool remapped;        /* LUNs that it addresses for the first time tell so */
 };
+
+/* Bytes of room for a command that goes through `total` bytes of the medium in steps. */
+static inline uint64_t scsi_step_room(uint64_t total)
+{
+    return total < SCSI_STEP ? total : SCSI_STEP;
+}
 
 /* ---- cmd.c: how a command ends */
 /* From begin or a prepare function: the command is finished before it ran. Return false. */

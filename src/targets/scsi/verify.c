@@ -4,8 +4,6 @@
 
 #include "targets/scsi/scsi_private.h"
 
-enum { STEP = 1 << 20 };
-
 /* BYTCHK, byte 1 bits 2..1: 0 only read; 1 compare all; 3 compare each block with the one sent. */
 static unsigned bytchk(const struct scsi_cmd *cmd)
 {
@@ -15,6 +13,7 @@ static unsigned bytchk(const struct scsi_cmd *cmd)
 bool scsi_prepare_verify(struct scsi_cmd *cmd)
 {
     unsigned shift = cmd->view->now.shift;
+    cmd->memory = scsi_step_room(cmd->blocks << shift);
     switch (bytchk(cmd)) {
     case 0: cmd->dir = SCSI_DIR_NONE; return true;
     case 1: cmd->length = cmd->blocks << shift; return true;
@@ -25,6 +24,7 @@ bool scsi_prepare_verify(struct scsi_cmd *cmd)
 
 bool scsi_prepare_write_verify(struct scsi_cmd *cmd)
 {
+    cmd->memory = scsi_step_room(cmd->length);
     return bytchk(cmd) <= 1 || scsi_refuse_field(cmd, 1, 2);
 }
 
@@ -91,7 +91,7 @@ static void read_step(struct scsi_cmd *cmd)
     }
     if (!scsi_device(cmd))
         return;
-    cmd->step = left < STEP ? left : STEP;
+    cmd->step = scsi_step_room(left);
     scsi_bio(cmd, BIO_READ, (cmd->lba << f->shift) + cmd->cursor, cmd->step);
     cmd->iov = (struct iovec){cmd->scratch->data, cmd->step};
     bio_data(&cmd->bio, &cmd->iov, 1);
@@ -101,7 +101,7 @@ static void read_step(struct scsi_cmd *cmd)
 
 static void start_reading(struct scsi_cmd *cmd)
 {
-    cmd->scratch = iobuf_get(STEP);
+    cmd->scratch = iobuf_get(scsi_step_room(total(cmd)));
     if (!cmd->scratch) {
         scsi_set_errno(cmd, -ENOMEM, BIO_NO_OFFSET);
         scsi_end_later(cmd);
@@ -112,7 +112,10 @@ static void start_reading(struct scsi_cmd *cmd)
 
 void scsi_run_verify(struct scsi_cmd *cmd)
 {
-    start_reading(cmd);
+    if (cmd->blocks)
+        start_reading(cmd);
+    else
+        scsi_good(cmd);
 }
 
 /* Written through to the medium, then read back. */

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "reactor/iobuf.h"
 #include "targets/target.h"
 
 static int fd; /* the initiator's */
@@ -49,6 +50,56 @@ HARNESS_TEST(bytes_behind_the_login_move_along)
 {
     target_begin();
     initiator(pipelined, NULL);
+    wait_sessions(0);
+    target_end();
+}
+
+/* ---- memory */
+
+enum { VERIFIES = 100 };
+
+/* Of the whole medium, which takes a megabyte each, and no data of the initiator's. */
+static void start_verifies(void *arg)
+{
+    const uint8_t verify[16] = {0x2f, 0, 0, 0, 0, 0, 0, 0x20, 0};
+    struct reply *r = arg;
+    struct iscsi_pdu p;
+    fd = log_in(IQN, 1, NULL, 0);
+    uint32_t sn = ready(fd);
+    for (uint32_t i = 0; i < VERIFIES; i++) {
+        command(&p, 100 + i, sn + i, verify, 0);
+        put(fd, &p, NULL, 0);
+    }
+    p = (struct iscsi_pdu){.op = OP_NOP_OUT, .immediate = true, .flags = F_FINAL, .itt = 99};
+    p.w20 = ISCSI_NO_TAG;
+    put(fd, &p, NULL, 0);
+    check(get(fd, r)); /* what came before it is looked at */
+}
+
+static void take_verifies(void *arg)
+{
+    struct reply *r = arg;
+    for (uint32_t i = 0; i < VERIFIES; i++) {
+        check(get(fd, r));
+        check_int(r->pdu.op, OP_SCSI_RSP);
+        check_int(r->pdu.b3, 0);
+    }
+    close(fd);
+}
+
+HARNESS_TEST(memory_is_limited_of_commands_without_data_too)
+{
+    struct reply r;
+    uint64_t used, pooled;
+    target_begin();
+    hold_reads();
+    initiator(start_verifies, &r);
+    check_int(r.pdu.op, OP_NOP_IN);
+    iobuf_stats(&used, &pooled);
+    check(used <= 33 << 20);
+    check_int(fault_held(fault()), 32);
+    let_go();
+    initiator(take_verifies, &r);
     wait_sessions(0);
     target_end();
 }
@@ -367,6 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_behind_the_login_move_along),
+        cmocka_unit_test(memory_is_limited_of_commands_without_data_too),
         cmocka_unit_test(a_session_ends_when_its_commands_are_back),
         cmocka_unit_test(logout_answers_what_runs_first),
         cmocka_unit_test(an_abort_waits_for_the_device_and_silences_the_command),

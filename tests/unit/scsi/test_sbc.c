@@ -308,6 +308,37 @@ HARNESS_TEST(verify_compares_when_asked)
     lab_end(&lab);
 }
 
+/* The transport lets in as many as there is memory for. */
+HARNESS_TEST(commands_tell_what_memory_they_take)
+{
+    static const struct {
+        uint8_t cdb[16];
+        uint64_t data, memory;
+    } cases[] = {
+        {{0x28, 0, 0, 0, 0, 0, 0, 0, 8}, 0, 4096},                       /* READ */
+        {{0x2f, 0, 0, 0, 0, 0, 0, 0, 8}, 0, 4096},                       /* VERIFY */
+        {{0x2f, 0, 0, 0, 0, 0, 0, 0x20}, 0, 1 << 20},                    /* more */
+        {{0x2e, 0, 0, 0, 0, 0, 0, 0, 8}, 4096, 2 * 4096},                /* WRITE AND */
+        {{0x41, 0, 0, 0, 0, 0, 0, 0x10, 0}, 512, (1 << 20) + 512},       /* WRITE SAME */
+        {{0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10}, 0, 0},           /* NDOB */
+        {{0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8}, 4096, 3 * 4096}, /* ORWRITE */
+        {{0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}, 0, 8 * 16386}, /* no data */
+        {{0xa0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}, 0, 8 * 16386},
+    };
+    static const uint8_t zero[4096];
+    struct lab *lab = lab_new();
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct io *io = io_new(lab->nexus, 0, 0, cases[i].cdb, 16);
+        io->out = zero;
+        io->out_len = cases[i].data;
+        io_start(io);
+        io_wait(io);
+        check_int(io->cmd.memory, cases[i].memory);
+        expect_good(io);
+    }
+    lab_end(&lab);
+}
+
 HARNESS_TEST(verify_works_through_long_ranges)
 {
     struct lab *lab = lab_new();
@@ -467,6 +498,7 @@ int main(void)
         cmocka_unit_test(a_command_given_up_before_execute_leaves_nothing),
         cmocka_unit_test(a_read_only_lun_refuses_writes),
         cmocka_unit_test(verify_compares_when_asked),
+        cmocka_unit_test(commands_tell_what_memory_they_take),
         cmocka_unit_test(verify_works_through_long_ranges),
         cmocka_unit_test(write_and_verify_writes),
         cmocka_unit_test(compare_and_write_writes_only_what_compares),
