@@ -269,7 +269,7 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
     return d;
 }
 
-uint64_t desc_inflight(const struct bdev_desc *d)
+uint64_t bdev_desc_inflight(const struct bdev_desc *d)
 {
     uint64_t n = 0;
     for (unsigned r = 0; r <= reactor_count(); r++)
@@ -277,12 +277,21 @@ uint64_t desc_inflight(const struct bdev_desc *d)
     return n;
 }
 
+void bdev_mark_unanswered(struct bdev_desc *d)
+{
+    static const char tail[] = " (no answer yet)";
+    size_t room = sizeof d->user.label - sizeof tail, n = strlen(d->user.label);
+    if (n >= sizeof tail && !strcmp(d->user.label + n - (sizeof tail - 1), tail))
+        return;
+    memcpy(d->user.label + (n < room ? n : room), tail, sizeof tail);
+}
+
 void bdev_close(struct bdev_desc **dp)
 {
     struct bdev_desc *d = *dp;
     if (!d)
         return;
-    assert(reactor_is_self(reactor_main()) && !desc_inflight(d));
+    assert(reactor_is_self(reactor_main()) && !bdev_desc_inflight(d));
     struct bdev_core *c = d->bdev->core;
     list_del(&d->link);
     *dp = NULL;
@@ -298,7 +307,7 @@ void bdev_close(struct bdev_desc **dp)
 
 void bdev_drain_close(struct bdev_desc **dp)
 {
-    while (*dp && desc_inflight(*dp)) {
+    while (*dp && bdev_desc_inflight(*dp)) {
         if (guard_abandon(*dp)) {
             *dp = NULL;
             return;

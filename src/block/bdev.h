@@ -68,11 +68,14 @@ void bdev_drain_close(struct bdev_desc **desc);
  * as they take. Data is copied for it. A desc that has timed out is closed by bdev_drain_close at
  * once for its owner; the device stays claimed until what was sent to it has ended. */
 void bdev_set_timeout(struct bdev_desc *desc, uint32_t ms);
+/* Main: whoever asks who holds the device reads that this one waits for it to answer. */
+void bdev_mark_unanswered(struct bdev_desc *desc);
 unsigned bdev_abandoned(void); /* main: descs that are closed so and wait for that */
 enum bdev_claim bdev_desc_claim(const struct bdev_desc *desc);
 
 /* Any reactor. */
 void bdev_get_info(const struct bdev_desc *desc, struct bdev_info *info_r);
+uint64_t bdev_desc_inflight(const struct bdev_desc *desc); /* requests that have not ended */
 uint64_t bdev_size(const struct bdev_desc *desc);
 uint32_t bdev_block_size(const struct bdev_desc *desc);
 struct bdev *bdev_of(const struct bdev_desc *desc);

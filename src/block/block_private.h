@@ -94,9 +94,6 @@ bool guard_submit(struct bio *bio); /* false: no memory, or nothing to guard */
 /* Main: does the desc wait for nothing but requests that were given up? Then it closes itself. */
 bool guard_abandon(struct bdev_desc *desc);
 
-/* bdev.c */
-uint64_t desc_inflight(const struct bdev_desc *d);
-
 /* child.c */
 bool children_promise(struct bio *bio); /* false: wait */
 void children_release(struct bio *bio);

@@ -235,7 +235,7 @@ unsigned bdev_abandoned(void)
 static void drain(void *arg)
 {
     struct bdev_desc *d = arg;
-    while (desc_inflight(d))
+    while (bdev_desc_inflight(d))
         task_sleep_us(DRAIN_US);
     log_info("block", "%s has answered at last", d->bdev->name);
     bdev_close(&d);
@@ -249,9 +249,7 @@ bool guard_abandon(struct bdev_desc *d)
     for (unsigned r = 0; r <= reactor_count(); r++)
         if (__atomic_load_n(&d->per[r].guarded, __ATOMIC_ACQUIRE))
             return false;
-    static const char tail[] = " (no answer yet)";
-    size_t room = sizeof d->user.label - sizeof tail, n = strlen(d->user.label);
-    memcpy(d->user.label + (n < room ? n : room), tail, sizeof tail);
+    bdev_mark_unanswered(d);
     d->user.event = NULL;
     abandoned++;
     task_start(reactor_main(), "drain", drain, d);

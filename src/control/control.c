@@ -150,6 +150,18 @@ static void fill_reply(struct control_call *call, const struct resource *r, stru
     }
 }
 
+void reply_note(struct verb_run *v, const char *text)
+{
+    if (!*text)
+        return;
+    if (!v->reply) {
+        v->reply = json_object_new_object();
+        put_bool(v->reply, "changed", true);
+        json_object_object_add(v->reply, "notes", json_object_new_array());
+    }
+    json_object_array_add(json_object_object_get(v->reply, "notes"), json_object_new_string(text));
+}
+
 struct named {
     const struct schema_match *match;
 };

@@ -263,7 +263,8 @@ static int lun_verb(struct verb_run *v, struct err *e)
     if (!rc && iscsi_lun_get(iqn, (unsigned)n, &info))
         put_str(record, "provisioning", info.thin ? "thin" : "full");
     if (!rc && state_put("lun", name, record, e)) {
-        iscsi_lun_remove(iqn, (unsigned)n, true, NULL);
+        struct target_left left;
+        iscsi_lun_remove(iqn, (unsigned)n, true, &left, NULL);
         rc = -1;
     }
     json_object_put(record);
@@ -276,11 +277,15 @@ static int unlun_verb(struct verb_run *v, struct err *e)
     char name[KEY_MAX];
     long n = lun_number(verb_param(v, "lun"));
     struct iscsi_lun_info info;
+    struct target_left left = {""};
     if (iscsi_lun_get(iqn, (unsigned)n, &info) &&
-        iscsi_lun_remove(iqn, (unsigned)n, verb_flag(v, "disconnect"), e))
+        iscsi_lun_remove(iqn, (unsigned)n, verb_flag(v, "disconnect"), &left, e))
         return -1;
     snprintf(name, sizeof name, "%s/%ld", iqn, n);
-    return state_del("lun", name, e);
+    if (state_del("lun", name, e))
+        return -1;
+    reply_note(v, left.text);
+    return 0;
 }
 
 /* ---- targets */
@@ -374,7 +379,8 @@ static int create_verb(struct verb_run *v, struct err *e)
                            strlen(iqn), ISCSI_NAME_MAX)
                  : target_start(iqn, record, e);
         if (!rc && state_put("target", iqn, record, e)) {
-            iscsi_target_remove(iqn, true, NULL);
+            struct target_left left;
+            iscsi_target_remove(iqn, true, &left, NULL);
             rc = -1;
         }
     }
@@ -488,7 +494,9 @@ static int delete_verb(struct verb_run *v, struct err *e)
 {
     const char *iqn = verb_param(v, "iqn");
     struct iscsi_target_info info;
-    if (iscsi_target_get(iqn, &info) && iscsi_target_remove(iqn, verb_flag(v, "disconnect"), e))
+    struct target_left left = {""};
+    if (iscsi_target_get(iqn, &info) &&
+        iscsi_target_remove(iqn, verb_flag(v, "disconnect"), &left, e))
         return -1;
     reason_set("target", iqn, NULL);
     struct json_object *notes = parting_notes(iqn);
@@ -501,6 +509,7 @@ static int delete_verb(struct verb_run *v, struct err *e)
         put_bool(v->reply, "changed", true);
         json_object_object_add(v->reply, "notes", notes);
     }
+    reply_note(v, left.text);
     return 0;
 }
 

@@ -268,7 +268,8 @@ static int export_verb(struct verb_run *v, struct err *e)
     if (!rc)
         rc = export_start(name, record, e);
     if (!rc && state_put("export", name, record, e)) {
-        nbd_export_remove(name, true, NULL);
+        struct target_left left;
+        nbd_export_remove(name, true, &left, NULL);
         rc = -1;
     }
     json_object_put(record);
@@ -304,10 +305,15 @@ static int unexport_verb(struct verb_run *v, struct err *e)
 {
     const char *name = verb_param(v, "name");
     struct nbd_export_info info;
-    if (nbd_export_get(name, &info) && nbd_export_remove(name, verb_flag(v, "disconnect"), e))
+    struct target_left left = {""};
+    if (nbd_export_get(name, &info) &&
+        nbd_export_remove(name, verb_flag(v, "disconnect"), &left, e))
         return -1;
     reason_set("export", name, "it was being removed, and that could not be saved");
-    return state_del("export", name, e);
+    if (state_del("export", name, e))
+        return -1;
+    reply_note(v, left.text);
+    return 0;
 }
 
 const struct verb_entry nbd_verbs[] = {

@@ -68,6 +68,9 @@ extern const struct verb_entry device_verbs[], array_verbs[], pool_verbs[], volu
     nbd_verbs[], iscsi_verbs[], live_verbs[], config_verbs[], audit_verbs[], token_verbs[];
 int job_cancel_verb(struct verb_run *v, struct err *e); /* jobs.c */
 
+/* Of a verb that answers nothing else: adds a sentence that a person should know, unless it is "".
+ */
+void reply_note(struct verb_run *v, const char *text);
 /* {"items": items, "next": null}: the reply of a verb that answers a list. */
 struct json_object *reply_list(struct json_object *items);
 

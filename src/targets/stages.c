@@ -33,9 +33,14 @@ void stages_add(struct stage_book *b, const char *protocol, const char *object, 
     list_add_tail(&books, &b->link);
 }
 
-void stages_remove(struct stage_book *b)
+void stages_hide(struct stage_book *b)
 {
     list_del(&b->link);
+}
+
+void stages_remove(struct stage_book *b)
+{
+    stages_hide(b);
     for (unsigned i = 0; i < REACTOR_MAX; i++) {
         free(b->per[i]);
         b->per[i] = NULL;

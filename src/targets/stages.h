@@ -45,6 +45,7 @@ struct stage_book {
 
 /* Main. A book must be removed before its memory goes; no request may use it then. */
 void stages_add(struct stage_book *b, const char *protocol, const char *object, const char *lun);
+void stages_hide(struct stage_book *b); /* it is listed no more, and counts until it is removed */
 void stages_remove(struct stage_book *b);
 void stages_for_each(void (*fn)(const struct stage_book *b, void *arg), void *arg);
 void stages_sum(const struct stage_book *b, struct stage_counters *sum_r);

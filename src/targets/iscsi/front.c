@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "reactor/task.h"
 #include "targets/iscsi/registry.h"
+#include "targets/linger.h"
 
 /*
  * The front door, on main: connections log in here, then leave for their session's reactor with all
@@ -51,13 +52,39 @@ static struct list enders = LIST_INIT(enders);
 struct ender {
     struct list link;
     struct task *task;
+    struct rtimer timer;
 };
 
-void front_wait_end(void)
+static void end_waiting(struct ender *e)
+{
+    list_del(&e->link);
+    task_wake(e->task);
+}
+
+static void wait_is_over(void *arg)
+{
+    struct ender *e = arg;
+    if (!list_empty(&e->link)) /* else it is awake */
+        end_waiting(e);
+}
+
+bool front_wait_end(uint64_t until)
 {
     struct ender e = {.task = task_self()};
+    uint64_t now = reactor_now();
+    if (until && now >= until)
+        return false;
     list_add_tail(&enders, &e.link);
+    if (until)
+        rtimer_arm(&e.timer, (until - now) / 1000 + 1, wait_is_over, &e);
     task_park();
+    rtimer_free(&e.timer);
+    return true;
+}
+
+static uint64_t until_after(uint64_t wait_us)
+{
+    return wait_us ? reactor_now() + linger_us(wait_us) * 1000 : 0;
 }
 
 void front_sessions(void (*fn)(const struct iscsi_session *s, void *arg), void *arg)
@@ -103,10 +130,11 @@ static struct iscsi_session *session_after(uint64_t id)
     return NULL;
 }
 
-void front_stop(const struct front_which *w)
+bool front_stop(const struct front_which *w, uint64_t wait_us)
 {
     struct iscsi_session *s;
-    uint64_t last = 0; /* who comes after it may come, and is not meant */
+    uint64_t until = until_after(wait_us),
+             last = 0; /* who comes after it may come, and is not meant */
     list_for_each (s, &sessions, link)
         last = s->id;
     for (;;) {
@@ -118,8 +146,9 @@ void front_stop(const struct front_which *w)
             session_stop(s, SESSION_ASK);
         }
         if (!any)
-            return;
-        front_wait_end();
+            return true;
+        if (!front_wait_end(until))
+            return false;
     }
 }
 
@@ -127,19 +156,20 @@ void front_stop(const struct front_which *w)
 void front_leave_portal(const char *portal)
 {
     enum { LOOK_US = 10000 };
-    uint64_t last = 0; /* who comes after it comes by a portal that is added anew */
+    uint64_t until = until_after(FRONT_CUT_US),
+             last = 0; /* who comes after it comes by a portal that is added anew */
     if (!list_empty(&sessions))
         last = list_entry(sessions.prev, struct iscsi_session, link)->id;
-    bool any = true;
-    while (any) {
+    enum session_by by = SESSION_OPEN;
+    while (by == SESSION_OPEN || (by == SESSION_CLOSED && reactor_now() < until)) {
         struct iscsi_session *s;
-        any = false;
+        by = SESSION_NONE;
         for (uint64_t id = 0; (s = session_after(id)) && s->id <= last;) {
             id = s->id;
-            if (s->started && session_leave_portal(s, portal))
-                any = true;
+            enum session_by its = s->started ? session_leave_portal(s, portal) : SESSION_NONE;
+            by = its > by ? its : by;
         }
-        if (any)
+        if (by != SESSION_NONE)
             task_sleep_us(LOOK_US);
     }
 }
@@ -164,10 +194,11 @@ static struct iscsi_session *by_tsih(uint16_t tsih)
     return NULL;
 }
 
+/* Not that of a target of the same name that was deleted, and whose device has not answered. */
 static bool same_port(const struct iscsi_session *s, const struct login *l)
 {
-    return !s->seed.discovery && s->seed.tpgt == l->tpgt &&
-           !strcasecmp(s->seed.initiator, l->nego.initiator) &&
+    return s->arg == registry_find(l->nego.target) && !s->seed.discovery &&
+           s->seed.tpgt == l->tpgt && !strcasecmp(s->seed.initiator, l->nego.initiator) &&
            !memcmp(s->seed.isid, l->isid, sizeof l->isid) &&
            !strcasecmp(s->seed.target, l->nego.target);
 }
@@ -228,9 +259,9 @@ static void on_session_end(struct iscsi_session *s)
         t->sessions--;
     log_session(s, "session ended");
     free(s);
-    struct list *e;
-    while ((e = list_pop(&enders)))
-        task_wake(list_entry(e, struct ender, link)->task);
+    struct ender *e;
+    while ((e = list_first(&enders, struct ender, link)))
+        end_waiting(e);
     complete_waiting();
 }
 

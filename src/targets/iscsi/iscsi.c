@@ -9,9 +9,13 @@
 
 #include <openssl/crypto.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "reactor/task.h"
 #include "targets/iscsi/registry.h"
+#include "targets/linger.h"
+
+enum { LEAVE_US = FRONT_CUT_US + 1000000 }; /* so long a removal is waited for */
 
 pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 struct list registry_targets = LIST_INIT(registry_targets);
@@ -79,14 +83,16 @@ static void list_sessions(void (*fn)(const struct session_info *info, void *arg)
     front_sessions(tell_one, &t);
 }
 
+/* One whose device hangs stays in the list, without connections. */
 static bool kill_session(uint64_t id)
 {
     struct iscsi_session *s = front_find(id);
+    uint64_t until = reactor_now() + linger_us(FRONT_CUT_US) * 1000;
     if (!s)
         return false;
     session_stop(s, SESSION_DROP);
-    while (front_find(id))
-        front_wait_end();
+    while (front_find(id) && front_wait_end(until))
+        ;
     return true;
 }
 
@@ -100,6 +106,8 @@ int iscsi_init(struct err *e)
     return 0;
 }
 
+static struct lingering leaving; /* targets and LUNs */
+
 static void free_acl(struct iscsi_acl *a)
 {
     OPENSSL_cleanse(&a->auth, sizeof a->auth);
@@ -107,12 +115,17 @@ static void free_acl(struct iscsi_acl *a)
     free(a);
 }
 
-static void free_target(struct iscsi_target *t)
+static void unlist(struct iscsi_target *t)
 {
-    scsi_target_free(&t->scsi);
     pthread_mutex_lock(&registry_lock);
     list_del(&t->link);
     pthread_mutex_unlock(&registry_lock);
+}
+
+static void free_target(struct iscsi_target *t)
+{
+    scsi_target_free(&t->scsi);
+    unlist(t);
     struct list *a;
     while ((a = list_pop(&t->acls)))
         free_acl(list_entry(a, struct iscsi_acl, link));
@@ -123,7 +136,8 @@ void iscsi_shutdown(void)
 {
     portals_close();
     front_close(NULL);
-    front_stop(&(struct front_which){0});
+    front_stop(&(struct front_which){0}, 0);
+    linger_wait(&leaving);
     struct iscsi_target *t;
     while ((t = list_first(&registry_targets, struct iscsi_target, link)))
         free_target(t);
@@ -216,8 +230,21 @@ static int in_use(const struct front_which *which, const char *what, struct err 
                    w.n == 1 ? "" : "s", w.text, w.n > 3 ? ", ..." : "");
 }
 
-int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e)
+/* What waits for a device that does not answer holds up none of the others. */
+static void remove_target(void *arg)
 {
+    struct iscsi_target *t = arg;
+    struct front_which all = {.target = t};
+    if (!front_stop(&all, FRONT_CUT_US)) {
+        scsi_target_drop_idle(t->scsi);
+        front_stop(&all, 0);
+    }
+    free_target(t);
+}
+
+int iscsi_target_remove(const char *iqn, bool disconnect, struct target_left *left_r, struct err *e)
+{
+    left_r->text[0] = '\0';
     struct iscsi_target *t = must_find(iqn, e);
     if (!t)
         return -1;
@@ -229,8 +256,12 @@ int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e)
     pthread_mutex_lock(&registry_lock);
     t->removing = true;
     pthread_mutex_unlock(&registry_lock);
-    front_stop(&all);
-    free_target(t);
+    if (linger(&leaving, "iscsi-delete", LEAVE_US, remove_target, t))
+        return 0;
+    unlist(t); /* another may have its name now */
+    scsi_target_left(t->scsi, SCSI_NO_LUN, left_r);
+    target_left_end(left_r);
+    log_warn("iscsi", "target removed, and not gone target=%s left=\"%s\"", t->iqn, left_r->text);
     return 0;
 }
 
@@ -301,7 +332,8 @@ int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err
 enum { REPLIES_WAIT_US = 3000000 };
 
 struct lun_end {
-    const struct iscsi_target *target;
+    const struct iscsi_target *target; /* its LUN is one of those that it waits for */
+    unsigned lun;
     struct rtimer timer;
     bool cuts, over;
 };
@@ -326,21 +358,22 @@ static void lun_end_late(void *arg)
     task_start(reactor_main(), "iscsi-unlun", cut_orphans, l);
 }
 
-static int remove_lun(struct iscsi_target *t, unsigned lun, struct err *e)
+static void remove_lun(void *arg)
 {
-    struct lun_end *l = xcalloc(1, sizeof *l);
-    l->target = t;
+    struct lun_end *l = arg;
+    struct err e;
     rtimer_arm(&l->timer, REPLIES_WAIT_US, lun_end_late, l);
-    int rc = scsi_lun_remove(t->scsi, lun, e);
+    scsi_lun_remove(l->target->scsi, l->lun, &e);
     rtimer_free(&l->timer);
     l->over = true;
     if (!l->cuts)
         free(l);
-    return rc;
 }
 
-int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e)
+int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct target_left *left_r,
+                     struct err *e)
 {
+    left_r->text[0] = '\0';
     struct iscsi_target *t = must_find(iqn, e);
     struct iscsi_lun_info info;
     if (!t)
@@ -351,8 +384,17 @@ int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err 
     snprintf(what, sizeof what, "%s LUN %u", t->iqn, lun);
     if (!disconnect && in_use(&(struct front_which){.target = t}, what, e))
         return -1;
+    struct lun_end *l = xcalloc(1, sizeof *l);
+    l->target = t;
+    l->lun = lun;
     /* The sessions stay for the other LUNs. */
-    return remove_lun(t, lun, e);
+    if (linger(&leaving, "iscsi-unlun", LEAVE_US, remove_lun, l))
+        return 0;
+    scsi_target_left(t->scsi, lun, left_r);
+    target_left_end(left_r);
+    log_warn("iscsi", "LUN removed, and not gone target=%s lun=%u left=\"%s\"", t->iqn, lun,
+             left_r->text);
+    return 0;
 }
 
 static void translate(const struct scsi_lun_info *s, struct iscsi_lun_info *i)
@@ -492,7 +534,7 @@ int iscsi_acl_remove(const char *iqn, const char *initiator, bool disconnect, st
     t->acl_count--;
     pthread_mutex_unlock(&registry_lock);
     free_acl(a);
-    front_stop(&its); /* nobody comes anew: it is off the list */
+    front_stop(&its, FRONT_CUT_US); /* nobody comes anew: it is off the list */
     return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/uuid.h"
+#include "targets/linger.h"
 #include "targets/target.h"
 
 /* The iSCSI target, for control. Called on main; those marked T in a task. */
@@ -70,15 +71,20 @@ struct iscsi_target_args {
 int iscsi_target_add(const char *iqn, const struct iscsi_target_args *args, struct err *e);
 /* For logins to come; sessions keep the number of connections that they agreed on. */
 int iscsi_target_set(const char *iqn, const struct iscsi_target_args *args, struct err *e);
-int iscsi_target_remove(const char *iqn, bool disconnect, struct err *e); /* T */
+/* T: ERR_IN_USE naming the sessions, unless disconnect. What its devices have not answered in 5 s
+ * is not waited for: the target is gone for everybody, `left_r` tells what is in use until then. */
+int iscsi_target_remove(const char *iqn, bool disconnect, struct target_left *left_r,
+                        struct err *e);
 bool iscsi_target_get(const char *iqn, struct iscsi_target_info *info_r);
 void iscsi_target_for_each(void (*fn)(const struct iscsi_target_info *info, void *arg), void *arg);
 
 int iscsi_lun_add(const char *iqn, const struct iscsi_lun_args *args, struct err *e); /* T */
 /* ERR_IN_USE while sessions are logged in to the target, unless disconnect: then the LUN goes from
  * under them (running commands are aborted; the initiators are told by a unit attention), and they
- * stay for the other LUNs; but a connection that does not take its replies in 3 s goes. */
-int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct err *e); /* T */
+ * stay for the other LUNs; but a connection that does not take its replies in 3 s goes. A
+ * device that does not answer is waited for as above; the number is free once it has. */
+int iscsi_lun_remove(const char *iqn, unsigned lun, bool disconnect, struct target_left *left_r,
+                     struct err *e); /* T */
 bool iscsi_lun_get(const char *iqn, unsigned lun, struct iscsi_lun_info *info_r);
 void iscsi_lun_for_each(const char *iqn, void (*fn)(const struct iscsi_lun_info *info, void *arg),
                         void *arg);

@@ -59,12 +59,18 @@ struct front_which {
     const char *initiator;
 };
 bool front_matches(const struct front_which *w, const struct iscsi_session *s);
-/* In a task: asks the sessions to log out, drops those that do not, and waits for their end. */
-void front_stop(const struct front_which *w);
-/* In a task: the same for the connections that came by the portal, which is where it listens. */
+/* A device that hangs keeps a session, not its connections: those are closed after this. */
+enum { FRONT_CUT_US = 4000000 };
+/* In a task: asks the sessions to log out, drops those that do not, and waits for their end, at
+ * most so long (0: for ever). False: some have not ended. */
+bool front_stop(const struct front_which *w, uint64_t wait_us);
+/* In a task: the same for the connections that came by the portal, which is where it listens.
+ * Those that are closed are waited for for FRONT_CUT_US, not more. */
 void front_leave_portal(const char *portal);
 void front_cut_orphans(const struct iscsi_target *t); /* in a task: session_cut_orphans of all */
 void front_drop(const struct iscsi_target *t);        /* at once, without waiting */
-void front_wait_end(void);                            /* in a task: until some session has ended */
+/* In a task: until some session has ended, at most until then (reactor_now(); 0: for ever). False:
+ * it is past that. */
+bool front_wait_end(uint64_t until);
 
 #endif

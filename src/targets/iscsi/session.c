@@ -312,7 +312,7 @@ void session_stop(struct iscsi_session *s, enum session_stop how)
 struct portal_leave {
     struct iscsi_session *s;
     const char *portal;
-    bool any, all; /* of its connections */
+    bool any, all, open; /* of its connections */
 };
 
 static void part_late(void *arg)
@@ -357,6 +357,7 @@ static void leave_portal_here(void *arg)
     list_for_each (m, &l->s->members, link) {
         bool its = !strcmp(m->conn->portal, l->portal);
         l->any = l->any || its;
+        l->open = l->open || (its && !m->closing);
         l->all = l->all && (its || m->closing);
     }
     list_for_each (m, &l->s->members, link)
@@ -364,11 +365,12 @@ static void leave_portal_here(void *arg)
             part(m);
 }
 
-bool session_leave_portal(struct iscsi_session *s, const char *portal)
+enum session_by session_leave_portal(struct iscsi_session *s, const char *portal)
 {
     struct portal_leave l = {.s = s, .portal = portal};
     if (!s->joined) {
         l.any = l.all = !strcmp(s->portal, portal);
+        l.open = __atomic_load_n(&s->stats.connections, __ATOMIC_RELAXED);
     } else {
         s->posted++;
         task_call(s->home, leave_portal_here, &l);
@@ -377,7 +379,9 @@ bool session_leave_portal(struct iscsi_session *s, const char *portal)
     if (l.any && l.all)
         session_stop(s, SESSION_ASK);
     check_over(s);
-    return l.any;
+    if (!l.any)
+        return SESSION_NONE;
+    return l.open ? SESSION_OPEN : SESSION_CLOSED;
 }
 
 /* ---- a LUN that goes */

@@ -148,8 +148,13 @@ enum session_stop {
 };
 void session_stop(struct iscsi_session *s, enum session_stop how);
 /* Main, in a task: asks its connections that came by the portal to log out, and closes those that
- * have not within a second. False: there are none (any more). */
-bool session_leave_portal(struct iscsi_session *s, const char *portal);
+ * have not within a second. Which of them there still are: */
+enum session_by {
+    SESSION_NONE,
+    SESSION_CLOSED, /* all are closed, and something of them is still under way */
+    SESSION_OPEN,
+};
+enum session_by session_leave_portal(struct iscsi_session *s, const char *portal);
 /* Main, in a task: closes the connections that do not take the replies of a LUN that is to go. */
 void session_cut_orphans(struct iscsi_session *s);
 

@@ -48,7 +48,8 @@ struct pending {
     enum scsi_tmf fn;
     enum iscsi_tmf_response response;
     bool cold;                       /* the sessions go too, */
-    char target[ISCSI_NAME_MAX + 1]; /* of this one */
+    char target[ISCSI_NAME_MAX + 1]; /* of this one, */
+    const struct scsi_target *scsi;  /* unless another has its name by now */
     struct rpost post;
     struct awaited {
         struct member *m; /* NULL: it is there, or will not be */
@@ -61,7 +62,7 @@ static void drop_sessions(void *arg)
 {
     struct pending *p = arg;
     struct iscsi_target *t = registry_find(p->target);
-    if (t)
+    if (t && t->scsi == p->scsi)
         front_drop(t);
     free(p);
 }
@@ -153,6 +154,7 @@ static struct pending *pend(struct member *m, const struct iscsi_pdu *pdu, enum 
     memcpy(p->lun, pdu->lun, sizeof p->lun);
     p->cold = (pdu->flags & 0x7f) == TMF_TARGET_COLD_RESET;
     memcpy(p->target, m->s->seed.target, sizeof p->target);
+    p->scsi = m->s->scsi;
     m->tmfs++;
     return p;
 }

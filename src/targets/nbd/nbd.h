@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "targets/linger.h"
 #include "targets/target.h"
 
 /* The NBD server, for control. Called on main; those marked T in a task. */
@@ -52,8 +53,10 @@ int nbd_export_add(const struct nbd_export_args *args, struct err *e); /* T */
 /* Other settings of the same device. Sessions go on, but for those that the new rules forbid: these
  * are drained and closed. Only read_only wants no session at all. T */
 int nbd_export_set(const struct nbd_export_args *args, struct err *e);
-/* ERR_IN_USE naming the sessions, unless disconnect: then they are drained and closed. T */
-int nbd_export_remove(const char *name, bool disconnect, struct err *e);
+/* ERR_IN_USE naming the sessions, unless disconnect: then they are drained and closed. T
+ * What its device has not answered in 11 s is not waited for: the export is gone for everybody,
+ * `left_r` tells what is in use until then. */
+int nbd_export_remove(const char *name, bool disconnect, struct target_left *left_r, struct err *e);
 bool nbd_export_get(const char *name, struct nbd_export_info *info_r);
 void nbd_export_for_each(void (*fn)(const struct nbd_export_info *info, void *arg), void *arg);
 

@@ -13,6 +13,7 @@ enum { GRACE_US = 300000, GRACE_STEP_US = 10000 };
 
 static struct list exports = LIST_INIT(exports);
 static struct bdev_watch watch;
+static struct lingering leaving;
 
 struct nbd_export *nbd_export_find(const char *name)
 {
@@ -29,7 +30,7 @@ struct nbd_export *nbd_export_find(const char *name)
 static void device_leaves(void *arg)
 {
     struct nbd_export *x = arg;
-    nbd_server_disconnect(x, 0);
+    nbd_server_disconnect(x);
     bdev_drain_close(&x->desc);
     x->device_leaving = false;
     snprintf(x->why, sizeof x->why, "device %s was removed", x->device);
@@ -105,6 +106,7 @@ void nbd_exports_init(void)
 
 void nbd_exports_fini(void)
 {
+    linger_wait(&leaving);
     bdev_unwatch(&watch);
     struct nbd_export *x, *tmp;
     list_for_each_safe (x, tmp, &exports, link) {
@@ -334,9 +336,16 @@ static void add_user(struct nbd_conn *c, void *arg)
 /* The export when nobody is at it: no device that leaves, no other verb. NULL: there is none. T */
 static struct nbd_export *find_idle(const char *name, struct err *e)
 {
+    uint64_t until = reactor_now() + linger_us(NBD_LEAVE_US) * 1000;
     struct nbd_export *x;
-    while ((x = nbd_export_find(name)) && x->closing)
+    while ((x = nbd_export_find(name)) && x->closing) {
+        if (reactor_now() >= until) {
+            err_set(e, ERR_IN_USE, "name",
+                    "export %s is going away: its device %s has not answered", name, x->device);
+            return NULL;
+        }
         task_sleep_us(1000);
+    }
     if (!x)
         err_set(e, ERR_NOT_FOUND, "name", "no NBD export is named %s", name);
     return x;
@@ -388,7 +397,7 @@ static struct nbd_export *prepare_set(const struct nbd_export_args *args, struct
     x = close_unused(args->name, e);
     if (!x)
         return NULL;
-    nbd_server_disconnect(x, 0); /* those on their way out */
+    nbd_server_disconnect(x); /* those on their way out */
     if (!check_args(args, x, e))
         return x;
     reopen(x);
@@ -417,18 +426,32 @@ int nbd_export_set(const struct nbd_export_args *args, struct err *e)
     return 0;
 }
 
-int nbd_export_remove(const char *name, bool disconnect, struct err *e)
+/* The rest of it, when nobody comes in any more. */
+static void remove_export(void *arg)
 {
-    struct nbd_export *x = disconnect ? find_idle(name, e) : close_unused(name, e);
-    if (!x)
-        return -1;
-    x->closing = true; /* nobody comes in while we wait */
-    nbd_server_disconnect(x, 0);
+    struct nbd_export *x = arg;
+    nbd_server_disconnect(x);
     if (x->desc)
         bdev_drain_close(&x->desc);
     list_del(&x->link);
     stages_remove(&x->stages);
     export_free(x);
+}
+
+int nbd_export_remove(const char *name, bool disconnect, struct target_left *left_r, struct err *e)
+{
+    left_r->text[0] = '\0';
+    struct nbd_export *x = disconnect ? find_idle(name, e) : close_unused(name, e);
+    if (!x)
+        return -1;
+    x->closing = true; /* nobody comes in while we wait */
+    if (linger(&leaving, "nbd-unexport", NBD_LEAVE_US, remove_export, x))
+        return 0;
+    list_del(&x->link); /* another may have its name now */
+    stages_hide(&x->stages);
+    target_left_add(left_r, x->desc);
+    target_left_end(left_r);
+    log_warn("nbd", "export removed, and not gone export=%s left=\"%s\"", x->name, left_r->text);
     return 0;
 }
 

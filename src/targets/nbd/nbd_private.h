@@ -50,6 +50,8 @@ enum {
     NBD_MEM_SHARE = 256 << 10, /* so much a connection may always hold */
     NBD_MEM_PART = 4,          /* more: this part of what nobody holds, or one request */
 };
+/* Whoever is sent away is closed by then, whether the device has answered or not. */
+enum { NBD_LEAVE_US = (NBD_LEAVE_DEADLINE_S + 1) * 1000000 };
 #define NBD_MEM_TOTAL (512ull << 20) /* data held for all; each lane has its equal part */
 
 /* ---- who is there */
@@ -238,9 +240,10 @@ void nbd_server_enter(int fd, struct tls *tls, const struct nbd_client *who, con
                       size_t len);
 /* Runs on main when a connection is gone for good; frees it. */
 void nbd_server_gone(void *conn);
-/* Ends the connections of an export (NULL: all), or the one with `id` (0: any), and waits. T */
-unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id);
-/* The same with those whom the export's rules do not admit. T */
+/* Ends the connections of an export (NULL: all), and waits. T */
+unsigned nbd_server_disconnect(const struct nbd_export *export);
+/* The same with those whom the export's rules do not admit; it waits until they are closed, and not
+ * for a device that hangs. T */
 unsigned nbd_server_evict(const struct nbd_export *export);
 /* Calls fn for each connection of the export (NULL: all) that is not on its way out. */
 void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),

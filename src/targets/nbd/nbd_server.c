@@ -18,6 +18,8 @@ enum { DEFAULT_PORT = 10809, UNIX_SEND_BUFFER = 1 << 20 };
 struct gone_wait {
     struct list link;
     struct task *task;
+    struct rtimer timer;
+    bool late;
     bool woken; /* one wake a park: a surplus one would end somebody else's wait */
 };
 
@@ -106,6 +108,20 @@ static void stop_is_over(void *conn)
     reactor_post(reactor_main(), &c->gone_post, conn_free, c);
 }
 
+static void wake(struct gone_wait *w)
+{
+    if (!w->woken)
+        task_wake(w->task);
+    w->woken = true;
+}
+
+static void too_late(void *arg)
+{
+    struct gone_wait *w = arg;
+    w->late = true;
+    wake(w);
+}
+
 void nbd_server_gone(void *conn)
 {
     struct nbd_conn *c = conn;
@@ -115,11 +131,8 @@ void nbd_server_gone(void *conn)
     c->export->connections--;
     log_debug("nbd", "session ends session=%llu", (unsigned long long)c->id);
     struct gone_wait *w;
-    list_for_each (w, &gone_waits, link) {
-        if (!w->woken)
-            task_wake(w->task);
-        w->woken = true;
-    }
+    list_for_each (w, &gone_waits, link)
+        wake(w);
     /* A stop post may still be on its way to the reactor: it goes first, then the memory. */
     if (c->stopping)
         reactor_post(reactor_get(c->reactor), &c->start_post, stop_is_over, c);
@@ -157,27 +170,31 @@ static unsigned stop_selected(const struct selection *sel)
     return n;
 }
 
-static unsigned end_selected(const struct selection *sel)
+/* `wait_us` 0: as long as it takes. */
+static unsigned end_selected(const struct selection *sel, uint64_t wait_us)
 {
     struct gone_wait w = {.task = task_self()};
     unsigned n = stop_selected(sel);
     list_add_tail(&gone_waits, &w.link);
-    for (unsigned left = n; left; left = stop_selected(sel)) {
+    if (n && wait_us)
+        rtimer_arm(&w.timer, linger_us(wait_us), too_late, &w);
+    for (unsigned left = n; left && !w.late; left = stop_selected(sel)) {
         task_park();
         w.woken = false;
     }
+    rtimer_free(&w.timer);
     list_del(&w.link);
     return n;
 }
 
-unsigned nbd_server_disconnect(const struct nbd_export *export, uint64_t id)
+unsigned nbd_server_disconnect(const struct nbd_export *export)
 {
-    return end_selected(&(struct selection){.export = export, .id = id});
+    return end_selected(&(struct selection){.export = export}, 0);
 }
 
 unsigned nbd_server_evict(const struct nbd_export *export)
 {
-    return end_selected(&(struct selection){.export = export, .outlaws = true});
+    return end_selected(&(struct selection){.export = export, .outlaws = true}, NBD_LEAVE_US);
 }
 
 void nbd_server_each(const struct nbd_export *export, void (*fn)(struct nbd_conn *c, void *arg),
@@ -228,7 +245,7 @@ static void sessions(void (*fn)(const struct session_info *info, void *arg), voi
 
 static bool kill_session(uint64_t id)
 {
-    return id && nbd_server_disconnect(NULL, id);
+    return id && end_selected(&(struct selection){.id = id}, NBD_LEAVE_US);
 }
 
 static const struct target_protocol protocol = {
@@ -354,7 +371,7 @@ void nbd_shutdown(void)
     while (!list_empty(&listeners))
         listener_free(list_first(&listeners, struct nbd_portal, link));
     nbd_hello_shutting_down();
-    nbd_server_disconnect(NULL, 0);
+    nbd_server_disconnect(NULL);
     nbd_hello_close_all();
     nbd_exports_fini();
     task_call_all(lane_fini, NULL);

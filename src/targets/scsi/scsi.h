@@ -63,6 +63,11 @@ int scsi_lun_remove(struct scsi_target *t, unsigned lun, struct err *e);
  */
 bool scsi_cmd_is_orphan(const struct scsi_cmd *cmd);
 unsigned scsi_lun_count(const struct scsi_target *t);
+/* In a task: removes those LUNs that have nothing under way at their devices. */
+void scsi_target_drop_idle(struct scsi_target *t);
+/* What LUN `lun` (SCSI_NO_LUN: all of them) has under way there. */
+struct target_left;
+void scsi_target_left(const struct scsi_target *t, unsigned lun, struct target_left *left);
 bool scsi_lun_get(struct scsi_target *t, unsigned lun, struct scsi_lun_info *info_r);
 void scsi_lun_for_each(struct scsi_target *t, void (*fn)(const struct scsi_lun_info *, void *),
                        void *arg);

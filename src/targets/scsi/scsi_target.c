@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "targets/linger.h"
 #include "targets/scsi/scsi_private.h"
 
 static struct list targets = LIST_INIT(targets);
@@ -89,7 +90,7 @@ void scsi_target_free(struct scsi_target **tp)
     while (!list_empty(&t->luns)) {
         struct err e;
         if (scsi_lun_remove(t, list_first(&t->luns, struct scsi_lun, link)->number, &e))
-            task_yield(); /* someone else removes it */
+            task_sleep_us(1000); /* someone else removes it */
     }
     for (unsigned i = 0; i < REACTOR_MAX; i++)
         assert(list_empty(&t->local[i].nexuses));
@@ -183,7 +184,12 @@ static int check_args(struct scsi_target *t, const struct scsi_lun_args *a, stru
     if (a->lun > SCSI_LUN_MAX)
         return err_set(e, ERR_INVALID, "lun", "LUN %u is too large: expected 0 to %d", a->lun,
                        SCSI_LUN_MAX);
-    if (find(t, a->lun))
+    const struct scsi_lun *lun = find(t, a->lun);
+    if (lun && lun->removed)
+        return err_set(e, ERR_IN_USE, "lun",
+                       "LUN %u of %s is still being removed: its device %s has not answered",
+                       a->lun, t->name, lun->device);
+    if (lun)
         return err_set(e, ERR_EXISTS, "lun", "%s has a LUN %u already", t->name, a->lun);
     if (bs && (bs < 512 || bs > 4096 || bs & (bs - 1)))
         return err_set(e, ERR_INVALID, "saved_block_size",
@@ -260,6 +266,7 @@ int scsi_lun_remove(struct scsi_target *t, unsigned number, struct err *e)
         return err_set(e, ERR_NOT_FOUND, "lun", "%s has no LUN %u", t->name, number);
     }
     lun->removed = true;
+    stages_hide(&lun->stages);
     t->lun_count--;
     publish_table(t);
     tlock_unlock(&t->lock);
@@ -274,6 +281,36 @@ int scsi_lun_remove(struct scsi_target *t, unsigned number, struct err *e)
     tlock_unlock(&t->lock);
     scsi_lun_unref(lun);
     return 0;
+}
+
+static bool is_busy(const struct scsi_lun *lun)
+{
+    return lun->desc && bdev_desc_inflight(lun->desc);
+}
+
+static struct scsi_lun *first_idle(struct scsi_target *t)
+{
+    struct scsi_lun *lun;
+    list_for_each (lun, &t->luns, link)
+        if (!lun->removed && !is_busy(lun))
+            return lun;
+    return NULL;
+}
+
+void scsi_target_drop_idle(struct scsi_target *t)
+{
+    struct scsi_lun *lun;
+    struct err e;
+    while ((lun = first_idle(t)))
+        scsi_lun_remove(t, lun->number, &e);
+}
+
+void scsi_target_left(const struct scsi_target *t, unsigned lun, struct target_left *left)
+{
+    const struct scsi_lun *l;
+    list_for_each (l, &t->luns, link)
+        if (lun == SCSI_NO_LUN || l->number == lun)
+            target_left_add(left, l->desc);
 }
 
 bool scsi_cmd_is_orphan(const struct scsi_cmd *cmd)

@@ -8,6 +8,7 @@
 #include "targets/target.h"
 
 static int fd; /* the initiator's */
+static struct target_left left;
 
 static void hold_reads(void)
 {
@@ -220,7 +221,9 @@ HARNESS_TEST(a_killed_session_is_drained)
     wait_held(1);
     target_sessions(take_id, NULL);
     task_start(reactor_main(), "release", release_later, NULL);
+    linger_set_us(60000000);
     check(target_kill(only_id));
+    linger_set_us(0);
     check_int(session_count(), 0);
     check_int(fault_held(fault()), 0);
     check(!target_kill(only_id));
@@ -388,9 +391,9 @@ HARNESS_TEST(wrong_wishes_are_refused_with_reasons)
           !strcmp(e.field, "max_connections"));
     check(iscsi_target_add("disk1", &one, &e) && e.code == ERR_INVALID);
     check(iscsi_target_add("iqn.2026-11.test:Upper", &one, &e) && e.code == ERR_INVALID);
-    check(iscsi_target_remove("iqn.a:none", false, &e) && e.code == ERR_NOT_FOUND);
+    check(iscsi_target_remove("iqn.a:none", false, &left, &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_lun_add(IQN, &lun, &e) && e.code == ERR_INVALID && !strcmp(e.field, "lun"));
-    check(iscsi_lun_remove(IQN, 5, false, &e) && e.code == ERR_NOT_FOUND);
+    check(iscsi_lun_remove(IQN, 5, false, &left, &e) && e.code == ERR_NOT_FOUND);
     check(iscsi_portal_add(portal, 1, &e) && e.code == ERR_EXISTS);
     check(iscsi_portal_add("127.0.0.1:1", 16, &e) && !strcmp(e.field, "group"));
     check(iscsi_portal_remove("127.0.0.1:1", &e) && e.code == ERR_NOT_FOUND);
@@ -403,12 +406,14 @@ HARNESS_TEST(what_is_in_use_says_by_whom)
     struct err e = {0};
     target_begin();
     initiator(start_read, NULL);
-    check(iscsi_target_remove(IQN, false, &e) && e.code == ERR_IN_USE);
+    check(iscsi_target_remove(IQN, false, &left, &e) && e.code == ERR_IN_USE);
     check(strstr(e.msg, "iqn.2026-11.test:me"));
-    check(iscsi_lun_remove(IQN, 0, false, &e) && e.code == ERR_IN_USE);
-    check(!iscsi_lun_remove(IQN, 0, true, &e));
+    check(iscsi_lun_remove(IQN, 0, false, &left, &e) && e.code == ERR_IN_USE);
+    check(!iscsi_lun_remove(IQN, 0, true, &left, &e));
     check_int(session_count(), 1);
-    check(!iscsi_target_remove(IQN, true, &e));
+    linger_set_us(60000000);
+    check(!iscsi_target_remove(IQN, true, &left, &e));
+    linger_set_us(0);
     check_int(session_count(), 0);
     close(fd);
     target_end();

@@ -9,6 +9,8 @@
 #include "targets/nbd/nbd_private.h"
 #include "targets/target.h"
 
+static struct target_left left;
+
 static void mem_server(void)
 {
     device(&mem_driver, "m", "size=64M");
@@ -342,7 +344,7 @@ HARNESS_TEST(wrong_exports_are_refused_with_the_field)
     args.name = "a\nb";
     check(nbd_export_add(&args, &e));
     check_int(e.code, ERR_INVALID);
-    check(nbd_export_remove("nope", false, &e));
+    check(nbd_export_remove("nope", false, &left, &e));
     check_int(e.code, ERR_NOT_FOUND);
     mem_server_end();
 }
@@ -462,10 +464,10 @@ HARNESS_TEST(an_export_in_use_is_removed_only_with_disconnect)
     struct err e;
     mem_server();
     client(connect_and_write, &fd);
-    check(nbd_export_remove("m", false, &e));
+    check(nbd_export_remove("m", false, &left, &e));
     check_int(e.code, ERR_IN_USE);
     check(strstr(e.msg, "1 session"));
-    check(!nbd_export_remove("m", true, &e));
+    check(!nbd_export_remove("m", true, &left, &e));
     check(is_closed(fd));
     close(fd);
     mem_server_end();
@@ -483,7 +485,7 @@ HARNESS_TEST(a_client_that_said_goodbye_does_not_hold_an_export)
     mem_server();
     client(connect_and_write, &fd);
     client(say_goodbye, &fd); /* and leaves its socket open */
-    check(!nbd_export_remove("m", false, &e));
+    check(!nbd_export_remove("m", false, &left, &e));
     close(fd);
     mem_server_end();
 }

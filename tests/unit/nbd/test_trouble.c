@@ -14,6 +14,8 @@
 #include "targets/nbd/nbd_private.h"
 #include "targets/target.h"
 
+static struct target_left left;
+
 static struct bdev *fault_server(const char *rules)
 {
     char options[200];
@@ -441,7 +443,7 @@ HARNESS_TEST(a_device_may_be_removed_while_an_unexport_looks_for_sessions)
     client(send_eight, &fd);
     wait_held(d.f, 8);
     task_start(reactor_main(), "remove", remove_task, &d);
-    check_int(nbd_export_remove("f", false, &e), 0); /* the device has sent them away */
+    check_int(nbd_export_remove("f", false, &left, &e), 0); /* the device has sent them away */
     client(read_until_closed, &fd);
     wait_over(&d);
     server_end();
@@ -467,7 +469,7 @@ struct removal {
 static void unexport_task(void *arg)
 {
     struct removal *r = arg;
-    r->rc = nbd_export_remove("f", false, NULL);
+    r->rc = nbd_export_remove("f", false, &left, NULL);
     r->over = true;
 }
 
@@ -476,6 +478,7 @@ HARNESS_TEST(who_hung_up_behind_requests_without_answer_is_not_in_the_way)
     struct removal r = {.rc = -2};
     struct nbd_export_info info = {.ready = true};
     struct bdev *f = fault_server("read:hold");
+    linger_set_us(60000000);
     client(ask_too_much_and_hang_up, NULL);
     wait_held(f, NBD_DEPTH);
     task_start(reactor_main(), "unexport", unexport_task, &r);
@@ -486,6 +489,7 @@ HARNESS_TEST(who_hung_up_behind_requests_without_answer_is_not_in_the_way)
     check(!r.over); /* not refused: it waits for what the device still holds */
     fault_release(f);
     until(r.over);
+    linger_set_us(0);
     check_int(r.rc, 0);
     fault_server_end();
 }
