@@ -40,12 +40,14 @@ bool scsi_alua_parse(const char *name, enum scsi_alua *state_r)
     return false;
 }
 
-/* ---- what a state forbids */
+/* ---- what a state forbids. In standby what is no access to the medium must be served (SPC-4), and
+ * READ CAPACITY may be: hosts that find a path would take it for one to a disk of no size. */
 
 bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op)
 {
     enum scsi_alua state = scsi_alua_of(cmd->nexus->target, cmd->nexus->tpgt);
-    if (state <= SCSI_ALUA_NON_OPTIMIZED || op->flags & (OP_NO_UA | OP_ANY_PATH))
+    unsigned free = OP_NO_UA | OP_ANY_PATH | (state == SCSI_ALUA_STANDBY ? OP_STANDBY : 0);
+    if (state <= SCSI_ALUA_NON_OPTIMIZED || op->flags & free)
         return false;
     scsi_refuse(cmd, state == SCSI_ALUA_STANDBY ? SENSE_PORT_STANDBY : SENSE_PORT_UNAVAILABLE);
     return true;

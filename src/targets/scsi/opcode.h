@@ -31,6 +31,7 @@ enum scsi_op_flags {
     OP_READS = 1 << 14,    /* allowed to whom a read is */
     OP_RELEASE = 1 << 16,  /* RELEASE(6): not stopped by a RESERVE(6) either */
     OP_ANY_PATH = 1 << 17, /* works through a port in standby, or unavailable, too */
+    OP_STANDBY = 1 << 19,  /* through a port in standby only (and the active ones) */
     OP_UNREADY = 1 << 18,  /* answers while the medium is sanitized */
     OP_GATED = 1 << 15,    /* all it does are bios, which the gate checks: no need to ask before */
 };

@@ -68,6 +68,29 @@ HARNESS_TEST(standby_serves_no_blocks_and_says_why)
     lab_end(&lab);
 }
 
+/* What a host asks when it finds a path, lest it takes the path for one to a disk of no size. */
+HARNESS_TEST(a_path_in_standby_can_be_probed_and_set_up)
+{
+    static const uint8_t cases[][16] = {
+        {0x25},                                            /* READ CAPACITY(10) */
+        {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, /* (16) */
+        {0x15, 0x10, 0, 0, 0},                             /* MODE SELECT(6) */
+        {0x55, 0x10, 0, 0, 0, 0, 0, 0, 0},                 /* (10) */
+        {0x4c, 0x02, 0, 0, 0, 0, 0, 0, 0},                 /* LOG SELECT */
+        {0x1d, 0x04, 0, 0, 0},                             /* SEND DIAGNOSTIC */
+    };
+    struct lab *lab = lab_new();
+    check_int(administer(lab, 1, SCSI_ALUA_STANDBY), 0);
+    expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_good(lab_cmd(lab, cases[i], 16));
+    check_int(administer(lab, 1, SCSI_ALUA_UNAVAILABLE), 0);
+    expect_sense(lab_cmd(lab, tur, 6), SENSE_ALUA_CHANGED);
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_sense(lab_cmd(lab, cases[i], 16), SENSE_PORT_UNAVAILABLE);
+    lab_end(&lab);
+}
+
 HARNESS_TEST(a_host_sets_a_state_and_the_others_hear)
 {
     struct lab *lab = lab_new();
@@ -145,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_are_reported_in_both_formats),
         cmocka_unit_test(standby_serves_no_blocks_and_says_why),
+        cmocka_unit_test(a_path_in_standby_can_be_probed_and_set_up),
         cmocka_unit_test(a_host_sets_a_state_and_the_others_hear),
         cmocka_unit_test(groups_need_not_follow_one_another),
         cmocka_unit_test(states_are_saved_before_they_take_effect),
