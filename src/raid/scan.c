@@ -184,8 +184,8 @@ static void take(struct raid_choice *ch, const struct raid_candidate *c, unsigne
     put_in(ch, c, role);
 }
 
-/* The freshest superblock says who takes part: a member that it calls faulty does not, whatever its
- * own superblock says; nor does one whose events are more than one behind. */
+/* The freshest superblock says who takes part: a member or a spare that it calls faulty does not,
+ * whatever its own superblock says; nor does a member whose events are more than one behind. */
 static void consider(struct raid_choice *ch, const struct raid_candidate *c)
 {
     const struct md_super *top = &ch->freshest->sb, *sb = &c->sb;
@@ -207,7 +207,8 @@ static void consider(struct raid_choice *ch, const struct raid_candidate *c)
                  c->device, md_format_name(sb->format), md_format_name(c->other));
     }
     if (own == MD_ROLE_SPARE) {
-        if (ch->spares < RAID_MEMBERS_MAX && !md_super_usable(sb, c->size, &e))
+        if (ch->spares < RAID_MEMBERS_MAX && told != MD_ROLE_FAULTY &&
+            !md_super_usable(sb, c->size, &e))
             ch->spare[ch->spares++] = c;
         return;
     }
@@ -232,9 +233,40 @@ static void consider(struct raid_choice *ch, const struct raid_candidate *c)
     take(ch, c, own);
 }
 
+/* Has somebody else the number of this spare? Of two spares the newer one keeps it. */
+static bool is_double(const struct raid_choice *ch, const struct raid_candidate *c)
+{
+    uint32_t number = c->sb.dev_number;
+    bool taken = ch->replacement && ch->replacement->sb.dev_number == number;
+    for (unsigned i = 0; i < ch->freshest->sb.raid_disks; i++)
+        taken = taken || (ch->slot[i] && ch->slot[i]->sb.dev_number == number);
+    for (unsigned i = 0; i < ch->spares; i++) {
+        const struct raid_candidate *other = ch->spare[i];
+        taken =
+            taken ||
+            (other != c && other->sb.dev_number == number &&
+             (other->sb.events > c->sb.events || (other->sb.events == c->sb.events && other < c)));
+    }
+    return taken;
+}
+
+/* The table of roles has one entry a number: with two of them a member would be called a spare. A
+ * spare that was away while its number was given to another one has to be added anew. */
+static void leave_out_doubles(struct raid_choice *ch)
+{
+    const struct raid_candidate *stay[RAID_MEMBERS_MAX];
+    unsigned n = 0;
+    for (unsigned i = 0; i < ch->spares; i++)
+        if (ch->spare[i]->sb.dev_number < ch->freshest->sb.max_dev && !is_double(ch, ch->spare[i]))
+            stay[n++] = ch->spare[i];
+    memcpy(ch->spare, stay, n * sizeof *stay);
+    ch->spares = n;
+}
+
 static void judge(struct raid_choice *ch)
 {
     const struct md_super *top = &ch->freshest->sb;
+    leave_out_doubles(ch);
     unsigned role = ch->replacement ? md_super_role(&ch->replacement->sb) : 0;
     if (ch->replacement && !ch->slot[role]) { /* the one that it was to replace is gone */
         put_in(ch, ch->replacement, role);

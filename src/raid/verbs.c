@@ -213,6 +213,9 @@ static void remove_home(void *arg)
         if (spare) {
             raid_store(&m->state, RAID_MEMBER_FAULTY);
             m->recorded = true;
+            /* Its own superblock goes on calling it a spare: it must not come back by itself, and
+             * its number comes last when one is given. */
+            a->sb.role[m->sb.dev_number] = MD_ROLE_FAULTY;
             raid_meta_write(a);
         } else if (!m->recorded) { /* nobody is left to record it */
             __atomic_fetch_sub(&a->unrecorded, 1, __ATOMIC_SEQ_CST);

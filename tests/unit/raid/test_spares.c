@@ -37,9 +37,62 @@ HARNESS_TEST(an_array_is_not_idle_while_a_spare_is_about_to_step_in)
     remove_members(6);
 }
 
+static const char *in_slot(const struct raid_info *info, int slot)
+{
+    for (unsigned i = 0; i < info->member_count; i++)
+        if (info->member[i].slot == slot)
+            return info->member[i].device;
+    return "";
+}
+
+/* Two devices of one number are one entry in the superblocks: the member would be a spare there. */
+HARNESS_TEST(a_spare_that_was_removed_takes_nobodys_number)
+{
+    make_members(4, "4M");
+    must(create("raid1", 2, true, &e), &e);
+    must(raid_add_member("a", "d2", false, &e), &e);
+    must(raid_remove_member("a", "d2", false, &e), &e);
+    must(raid_add_member("a", "d3", false, &e), &e);
+    must(raid_fail_member("a", "d0", false, &e), &e);
+    wait_idle();
+    stop();
+    check(super_of(2).dev_number != super_of(3).dev_number);
+    must(assemble(true, &e), &e);
+    struct raid_info info = info_of("a");
+    check(!strcmp(in_slot(&info, 0), "d3"));
+    check(!strcmp(in_slot(&info, -1), "")); /* it was sent away */
+    stop();
+    remove_members(4);
+}
+
+/* As earlier versions left it. */
+HARNESS_TEST(a_spare_with_the_number_of_a_member_stays_out)
+{
+    make_members(3, "4M");
+    must(create("raid1", 2, true, &e), &e);
+    must(raid_add_member("a", "d2", false, &e), &e);
+    stop();
+    struct md_super sb = super_of(2);
+    sb.dev_number = 0;
+    sb.role[0] = MD_ROLE_SPARE;
+    put_super(2, &sb);
+    must(assemble(true, &e), &e);
+    struct raid_info info = info_of("a");
+    check_int(in_sync(&info), 2);
+    check(!strcmp(in_slot(&info, -1), ""));
+    must(raid_add_member("a", "d2", false, &e), &e); /* which gives it another one */
+    stop();
+    struct md_super first = super_of(0), new = super_of(2);
+    check_int(md_super_role(&first), 0);
+    check(new.dev_number != 0 && md_super_role(&new) == MD_ROLE_SPARE);
+    remove_members(3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_spare_that_was_removed_takes_nobodys_number),
+        cmocka_unit_test(a_spare_with_the_number_of_a_member_stays_out),
         cmocka_unit_test(an_array_is_not_idle_while_a_spare_is_about_to_step_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
