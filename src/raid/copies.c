@@ -217,12 +217,14 @@ static bool all_zero(const uint8_t *p, size_t len)
 }
 
 /* What is zero stays unallocated where that costs nothing, so that copies of sparse members are
- * sparse. */
+ * sparse. Who has gone meanwhile is closed, or about to be. */
 static int write_to(struct raid_member *m, uint64_t offset, const void *buf, size_t len)
 {
     struct bdev_info info;
     struct bio bio;
     int error;
+    if (!raid_takes_writes(m))
+        return -ENODEV;
     bdev_get_info(m->desc, &info);
     if (info.discard_gran && info.discard_zeroes && all_zero(buf, len)) {
         bio_init(&bio, m->desc, BIO_WRITE_ZEROES, m->data_offset + offset, len, NULL, NULL);
@@ -285,7 +287,8 @@ static void repair_block(struct raid_array *a, struct raid_copies *c, unsigned i
     bool listed = raid_bad_at(m, offset, len);
     if (!listed && !bdev_read(m->desc, m->data_offset + offset, buf->data, len))
         return; /* readable by now */
-    if (read_any(c, m, at, buf->data, len, &from) || write_to(m, offset, buf->data, len))
+    if (read_any(c, m, at, buf->data, len, &from) || write_to(m, offset, buf->data, len) ||
+        !raid_takes_writes(m))
         return;
     int error = bdev_read(m->desc, m->data_offset + offset, buf->data, len);
     if (error) {

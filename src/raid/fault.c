@@ -186,7 +186,7 @@ static bool list_bad(const struct raid_io *io, const struct raid_leg *leg)
 {
     enum { STEP = 4096 };
     struct raid_member *m = leg->m;
-    if (!m->bad || !leg->length || !raid_medium_error(leg->error))
+    if (!m->bad || !leg->length || !raid_medium_error(leg->error) || !raid_takes_writes(m))
         return false;
     struct iobuf *buf = iobuf_get(STEP);
     bool stays = buf;

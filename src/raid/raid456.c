@@ -331,7 +331,7 @@ static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t 
         return;
     bool listed = raid_bad_at(m, offset, length);
     if ((listed || bdev_read(m->desc, m->data_offset + offset, buf->data, length)) &&
-        !fill(a, m, offset, length)) {
+        !fill(a, m, offset, length) && raid_takes_writes(m)) {
         int error = bdev_read(m->desc, m->data_offset + offset, buf->data, length);
         if (error) {
             raid_bad_written(m, offset, length, error);

@@ -252,7 +252,6 @@ static void nothing_read(void *arg)
 
 static void start_reads(struct stripe_op *op)
 {
-    struct raid_array *a = op->o->a;
     op->pending = (unsigned)__builtin_popcountll(op->reads);
     if (!op->pending) {
         reactor_defer(&op->defer, nothing_read, op);
@@ -262,7 +261,6 @@ static void start_reads(struct stripe_op *op)
         struct stripe_col *c = &op->col[i];
         if (!(op->reads >> i & 1))
             continue;
-        c->m = raid_load(&a->slot[i]);
         c->iov = (struct iovec){c->old, stripe_op_rows(op)};
         bio_init(&c->bio, c->m->desc, BIO_READ, c->m->data_offset + stripe_op_offset(op, op->lo),
                  stripe_op_rows(op), read_done, c);

@@ -11,9 +11,8 @@
 
 /* ---- who can be read, who is written */
 
-static bool slot_readable(const struct stripe_op *op, unsigned slot)
+static bool slot_readable(const struct stripe_op *op, unsigned slot, const struct raid_member *m)
 {
-    const struct raid_member *m = raid_load(&op->o->a->slot[slot]);
     if (!m || op->bad >> slot & 1 || (op->kind == STRIPE_FILL && m == op->to))
         return false;
     unsigned state = raid_load(&m->state);
@@ -38,15 +37,17 @@ struct masks {
     uint64_t readable, writable;
 };
 
-static struct masks look_at_slots(const struct stripe_op *op)
+/* Whom it may read is what it reads: the slot may have passed to somebody else a moment later. */
+static struct masks look_at_slots(struct stripe_op *op)
 {
     const struct raid_member *second = raid_second(op->o->a);
     struct masks k = {.writable = second ? 1ull << second->slot : 0};
     for (unsigned i = 0; i < op->map.slots; i++) {
-        const struct raid_member *m = raid_load(&op->o->a->slot[i]);
+        struct raid_member *m = raid_load(&op->o->a->slot[i]);
         uint64_t bit = 1ull << i;
         *(parity_is_data(&op->map, i) ? &k.data : &k.parity) |= bit;
-        k.readable |= slot_readable(op, i) ? bit : 0;
+        k.readable |= slot_readable(op, i, m) ? bit : 0;
+        op->col[i].m = m;
         k.writable |= m && raid_takes_writes(m) ? bit : 0;
     }
     return k;

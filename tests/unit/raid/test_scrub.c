@@ -247,6 +247,46 @@ HARNESS_TEST(assembly_takes_a_stale_member_back_by_the_bitmap)
     remove_members(2);
 }
 
+static void wait_held(unsigned i)
+{
+    for (unsigned n = 0; n < 12000 && !fault_held(fault_dev(i)); n++)
+        task_sleep_us(5000);
+    check(fault_held(fault_dev(i)));
+}
+
+HARNESS_TEST(a_member_may_be_removed_while_it_is_about_to_be_put_right)
+{
+    uint64_t job;
+    rotten(3, 1);
+    rules(2, "read:hold:offset=1M-2M:count=1");
+    must(raid_scrub("a", true, &job, &e), &e);
+    wait_held(2); /* what the others have is known by now */
+    must(raid_remove_member("a", "d1", false, &e), &e);
+    fault_release(fault_dev(2));
+    wait_idle();
+    check_int(info_of("a").state, RAID_DEGRADED);
+    stop();
+    check(!holds(1, PLACE, 7)); /* it is no member any more: left alone */
+    remove_members(3);
+}
+
+HARNESS_TEST(a_member_may_be_removed_while_a_read_error_of_its_is_mended)
+{
+    make(2, false);
+    put(PLACE, 7);
+    rules(0, "read:error=EIO:offset=1M-2M:count=2");
+    rules(1, "read:hold:offset=1M-2M:after=1:count=1"); /* the client's is answered */
+    struct bdev_desc *d = open_device("a", CLAIM_READ);
+    check_int(bdev_read(d, PLACE, out, sizeof out), 0); /* the first one comes to d0 */
+    bdev_close(&d);
+    wait_held(1);
+    must(raid_remove_member("a", "d0", false, &e), &e);
+    fault_release(fault_dev(1));
+    stop();
+    check(holds(1, PLACE, 7));
+    remove_members(2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +302,8 @@ int main(void)
         cmocka_unit_test(who_went_on_alone_does_not_come_back),
         cmocka_unit_test(who_is_older_than_the_last_cleared_bit_does_not_come_back),
         cmocka_unit_test(without_a_bitmap_nobody_comes_back),
+        cmocka_unit_test(a_member_may_be_removed_while_it_is_about_to_be_put_right),
+        cmocka_unit_test(a_member_may_be_removed_while_a_read_error_of_its_is_mended),
         cmocka_unit_test(assembly_takes_a_stale_member_back_by_the_bitmap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
