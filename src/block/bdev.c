@@ -269,6 +269,21 @@ struct bdev_desc *bdev_open(const char *name, enum bdev_claim claim, const struc
     return d;
 }
 
+static uint32_t look_timeout_ms = 30 * 1000;
+
+void bdev_set_look_timeout_ms(uint32_t ms)
+{
+    look_timeout_ms = ms;
+}
+
+struct bdev_desc *bdev_open_to_look(const char *name, const struct bdev_user *user, struct err *e)
+{
+    struct bdev_desc *d = bdev_open(name, CLAIM_READ, user, e);
+    if (d)
+        bdev_set_timeout(d, look_timeout_ms);
+    return d;
+}
+
 uint64_t bdev_desc_inflight(const struct bdev_desc *d)
 {
     uint64_t n = 0;

@@ -68,6 +68,10 @@ void bdev_drain_close(struct bdev_desc **desc);
  * as they take. Data is copied for it. A desc that has timed out is closed by bdev_drain_close at
  * once for its owner; the device stays claimed until what was sent to it has ended. */
 void bdev_set_timeout(struct bdev_desc *desc, uint32_t ms);
+/* Main: CLAIM_READ, to see what is on a device, with a time-out of 30 s, as Linux gives a disk for
+ * a command: one that hangs must not hold up those who look for something else. */
+struct bdev_desc *bdev_open_to_look(const char *name, const struct bdev_user *user, struct err *e);
+void bdev_set_look_timeout_ms(uint32_t ms); /* main, for tests */
 /* Main: whoever asks who holds the device reads that this one waits for it to answer. */
 void bdev_mark_unanswered(struct bdev_desc *desc);
 unsigned bdev_abandoned(void); /* main: descs that are closed so and wait for that */

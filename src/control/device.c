@@ -227,7 +227,7 @@ static void note_signature(const char *name)
     if (!signatures)
         signatures = json_object_new_object();
     json_object_object_del(signatures, name);
-    struct bdev_desc *desc = bdev_open(name, CLAIM_READ, &user, &e);
+    struct bdev_desc *desc = bdev_open_to_look(name, &user, &e);
     if (desc && probe_signature(desc, what, sizeof what, &e) == 1)
         put_str(signatures, name, what);
     bdev_drain_close(&desc);
@@ -240,7 +240,7 @@ static int check_signature(const char *device, const char *field, struct err *e)
     char what[300] = "";
     if (!bdev_name_info(device, &info) || info.known_zero)
         return 0;
-    struct bdev_desc *desc = bdev_open(device, CLAIM_READ, &user, e);
+    struct bdev_desc *desc = bdev_open_to_look(device, &user, e);
     if (!desc)
         return -1;
     int found = probe_signature(desc, what, sizeof what, e);

@@ -26,7 +26,7 @@ unsigned plog_device_find(const struct uuid *array, char name_r[BDEV_NAME_MAX + 
         struct bdev_user user = {.label = "a scan for logs of arrays"};
         struct plog_label l;
         struct err e;
-        struct bdev_desc *desc = bdev_open(name[i], CLAIM_READ, &user, &e);
+        struct bdev_desc *desc = bdev_open_to_look(name[i], &user, &e);
         if (desc && read_label(desc, &l) && uuid_equal(&l.array, array)) {
             memcpy(name_r, name[i], sizeof name[i]);
             found++;

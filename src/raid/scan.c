@@ -74,7 +74,7 @@ static unsigned load(const char *device, struct raid_candidate c[MD_FORMATS])
     struct bdev_user user = {.label = "a scan for arrays"};
     struct err e;
     unsigned n = 0;
-    struct bdev_desc *desc = bdev_open(device, CLAIM_READ, &user, &e);
+    struct bdev_desc *desc = bdev_open_to_look(device, &user, &e);
     if (!desc)
         return 0;
     for (unsigned f = 0; f < MD_FORMATS; f++) {

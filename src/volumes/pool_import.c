@@ -99,7 +99,7 @@ static void scan_device(struct scan *s, const char *device)
     struct bdev_user user = {.label = "pool scan"};
     struct lvm_disk *d = xcalloc(1, sizeof *d);
     d->device = device;
-    d->desc = bdev_open(device, CLAIM_READ, &user, NULL);
+    d->desc = bdev_open_to_look(device, &user, NULL);
     if (d->desc && !lvm_disk_open(d, NULL)) {
         s->pv = xrealloc(s->pv, (s->pv_count + 1) * sizeof *s->pv);
         struct scan_pv *pv = &s->pv[s->pv_count++];

@@ -391,6 +391,24 @@ HARNESS_TEST(members_with_signatures_need_force)
     remove_members(2);
 }
 
+HARNESS_TEST(a_device_that_does_not_answer_holds_up_no_assembly)
+{
+    char users[8];
+    make_members(4, "4M");
+    must(create("raid5", 3, true, &e), &e); /* which is looked for twice: its log may be anywhere */
+    must(raid_stop("a", &e), &e);
+    rules(3, "read:hold");
+    bdev_set_look_timeout_ms(50);
+    must(assemble(false, &e), &e);
+    check_int(info_of("a").state, RAID_CLEAN);
+    must(raid_stop("a", &e), &e);
+    fault_release(fault_dev(3));
+    while (bdev_users(fault_dev(3), users, sizeof users))
+        task_sleep_us(1000);
+    bdev_set_look_timeout_ms(30 * 1000);
+    remove_members(4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +428,7 @@ int main(void)
         cmocka_unit_test(superblocks_are_saved_first_or_nothing_starts),
         cmocka_unit_test(wrong_requests_are_refused_by_field),
         cmocka_unit_test(members_with_signatures_need_force),
+        cmocka_unit_test(a_device_that_does_not_answer_holds_up_no_assembly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
