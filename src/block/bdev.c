@@ -488,6 +488,28 @@ void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value
         bdev->ops->attrs(bdev, fn, arg);
 }
 
+struct stack {
+    const struct bdev *lower;
+    bool found;
+};
+
+static void look_below(const char *name, void *arg)
+{
+    struct stack *s = arg;
+    struct bdev *b = s->found ? NULL : bdev_find(name);
+    if (b && b == s->lower)
+        s->found = true;
+    else if (b && b->ops->below)
+        b->ops->below(b, look_below, s);
+}
+
+bool bdev_stands_on(const char *name, const struct bdev *lower)
+{
+    struct stack s = {.lower = lower};
+    look_below(name, &s);
+    return s.found;
+}
+
 bool bdev_failed(const struct bdev *bdev, char *why, size_t size)
 {
     return bdev->ops->failed && bdev->ops->failed(bdev, why, size);

@@ -101,6 +101,10 @@ void bdev_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value
  * the device at fault, in one sentence. */
 bool bdev_failed(const struct bdev *bdev, char *why, size_t size);
 
+/* Main: is `name` that device, or does it stand on it? What it is put below would wait for itself.
+ */
+bool bdev_stands_on(const char *name, const struct bdev *lower);
+
 /* Main, in a task: has the device look at what is below it anew. False: that has gone. */
 bool bdev_refresh(struct bdev *bdev);
 

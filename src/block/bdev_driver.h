@@ -35,6 +35,9 @@ struct bdev_ops {
     void (*attrs)(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                   void *arg);
 
+    /* Layers, main: fn for the name of each device that this one stands on. */
+    void (*below)(struct bdev *bdev, void (*fn)(const char *name, void *arg), void *arg);
+
     /* Optional, main: bdev_failed(). */
     bool (*failed)(const struct bdev *bdev, char *why, size_t size);
 };

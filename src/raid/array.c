@@ -154,6 +154,8 @@ static void member_event(struct bdev_desc *desc, enum bdev_event event, void *ar
 struct raid_member *raid_member_open(struct raid_array *a, const char *device,
                                      enum bdev_claim claim, struct err *e)
 {
+    if (raid_check_stack(a, device, "device", e))
+        return NULL;
     struct raid_member *m = xcalloc(1, sizeof *m);
     struct bdev_user user = {.event = member_event, .arg = m};
     snprintf(user.label, sizeof user.label, "array %s", a->bdev.name);

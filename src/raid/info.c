@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What others may know of an array: home publishes a copy at each change, anybody reads it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "raid/bad.h"
 #include "raid/bitmap.h"
 #include "raid/parity.h"
@@ -186,6 +188,25 @@ void raid_info_fill(struct raid_array *a, struct raid_info *info_r)
         info_r->sync_saved = raid_load(&a->checkpoint);
     }
     pthread_mutex_unlock(&a->info_lock);
+}
+
+void raid_below(struct bdev *bdev, void (*fn)(const char *name, void *arg), void *arg)
+{
+    struct raid_array *a = container_of(bdev, struct raid_array, bdev);
+    struct raid_info *info = xcalloc(1, sizeof *info);
+    raid_info_fill(a, info);
+    for (unsigned i = 0; i < info->member_count; i++)
+        fn(info->member[i].device, arg);
+    fn(info->log_device, arg);
+    free(info);
+}
+
+int raid_check_stack(const struct raid_array *a, const char *device, const char *field,
+                     struct err *e)
+{
+    if (!a->started || !bdev_stands_on(device, &a->bdev))
+        return 0;
+    return err_set(e, ERR_INVALID, field, "%s stands on array %s itself", device, a->bdev.name);
 }
 
 static void put_number(void (*fn)(const char *key, const char *value, void *arg), void *arg,

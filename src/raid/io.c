@@ -424,5 +424,6 @@ const struct bdev_ops raid_ops = {
     .channel_fini = raid_channel_fini,
     .destroy = raid_destroy,
     .attrs = raid_attrs,
+    .below = raid_below,
     .failed = raid_failed,
 };

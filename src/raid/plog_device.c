@@ -72,6 +72,8 @@ static void device_event(struct bdev_desc *desc, enum bdev_event event, void *ar
 
 static struct plog_device *open_device(struct raid_array *a, const char *name, struct err *e)
 {
+    if (raid_check_stack(a, name, "log_device", e))
+        return NULL;
     struct plog_device *d = xcalloc(1, sizeof *d);
     struct bdev_user user = {.event = device_event, .arg = d};
     snprintf(user.label, sizeof user.label, "array %s, its log", a->bdev.name);

@@ -345,8 +345,12 @@ void raid_vacate(struct raid_array *a, struct raid_member *m);
 int raid_replace_end(struct raid_array *a, struct raid_member *m, struct err *e);
 
 /* ---- info.c */
-void raid_publish(struct raid_array *a);                           /* home, or before it runs */
-void raid_object(const struct raid_array *a, char out[80]);        /* "array a0" */
+void raid_publish(struct raid_array *a);                    /* home, or before it runs */
+void raid_object(const struct raid_array *a, char out[80]); /* "array a0" */
+void raid_below(struct bdev *bdev, void (*fn)(const char *name, void *arg), void *arg); /* main */
+/* Main: neither a member nor the log may stand on the array that is to stand on it. */
+int raid_check_stack(const struct raid_array *a, const char *device, const char *field,
+                     struct err *e);
 bool raid_failed(const struct bdev *bdev, char *why, size_t size); /* main */
 void raid_attrs(struct bdev *bdev, void (*fn)(const char *key, const char *value, void *arg),
                 void *arg);

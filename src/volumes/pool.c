@@ -244,6 +244,19 @@ static void on_event(struct bdev_desc *desc, enum bdev_event event, void *arg)
     }
 }
 
+/* One that stands on a volume of the pool would wait for itself. */
+static int check_stack(const char *device, const struct pool *pool, struct err *e)
+{
+    const struct volume *v;
+    if (!pool)
+        return 0;
+    list_for_each (v, &pool->volumes, link)
+        if (bdev_stands_on(device, &v->bdev))
+            return err_set(e, ERR_INVALID, "devices", "%s stands on pool %s itself", device,
+                           pool->name);
+    return 0;
+}
+
 struct pool_disk *pool_disk_open(const char *device, const char *pool, struct err *e)
 {
     struct bdev_info info;
@@ -251,6 +264,8 @@ struct pool_disk *pool_disk_open(const char *device, const char *pool, struct er
         err_set(e, ERR_NOT_FOUND, "devices", "there is no device %s", device);
         return NULL;
     }
+    if (check_stack(device, pool_find(pool), e))
+        return NULL;
     struct pool_disk *disk = xcalloc(1, sizeof *disk);
     struct bdev_user user = {.event = on_event, .arg = disk};
     snprintf(user.label, sizeof user.label, "pool %s", pool);

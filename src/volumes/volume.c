@@ -248,8 +248,21 @@ static bool failed(const struct bdev *bdev, char *why, size_t size)
     return false;
 }
 
-static const struct bdev_ops ops = {
-    .type = "volume", .submit = submit, .destroy = destroy, .attrs = attrs, .failed = failed};
+/* All of the pool's: it may grow onto each. */
+static void below(struct bdev *bdev, void (*fn)(const char *name, void *arg), void *arg)
+{
+    const struct pool *pool = to_volume(bdev)->pool;
+    for (unsigned i = 0; i < POOL_DEVICES_MAX; i++)
+        if (pool->disk[i])
+            fn(pool->disk[i]->device, arg);
+}
+
+static const struct bdev_ops ops = {.type = "volume",
+                                    .submit = submit,
+                                    .destroy = destroy,
+                                    .attrs = attrs,
+                                    .below = below,
+                                    .failed = failed};
 
 const char *volume_kind(const struct lvm_lv *lv)
 {

@@ -119,6 +119,29 @@ def test_an_array_that_cannot_start_stays_in_the_configuration():
         assert plan(o, shown) == EMPTY, plan(o, shown)
 
 
+def test_nothing_is_put_below_itself():
+    with Orion() as o:
+        o.mem('d0', 'd1', 'd2', 'd3')
+        o.mem('e', size='512M')
+        create(o, 'a', 'raid5', 'd0,d1,d2,d3', '--chunk', '64K')
+
+        def refused(device):
+            for verb in (('add', 'a', device, '--force'), ('replace', 'a', 'd0', device, '--force'),
+                         ('set', 'a', '--log-device', device, '--force')):
+                said = o.ctl('array', *verb, expect=1)
+                assert 'stands on array a itself' in said, said
+        refused('a')
+        o.ctl('device', 'add', 'f', '--type', 'fault', '--on', 'a')
+        create(o, 'b', 'raid0', 'f,e', '--chunk', '64K')
+        refused('b')
+        o.ctl('pool', 'create', 'p', '--devices', 'b')
+        o.ctl('volume', 'create', 'p/v', '--size', '100M')
+        refused('p/v')
+        said = o.ctl('pool', 'extend', 'p', '--devices', 'p/v', '--force', expect=1)
+        assert 'stands on pool p itself' in said, said
+        assert devices(array(o, 'a'), 'in-sync') == ['d0', 'd1', 'd2', 'd3']
+
+
 def test_raid50_and_raid60_are_made_and_go_as_one():
     with Orion() as o:
         files(o, 9)
@@ -279,4 +302,4 @@ run(test_a_pool_takes_what_its_array_has_gained, test_an_array_grows_while_it_is
     test_a_spare_of_another_group_or_too_small_stays,
     test_the_configuration_has_all_that_makes_an_array,
     test_an_array_that_cannot_start_stays_in_the_configuration,
-    test_a_member_is_replaced_while_it_serves)
+    test_a_member_is_replaced_while_it_serves, test_nothing_is_put_below_itself)

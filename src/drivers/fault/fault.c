@@ -259,11 +259,17 @@ static void fault_attrs(struct bdev *bdev,
     }
 }
 
+static void fault_below(struct bdev *bdev, void (*fn)(const char *name, void *arg), void *arg)
+{
+    fn(container_of(bdev, struct fault_dev, bdev)->on, arg);
+}
+
 static const struct bdev_ops fault_ops = {
     .type = "fault",
     .submit = fault_submit,
     .destroy = fault_destroy,
     .attrs = fault_attrs,
+    .below = fault_below,
     .failed = fault_failed,
 };
 
