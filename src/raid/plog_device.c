@@ -84,6 +84,9 @@ static struct plog_device *open_device(struct raid_array *a, const char *name, s
         free(d);
         return NULL;
     }
+    struct raid_policy p;
+    raid_policy_get(a, &p);
+    bdev_set_timeout(d->desc, p.timeout_ms);
     return d;
 }
 

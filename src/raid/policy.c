@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "raid/raid_private.h"
+#include "raid/plog.h"
 
 enum { HOUR_S = 3600 };
 
@@ -64,6 +64,8 @@ int raid_set_policy(const char *name, const struct raid_policy *p,
     a->owns = n;
     if (n)
         memcpy(a->own, own, n * sizeof *own);
+    if (a->log_device && a->log_device->desc)
+        bdev_set_timeout(a->log_device->desc, p->timeout_ms);
     task_call(a->home, apply_to_all, a);
     a->main_tasks--;
     return 0;

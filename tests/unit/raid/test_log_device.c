@@ -179,6 +179,40 @@ HARNESS_TEST(when_it_fails_the_array_goes_on_without)
     remove_members(ALL);
 }
 
+/* The members' time-out is its own, too. */
+HARNESS_TEST(when_it_hangs_the_array_goes_on_without)
+{
+    struct raid_policy p;
+    char users[8];
+    raid_policy_defaults(&p);
+    p.timeout_ms = 100;
+    make();
+    must(raid_set_policy("a", &p, NULL, 0, &e), &e);
+    write_some(3);
+    rules(LOG, "write:hold");
+    write_some(4);
+    check(!strcmp(info_of("a").log, "its device has failed"));
+    check_int(info_of("a").missing, 0);
+    check_some();
+    must(raid_set_log("a", true, NULL, false, &e), &e); /* it is let go, but not free yet */
+    check(bdev_users(fault_dev(LOG), users, sizeof users));
+    write_some(5);
+    check_some();
+    rules(LOG, "");
+    fault_release(fault_dev(LOG));
+    while (bdev_users(fault_dev(LOG), users, sizeof users))
+        task_sleep_us(1000);
+    must(raid_set_log("a", false, "d3", false, &e), &e);
+    rules(LOG, "write:hold");
+    write_some(6); /* one that is given later, too */
+    check(!strcmp(info_of("a").log, "its device has failed"));
+    fault_release(fault_dev(LOG));
+    must(raid_stop("a", &e), &e);
+    while (bdev_users(fault_dev(LOG), users, sizeof users))
+        task_sleep_us(1000);
+    remove_members(ALL);
+}
+
 HARNESS_TEST(it_is_changed_while_the_array_runs)
 {
     make();
@@ -223,6 +257,7 @@ int main(void)
         cmocka_unit_test(the_log_of_another_array_is_refused),
         cmocka_unit_test(two_of_them_are_one_too_many),
         cmocka_unit_test(when_it_fails_the_array_goes_on_without),
+        cmocka_unit_test(when_it_hangs_the_array_goes_on_without),
         cmocka_unit_test(it_is_changed_while_the_array_runs),
         cmocka_unit_test(one_that_is_pulled_is_let_go),
     };
