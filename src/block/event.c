@@ -39,10 +39,10 @@ static enum log_level level_of(const char *kind)
     static const char *const errors[] = {"array-failed",      "flush-failed",    "state-damaged",
                                          "device-failed",     "metadata-failed", "rebuild-halted",
                                          "resync-unreadable", "audit-lost"};
-    static const char *const warnings[] = {"member-failed",       "member-timeout", "device-gone",
-                                           "array-unclean",       "mismatch",       "not-started",
-                                           "array-waiting",       "intent-dropped", "log-lost",
-                                           "read-error-corrected"};
+    static const char *const warnings[] = {
+        "member-failed", "member-timeout",       "device-gone",       "array-unclean",
+        "mismatch",      "not-started",          "array-waiting",     "intent-dropped",
+        "log-lost",      "read-error-corrected", "lun-thin-threshold"};
     for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++)
         if (!strcmp(kind, errors[i]))
             return LOG_LEVEL_ERROR;

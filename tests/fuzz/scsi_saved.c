@@ -22,8 +22,10 @@ static void look(const uint8_t *data, size_t len)
     free(again);
     free(third);
     if (scsi_mode_decode(data, len, &mode)) {
-        assert(scsi_mode_encode(&mode, record) == len && scsi_mode_decode(record, len, &back));
-        assert(mode.swp == back.swp && mode.d_sense == back.d_sense && mode.wce == back.wce);
+        assert(len == SCSI_MODE_RECORD || len == SCSI_MODE_RECORD_1);
+        n = scsi_mode_encode(&mode, record); /* of version 2, whatever it was */
+        assert(n == sizeof record && scsi_mode_decode(record, n, &back));
+        assert(scsi_mode_equal(&mode, &back));
     }
 }
 

@@ -15,7 +15,8 @@ NAME = 'iqn.2026-11.test:guest'
 SECRETS = ('guests-own-secret', 'targets-own-secret')
 MODULES = ['crc32c_generic', 'crc32c_intel', 'sd_mod', 'iscsi_tcp', 'ext4']
 PROGRAMS = ['iscsid', 'iscsiadm', 'mkfs.ext4']
-TOOLS = ['sg_inq', 'sg_vpd', 'sg_opcodes', 'sg_turs', 'sg_luns', 'sg_readcap', 'sg_persist', 'sg_compare_and_write']
+TOOLS = ['sg_inq', 'sg_vpd', 'sg_opcodes', 'sg_turs', 'sg_luns', 'sg_readcap', 'sg_persist', 'sg_compare_and_write',
+         'sg_modes', 'sg_wr_mode', 'sg_logs']
 PACKAGES = ['open-iscsi', 'libopeniscsiusr', 'libisns0']
 FILES = {'/etc/iscsi/initiatorname.iscsi': 'InitiatorName=%s\n' % NAME,
          '/etc/iscsi/iscsid.conf': 'node.startup = manual\nnode.session.timeo.replacement_timeout = 120\n'
@@ -79,6 +80,24 @@ def tools(g):
     print('        sg3-utils', flush=True)
 
 
+def threshold(g):
+    """sg3-utils know the pages; the kernel takes the unit attention, tells of it and repeats the command."""
+    page = '5c,02,00,14' + ',00' * 12 + ',%s,02,00,00,00,00,00,01'
+    shown = g.sh('sg_modes -p 0x1c,2 /dev/sda')
+    assert 'provisioning' in shown.lower(), shown
+    assert 'Used LBA mapping' in g.sh('sg_logs -p 0xc /dev/sda')
+    g.sh('dd if=/dev/urandom of=/dev/sda bs=64k count=32 oflag=direct 2>/dev/null')
+    told = 'dmesg | grep -c "thin provisioning soft threshold" || true'
+    assert g.sh(told).strip() == '0'
+    g.sh('sg_wr_mode -p 0x1c,2 -c %s /dev/sda' % page % '81')
+    g.sh('for i in $(seq 300); do dd if=/dev/sda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || exit 1; '
+         'dmesg | grep -q "thin provisioning soft threshold" && exit 0; sleep 0.2; done; exit 1')
+    g.sh('for i in $(seq 8); do dd if=/dev/sda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; sleep 0.2; done')
+    assert g.sh(told).strip() == '1'
+    g.sh('sg_wr_mode -p 0x1c,2 -c %s /dev/sda' % page % '01')
+    print('        a threshold of used space', flush=True)
+
+
 def written(o):
     return sum(s['written_bytes'] for s in o.http('GET', '/v1/sessions').json['items'] if s['object'] == IQN)
 
@@ -109,6 +128,7 @@ def test_discovery_chap_and_digests():
                 print('        %s, digests %s' % (algorithm, digest), flush=True)
                 if algorithm == 'SHA3-256':
                     tools(g)
+                    threshold(g)
                 h.logout()
 
 

@@ -178,12 +178,20 @@ static bool refuse_unknown(struct scsi_cmd *cmd)
     return has_sa ? scsi_refuse_field(cmd, 1, 4) : scsi_refuse(cmd, SENSE_INVALID_OPCODE);
 }
 
+/* A threshold is told with the place of its descriptor in mode page 1Ch/02h (SBC-4). */
+static bool refuse_attention(struct scsi_cmd *cmd)
+{
+    struct sense s = {.code = scsi_ua_take(cmd->itl), .info = SCSI_THRESHOLD_OFFSET};
+    s.has_info = s.code == SENSE_THIN_THRESHOLD;
+    return scsi_refuse_sense(cmd, &s);
+}
+
 static bool checks(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
     const struct scsi_opcode *op = cmd->op;
     if (cmd->itl->ua && !(op && op->flags & OP_NO_UA))
-        return scsi_refuse(cmd, scsi_ua_take(cmd->itl));
+        return refuse_attention(cmd);
     if (!op || !scsi_opcode_present(op, f->lbp))
         return refuse_unknown(cmd);
     if (cmd->attr == SCSI_ACA) /* there is never an ACA condition (NACA is refused) */

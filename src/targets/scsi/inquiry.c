@@ -86,7 +86,8 @@ void scsi_run_request_sense(struct scsi_cmd *cmd)
     uint8_t *p = scsi_reply_room(cmd, SENSE_DESCRIPTOR_MAX);
     if (!p)
         return;
-    struct sense s = {.code = present_sense(cmd)};
+    struct sense s = {.code = present_sense(cmd), .info = SCSI_THRESHOLD_OFFSET};
+    s.has_info = s.code == SENSE_THIN_THRESHOLD;
     if (s.code == SENSE_SANITIZING)
         scsi_sanitize_sense(cmd, &s);
     bool descriptor = cmd->cdb[1] & 0x01;

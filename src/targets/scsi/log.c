@@ -62,15 +62,21 @@ static void exceptions(const struct scsi_cmd *cmd, struct wr *w)
     parameter(w, 0, 0x03, (uint64_t)NO_TEMPERATURE << 8, 4);
 }
 
+uint64_t scsi_threshold_sets(uint64_t used)
+{
+    uint64_t sets = used / SCSI_THRESHOLD_SET + (used % SCSI_THRESHOLD_SET > 0);
+    return sets < UINT32_MAX ? sets : UINT32_MAX;
+}
+
 /* 0Ch, logical block provisioning (SBC-3): what is used, in threshold sets (VPD page B2h), all of
  * it this LUN's own. What is available the device does not tell. cmd->cursor: bytes in use. */
 static void provisioning(const struct scsi_cmd *cmd, struct wr *w)
 {
-    uint64_t sets = (cmd->cursor + SCSI_THRESHOLD_SET - 1) / SCSI_THRESHOLD_SET;
+    uint64_t sets = scsi_threshold_sets(cmd->cursor);
     wr_be16(w, 0x0002);
     wr_u8(w, 0x03);
     wr_u8(w, 8);
-    wr_be32(w, sets < UINT32_MAX ? sets : UINT32_MAX);
+    wr_be32(w, sets);
     wr_u8(w, 0x01);
     wr_zero(w, 3);
 }
@@ -139,15 +145,16 @@ static void reply_page(struct scsi_cmd *cmd, unsigned i)
 
 enum { EXTENTS = 64, EXTENTS_MAX = 1 << 16 };
 
-static int count_used(struct scsi_cmd *cmd, struct bdev_desc *desc, uint64_t size)
+int scsi_count_used(struct bdev_desc *desc, uint64_t size, const bool *stop, uint64_t *used_r)
 {
+    struct bio bio;
     struct extent list[EXTENTS];
     struct bio_extents extents = {.list = list, .max = EXTENTS};
     uint64_t at = 0, used = 0;
-    for (unsigned seen = 0; at < size && seen < EXTENTS_MAX && !cmd->aborted; task_yield()) {
-        bio_init(&cmd->bio, desc, BIO_EXTENTS, at, size - at, NULL, NULL);
-        cmd->bio.extents = &extents;
-        int rc = bio_wait(&cmd->bio);
+    for (unsigned seen = 0; at < size && seen < EXTENTS_MAX && !*stop; task_yield()) {
+        bio_init(&bio, desc, BIO_EXTENTS, at, size - at, NULL, NULL);
+        bio.extents = &extents;
+        int rc = bio_wait(&bio);
         if (rc)
             return rc;
         for (unsigned i = 0; i < extents.count; i++) {
@@ -156,7 +163,7 @@ static int count_used(struct scsi_cmd *cmd, struct bdev_desc *desc, uint64_t siz
         }
         seen += extents.count;
     }
-    cmd->cursor = at ? (uint64_t)((unsigned __int128)used * size / at) : 0;
+    *used_r = at ? (uint64_t)((unsigned __int128)used * size / at) : 0;
     return 0;
 }
 
@@ -164,7 +171,8 @@ static void usage_task(void *arg)
 {
     struct scsi_cmd *cmd = arg;
     const struct scsi_facts *f = &cmd->view->now;
-    int rc = f->desc ? count_used(cmd, f->desc, f->blocks << f->shift) : -ENODEV;
+    int rc = f->desc ? scsi_count_used(f->desc, f->blocks << f->shift, &cmd->aborted, &cmd->cursor)
+                     : -ENODEV;
     if (!rc) {
         reply_page(cmd, find_page(PAGE_PROVISIONING));
         return;

@@ -1,22 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * MODE SENSE and MODE SELECT: SPC-4, mode parameters; the caching page SBC-3. What can be
- * changed: WCE (where the device has a volatile cache), D_SENSE, SWP. They are saved if somebody
- * keeps records (scsi_set_store): PS says so; else SP is refused.
+ * changed: WCE (where the device has a volatile cache), D_SENSE, SWP; of thin LUNs LBPERE and a
+ * threshold. They are saved if somebody keeps records (scsi_set_store): PS says so; else SP is
+ * refused.
  */
 #include <errno.h>
 
 #include "base/mem.h"
 #include "targets/scsi/scsi_private.h"
 
-enum { MODE_ROOM = 512, PAGE_MAX = 20, PAGE_ALL = 0x3f };
+enum { MODE_ROOM = 512, PAGE_MAX = 24, PAGE_ALL = 0x3f, SUBPAGE_ALL = 0xff };
 enum { PC_CURRENT = 0, PC_CHANGEABLE = 1, PC_DEFAULT = 2, PC_SAVED = 3 };
 enum { BIT_WCE = 0x04, BIT_D_SENSE = 0x04, BIT_SWP = 0x08, BIT_TAS = 0x40 };
+enum { BIT_LBPERE = 0x80, BIT_ENABLED = 0x80, BIT_SPF = 0x40 };
 
 struct page {
-    uint8_t code, length; /* length of what follows the two bytes */
+    uint8_t code, subpage, length; /* length of what follows the two bytes, or four */
     void (*fill)(const struct scsi_facts *f, unsigned pc, uint8_t *p);
 };
+
+/* 01h: LBPERE, notification of thresholds (SBC-4). It is on by default, a threshold is not. */
+static void recovery(const struct scsi_facts *f, unsigned pc, uint8_t *p)
+{
+    bool lbpere = pc == PC_CURRENT ? f->lbpere : pc == PC_SAVED ? f->saved.lbpere : true;
+    p[7] = lbpere && f->lbp ? BIT_LBPERE : 0;
+}
 
 /* 08h: WCE in byte 2. */
 static void caching(const struct scsi_facts *f, unsigned pc, uint8_t *p)
@@ -46,20 +55,46 @@ static void exceptions(const struct scsi_facts *f, unsigned pc, uint8_t *p)
     p[2] = pc == PC_CHANGEABLE ? 0 : 0x08;
 }
 
+/* 1Ch/02h (SBC-4), with SITUA 0 (all nexuses are told) and one descriptor: type 000b (a count),
+ * armed increasing (001b), of resource 02h (used); what is available the device does not tell. */
+static void thresholds(const struct scsi_facts *f, unsigned pc, uint8_t *p)
+{
+    bool all = pc == PC_CHANGEABLE;
+    bool on = pc == PC_CURRENT ? f->threshold : pc == PC_SAVED && f->saved.threshold;
+    uint32_t sets = all                ? UINT32_MAX
+                    : pc == PC_CURRENT ? f->threshold_sets
+                    : pc == PC_SAVED   ? f->saved.threshold_sets
+                                       : 0;
+    struct wr w = wr_make(p + SCSI_THRESHOLD_OFFSET, 8);
+    wr_u8(&w, (all || on ? BIT_ENABLED : 0) | (all ? 0 : 1));
+    wr_u8(&w, all ? 0 : 2);
+    wr_be16(&w, 0);
+    wr_be32(&w, sets);
+}
+
 static const struct page pages[] = {
-    {0x08, 18, caching},
-    {0x0a, 10, control},
-    {0x1c, 10, exceptions},
+    {0x01, 0, 10, recovery},   {0x08, 0, 18, caching},    {0x0a, 0, 10, control},
+    {0x1c, 0, 10, exceptions}, {0x1c, 2, 20, thresholds},
 };
 
 enum { PAGES = sizeof pages / sizeof pages[0] };
 
-static const struct page *find_page(unsigned code)
+static bool is_there(const struct page *pg, const struct scsi_facts *f)
+{
+    return !pg->subpage || f->lbp;
+}
+
+static const struct page *find_page(const struct scsi_facts *f, unsigned code, unsigned subpage)
 {
     for (unsigned i = 0; i < PAGES; i++)
-        if (pages[i].code == code)
+        if (pages[i].code == code && pages[i].subpage == subpage && is_there(&pages[i], f))
             return &pages[i];
     return NULL;
+}
+
+static unsigned head_length(const struct page *pg)
+{
+    return pg->subpage ? 4 : 2;
 }
 
 static unsigned make_page(const struct page *pg, const struct scsi_facts *f, unsigned pc,
@@ -67,9 +102,15 @@ static unsigned make_page(const struct page *pg, const struct scsi_facts *f, uns
 {
     memset(out, 0, PAGE_MAX);
     out[0] = pg->code | (scsi_has_store() ? 0x80 : 0);
-    out[1] = pg->length;
+    if (pg->subpage) {
+        out[0] |= BIT_SPF;
+        out[1] = pg->subpage;
+        out[3] = pg->length;
+    } else {
+        out[1] = pg->length;
+    }
     pg->fill(f, pc, out);
-    return pg->length + 2u;
+    return pg->length + head_length(pg);
 }
 
 /* ---- MODE SENSE */
@@ -113,11 +154,13 @@ static void put_header(const struct scsi_cmd *cmd, struct wr *w)
         put_block_descriptor(f, large, w);
 }
 
-static void put_pages(const struct scsi_facts *f, unsigned code, unsigned pc, struct wr *w)
+static void put_pages(const struct scsi_facts *f, unsigned code, unsigned subpage, unsigned pc,
+                      struct wr *w)
 {
     uint8_t page[PAGE_MAX];
     for (unsigned i = 0; i < PAGES; i++)
-        if (code == PAGE_ALL || code == pages[i].code) {
+        if ((code == PAGE_ALL || code == pages[i].code) &&
+            (subpage == SUBPAGE_ALL || subpage == pages[i].subpage) && is_there(&pages[i], f)) {
             unsigned n = make_page(&pages[i], f, pc, page);
             wr_copy(w, page, n);
         }
@@ -126,11 +169,12 @@ static void put_pages(const struct scsi_facts *f, unsigned code, unsigned pc, st
 void scsi_run_mode_sense(struct scsi_cmd *cmd)
 {
     unsigned code = cmd->cdb[2] & 0x3f, pc = cmd->cdb[2] >> 6, subpage = cmd->cdb[3];
-    if (code != PAGE_ALL && !find_page(code)) {
+    const struct scsi_facts *f = &cmd->view->now;
+    if (code != PAGE_ALL && !find_page(f, code, 0)) {
         scsi_fail_field(cmd, 2, 5);
         return;
     }
-    if (subpage && !(code == PAGE_ALL && subpage == 0xff)) {
+    if (subpage && subpage != SUBPAGE_ALL && !find_page(f, code, subpage)) {
         scsi_fail_field(cmd, 3, 7);
         return;
     }
@@ -143,7 +187,7 @@ void scsi_run_mode_sense(struct scsi_cmd *cmd)
         return;
     struct wr w = wr_make(p, MODE_ROOM);
     put_header(cmd, &w);
-    put_pages(&cmd->view->now, code, pc, &w);
+    put_pages(f, code, subpage, pc, &w);
     struct wr head = wr_make(p, 2);
     if (is_six(cmd))
         wr_u8(&head, w.pos - 1);
@@ -219,8 +263,9 @@ static bool check_page(struct scsi_cmd *cmd, const struct page *pg, const uint8_
     uint8_t now[PAGE_MAX], can[PAGE_MAX];
     unsigned n = make_page(pg, f, PC_CURRENT, now);
     make_page(pg, f, PC_CHANGEABLE, can);
-    for (unsigned i = 2; i < n; i++) {
-        unsigned wrong = (given[i - 2] ^ now[i]) & ~(unsigned)can[i];
+    unsigned head = head_length(pg);
+    for (unsigned i = head; i < n; i++) {
+        unsigned wrong = (given[i - head] ^ now[i]) & ~(unsigned)can[i];
         if (!wrong)
             continue;
         scsi_fail_parameter(cmd, at + i, 31 - (unsigned)__builtin_clz(wrong));
@@ -232,15 +277,18 @@ static bool check_page(struct scsi_cmd *cmd, const struct page *pg, const uint8_
 static bool select_page(struct scsi_cmd *cmd, struct rd *r, struct scsi_mode *mode)
 {
     unsigned at = (unsigned)r->pos;
-    unsigned code = rd_u8(r) & 0x7f,
-             length = rd_u8(r); /* PS is reserved here; SPF is none of ours */
-    const struct page *pg = find_page(code);
+    unsigned first = rd_u8(r), code = first & 0x3f; /* PS is reserved here */
+    unsigned subpage = first & BIT_SPF ? rd_u8(r) : 0;
+    unsigned length = first & BIT_SPF ? rd_be16(r) : rd_u8(r);
+    const struct page *pg = find_page(&cmd->view->now, code, subpage);
+    if (pg && !pg->subpage && first & BIT_SPF)
+        pg = NULL;
     if (rd_ok(r) && !pg) {
         scsi_fail_parameter(cmd, at, 6);
         return false;
     }
     if (rd_ok(r) && length != pg->length) {
-        scsi_fail_parameter(cmd, at + 1, 7);
+        scsi_fail_parameter(cmd, at + head_length(pg) / 2, 7);
         return false;
     }
     const uint8_t *given = rd_bytes(r, length);
@@ -250,6 +298,14 @@ static bool select_page(struct scsi_cmd *cmd, struct rd *r, struct scsi_mode *mo
     }
     if (!check_page(cmd, pg, given, at))
         return false;
+    if (code == 0x01 && cmd->view->now.lbp)
+        mode->lbpere = given[5] & BIT_LBPERE;
+    if (subpage) {
+        struct rd d = rd_make(given + SCSI_THRESHOLD_OFFSET - 4, 8);
+        mode->threshold = rd_u8(&d) & BIT_ENABLED;
+        rd_skip(&d, 3);
+        mode->threshold_sets = rd_be32(&d);
+    }
     if (code == 0x08)
         mode->wce = given[0] & BIT_WCE;
     if (code == 0x0a) {
@@ -282,7 +338,8 @@ static void apply(struct scsi_cmd *cmd, const struct scsi_mode *mode)
 {
     const struct scsi_facts *f = &cmd->view->now;
     bool save = cmd->cdb[1] & 0x01;
-    if (!save && mode->swp == f->swp && mode->d_sense == f->d_sense && mode->wce == f->wce) {
+    struct scsi_mode now = scsi_mode_of(f);
+    if (!save && scsi_mode_equal(mode, &now)) {
         scsi_good(cmd);
         return;
     }
@@ -297,7 +354,7 @@ static void apply(struct scsi_cmd *cmd, const struct scsi_mode *mode)
 void scsi_run_mode_select(struct scsi_cmd *cmd)
 {
     const struct scsi_facts *f = &cmd->view->now;
-    struct scsi_mode mode = {.swp = f->swp, .d_sense = f->d_sense, .wce = f->wce};
+    struct scsi_mode mode = scsi_mode_of(f);
     if (cmd->cdb[1] & 0x01 && !scsi_has_store()) { /* SP */
         scsi_fail_field(cmd, 1, 0);
         return;

@@ -194,6 +194,8 @@ static struct scsi_itl *itl_make(struct scsi_nexus *n, struct scsi_lun *lun)
     itl->nexus = n;
     itl->unit = lun;
     itl->ua = UA_POWER_ON | (n->remapped ? UA_LUNS_CHANGED : 0);
+    if (lun->view[reactor_self_index()].now.over_threshold)
+        itl->ua |= UA_THIN_THRESHOLD;
     list_init(&itl->cmds);
     n->itl[lun->number] = itl;
     return itl;
@@ -233,6 +235,7 @@ static const enum sense_code ua_codes[] = {
     SENSE_ALUA_CHANGED,
     SENSE_LOG_CHANGED,
     SENSE_LUNS_CHANGED,
+    SENSE_THIN_THRESHOLD,
 };
 
 enum sense_code scsi_ua_take(struct scsi_itl *itl)

@@ -186,6 +186,7 @@ void scsi_lun_attach(struct scsi_lun *lun)
         return;
     }
     log_info("scsi", "%s is ready: device %s", lun->label, lun->device);
+    scsi_threshold_update(lun);
     scsi_lun_publish(lun, UA_READY_CHANGE, NULL);
     scsi_sanitize_resume(lun);
 }
@@ -196,6 +197,7 @@ void scsi_lun_detach(struct scsi_lun *lun, const char *why)
         return;
     snprintf(lun->why, sizeof lun->why, "%s", why);
     lun->facts.desc = NULL;
+    scsi_threshold_update(lun);
     scsi_lun_publish(lun, 0, NULL);
     task_call_all(wait_running, lun);
     bdev_drain_close(&lun->desc);
@@ -211,21 +213,59 @@ void scsi_lun_refresh(struct scsi_lun *lun)
     uint64_t blocks = lun->facts.blocks;
     bdev_get_info(lun->desc, &info);
     take_info(lun, &info);
+    scsi_threshold_update(lun);
     scsi_lun_publish(lun, lun->facts.blocks != blocks ? UA_CAPACITY_CHANGED : 0, NULL);
 }
 
-/* ---- mode parameters. Saved: "MODE", 1, a byte of flags, CRC32C of these. */
+/* ---- mode parameters. Saved: "MODE", 2, a byte of flags, the threshold, CRC32C of these; in
+ * version 1 without a threshold, and with notification on. */
 
-enum { MODE_MAGIC = 0x4d4f4445, SAVED_SWP = 1, SAVED_D_SENSE = 2, SAVED_WCE = 4 };
+enum {
+    MODE_MAGIC = 0x4d4f4445,
+    SAVED_SWP = 1,
+    SAVED_D_SENSE = 2,
+    SAVED_WCE = 4,
+    SAVED_LBPERE = 8,
+    SAVED_THRESHOLD = 16,
+};
 static const char MODE_KIND[] = "modes";
+
+struct scsi_mode scsi_mode_of(const struct scsi_facts *f)
+{
+    return (struct scsi_mode){.swp = f->swp,
+                              .d_sense = f->d_sense,
+                              .wce = f->wce,
+                              .lbpere = f->lbpere,
+                              .threshold = f->threshold,
+                              .threshold_sets = f->threshold_sets};
+}
+
+bool scsi_mode_equal(const struct scsi_mode *a, const struct scsi_mode *b)
+{
+    return a->swp == b->swp && a->d_sense == b->d_sense && a->wce == b->wce &&
+           a->lbpere == b->lbpere && a->threshold == b->threshold &&
+           a->threshold_sets == b->threshold_sets;
+}
+
+static void use_mode(struct scsi_facts *f, const struct scsi_mode *m)
+{
+    f->swp = m->swp;
+    f->d_sense = m->d_sense;
+    f->wce = m->wce;
+    f->lbpere = m->lbpere;
+    f->threshold = m->threshold;
+    f->threshold_sets = m->threshold_sets;
+}
 
 size_t scsi_mode_encode(const struct scsi_mode *m, uint8_t record[SCSI_MODE_RECORD])
 {
     struct wr w = wr_make(record, SCSI_MODE_RECORD);
     wr_be32(&w, MODE_MAGIC);
-    wr_u8(&w, 1);
-    wr_u8(&w,
-          (m->swp ? SAVED_SWP : 0) | (m->d_sense ? SAVED_D_SENSE : 0) | (m->wce ? SAVED_WCE : 0));
+    wr_u8(&w, 2);
+    wr_u8(&w, (m->swp ? SAVED_SWP : 0) | (m->d_sense ? SAVED_D_SENSE : 0) |
+                  (m->wce ? SAVED_WCE : 0) | (m->lbpere ? SAVED_LBPERE : 0) |
+                  (m->threshold ? SAVED_THRESHOLD : 0));
+    wr_be32(&w, m->threshold_sets);
     wr_be32(&w, crc32c(0, record, w.pos));
     return w.pos;
 }
@@ -234,12 +274,17 @@ bool scsi_mode_decode(const void *data, size_t len, struct scsi_mode *m)
 {
     struct rd r = rd_make(data, len);
     unsigned magic = rd_be32(&r), version = rd_u8(&r), flags = rd_u8(&r);
-    if (len != SCSI_MODE_RECORD || magic != MODE_MAGIC || version != 1 ||
-        rd_be32(&r) != crc32c(0, data, SCSI_MODE_RECORD - 4))
+    uint32_t sets = version == 2 ? rd_be32(&r) : 0;
+    if (magic != MODE_MAGIC || version < 1 || version > 2 ||
+        len != (version == 1 ? SCSI_MODE_RECORD_1 : SCSI_MODE_RECORD) ||
+        rd_be32(&r) != crc32c(0, data, len - 4))
         return false;
     m->swp = flags & SAVED_SWP;
     m->d_sense = flags & SAVED_D_SENSE;
     m->wce = flags & SAVED_WCE;
+    m->lbpere = version == 1 || flags & SAVED_LBPERE;
+    m->threshold = version == 2 && flags & SAVED_THRESHOLD;
+    m->threshold_sets = sets;
     return true;
 }
 
@@ -257,7 +302,7 @@ void scsi_lun_load_mode(struct scsi_lun *lun)
     struct scsi_facts *f = &lun->facts;
     uint8_t *data = NULL;
     size_t len = 0;
-    f->saved = (struct scsi_mode){.wce = f->write_cache};
+    f->saved = (struct scsi_mode){.wce = f->write_cache, .lbpere = true};
     if (!scsi_has_store() || scsi_store()->load(MODE_KIND, &lun->identity, &data, &len))
         return;
     if (scsi_mode_decode(data, len, &f->saved))
@@ -265,9 +310,7 @@ void scsi_lun_load_mode(struct scsi_lun *lun)
     else
         log_warn("scsi", "%s: the saved mode parameters are damaged", lun->label);
     free(data);
-    f->swp = f->saved.swp;
-    f->d_sense = f->saved.d_sense;
-    f->wce = f->saved.wce;
+    use_mode(f, &f->saved);
 }
 
 /* Who cleared WCE flushes no more, and takes all that was written for durable (SBC-3, WCE). On
@@ -291,16 +334,16 @@ int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool s
     struct bdev_desc *desc = NULL;
     int rc = lun->removed ? -ENODEV : save ? save_mode(lun, mode) : 0;
     if (!rc) {
-        bool changed = f->swp != mode->swp || f->d_sense != mode->d_sense || f->wce != mode->wce;
+        struct scsi_mode old = scsi_mode_of(f);
+        bool changed = !scsi_mode_equal(&old, mode);
         if (f->wce && !mode->wce && lun->desc) {
             desc = lun->desc;
             lun->view[reactor_self_index()].running++;
         }
-        f->swp = mode->swp;
-        f->d_sense = mode->d_sense;
-        f->wce = mode->wce;
+        use_mode(f, mode);
         if (save)
             f->saved = *mode;
+        scsi_threshold_update(lun);
         scsi_lun_publish(lun, changed ? UA_MODE_CHANGED : 0, by);
     }
     tlock_unlock(&t->lock);
@@ -308,17 +351,16 @@ int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool s
 }
 
 /* A reset brings the saved values back, or the defaults. The reset's own unit attention tells of
- * it. */
+ * it. What had been told of a threshold counts as not told (SBC-4 4.7.3.7.6). */
 void scsi_lun_reset_mode(struct scsi_lun *lun)
 {
     struct scsi_facts *f = &lun->facts;
-    struct scsi_mode *m = &f->saved;
-    bool cleared = f->wce && !m->wce;
-    if (f->swp == m->swp && f->d_sense == m->d_sense && f->wce == m->wce)
+    struct scsi_mode now = scsi_mode_of(f);
+    bool cleared = f->wce && !f->saved.wce;
+    if (scsi_mode_equal(&now, &f->saved) && !lun->threshold.on)
         return;
-    f->swp = m->swp;
-    f->d_sense = m->d_sense;
-    f->wce = m->wce;
+    use_mode(f, &f->saved);
+    scsi_threshold_restart(lun);
     scsi_lun_publish(lun, 0, NULL);
     if (cleared && lun->desc && bdev_flush(lun->desc))
         log_warn("scsi", "%s: the cache could not be written out at the reset", lun->label);

@@ -36,6 +36,9 @@ enum {
  */
 struct scsi_mode {
     bool swp, d_sense, wce;
+    bool lbpere;    /* threshold notification (SBC-4, page 01h) */
+    bool threshold; /* page 1Ch/02h: the descriptor is enabled */
+    uint32_t threshold_sets;
 };
 
 struct scsi_facts {
@@ -54,9 +57,18 @@ struct scsi_facts {
     bool rotational;
     uint8_t sanitize; /* enum scsi_sanitize_state */
     /* mode parameters */
-    bool swp, d_sense, wce;
+    bool swp, d_sense, wce, lbpere, threshold;
+    uint32_t threshold_sets;
     struct scsi_mode saved; /* what a reset brings back */
+    bool over_threshold;    /* who addresses the LUN for the first time is told */
 };
+
+/* A soft threshold of used resources, armed increasing (SBC-4 4.7.3.7). */
+struct scsi_threshold {
+    bool on, reached;
+    uint32_t sets; /* of SCSI_THRESHOLD_SET bytes */
+};
+enum { SCSI_THRESHOLD_OFFSET = 16 }; /* of its descriptor in mode page 1Ch/02h */
 
 enum scsi_sanitize_state {
     SANITIZE_NONE,
@@ -97,6 +109,10 @@ struct scsi_lun {
     bool removed;
     bool sanitizing;   /* a job runs */
     uint16_t progress; /* of it, in 65536ths; atomic */
+    struct scsi_threshold threshold;
+    struct rtimer look; /* at what is in use; armed only while a threshold is enabled */
+    bool looking, stop_look;
+    uint64_t looked_at; /* the device's count of changes when it was looked at last */
 
     struct stage_book stages;
     struct scsi_view *view; /* by reactor; each touches only its own */
@@ -146,6 +162,7 @@ enum scsi_ua {
     UA_ALUA_CHANGED = 1 << 8,
     UA_LOG_CHANGED = 1 << 9,
     UA_LUNS_CHANGED = 1 << 10,
+    UA_THIN_THRESHOLD = 1 << 11,
 };
 
 /* A nexus's relation to one LUN; made when the nexus first addresses it. */
@@ -259,6 +276,10 @@ void scsi_nexus_lost(struct scsi_nexus *n);
 void scsi_put_third_party_copy(struct wr *w);
 
 /* ---- log.c */
+/* In a task: the device's bytes in use, an estimate if it has very many extents, or if it was made
+ * to *stop. */
+int scsi_count_used(struct bdev_desc *desc, uint64_t size, const bool *stop, uint64_t *used_r);
+uint64_t scsi_threshold_sets(uint64_t used); /* of bytes, rounded up */
 void scsi_note_error(struct scsi_cmd *cmd, enum scsi_error_kind kind);
 
 /* ---- sanitize.c */
@@ -272,6 +293,13 @@ bool scsi_sanitize_record(const void *data, size_t len, uint8_t **again_r, size_
  */
 void scsi_sanitize_restore(struct scsi_lun *lun);
 void scsi_sanitize_resume(struct scsi_lun *lun); /* main: begins it anew, soon */
+
+/* ---- threshold.c; main, target locked. Both may change facts: publish them then. */
+/* `used` bytes have been counted; true: hosts are to be told. */
+bool scsi_threshold_crossed(struct scsi_threshold *t, uint64_t used);
+/* The mode, or the device, may have changed: is there a threshold (another)? */
+void scsi_threshold_update(struct scsi_lun *lun);
+void scsi_threshold_restart(struct scsi_lun *lun); /* as if nobody had been told of it */
 
 /* ---- alua.c: true: the command is refused, the port's state forbids it */
 bool scsi_alua_refuses(struct scsi_cmd *cmd, const struct scsi_opcode *op);
@@ -334,8 +362,10 @@ int scsi_lun_set_mode(struct scsi_lun *lun, const struct scsi_mode *mode, bool s
                       const struct scsi_nexus *by);
 void scsi_lun_reset_mode(struct scsi_lun *lun);
 void scsi_lun_load_mode(struct scsi_lun *lun); /* when its device is attached */
+struct scsi_mode scsi_mode_of(const struct scsi_facts *f);
+bool scsi_mode_equal(const struct scsi_mode *a, const struct scsi_mode *b);
 /* The record of saved mode parameters; false: it is none. */
-enum { SCSI_MODE_RECORD = 10 };
+enum { SCSI_MODE_RECORD = 14, SCSI_MODE_RECORD_1 = 10 };
 size_t scsi_mode_encode(const struct scsi_mode *m, uint8_t record[SCSI_MODE_RECORD]);
 bool scsi_mode_decode(const void *data, size_t len, struct scsi_mode *m);
 

@@ -165,6 +165,7 @@ static struct scsi_lun *lun_new(struct scsi_target *t, const struct scsi_lun_arg
     snprintf(lun->label, sizeof lun->label, "%.79s", args->label ? args->label : t->name);
     lun->args.device = lun->args.label = NULL;
     lun->facts.read_only = args->read_only;
+    lun->facts.lbpere = lun->facts.saved.lbpere = true;
     if (args->saved_block_size) {
         lun->facts.block_size = args->saved_block_size;
         lun->facts.shift = (uint8_t)__builtin_ctz(args->saved_block_size);
@@ -231,6 +232,7 @@ static int add_locked(struct scsi_target *t, const struct scsi_lun_args *args, s
     for (unsigned i = 0; i < REACTOR_MAX; i++)
         lun->view[i].now = lun->facts; /* nobody knows the LUN yet */
     publish_table(t);
+    scsi_threshold_update(lun); /* nobody is told yet, so there is nothing to publish */
     if (lun->desc)
         scsi_sanitize_resume(lun);
     return 0;

@@ -19,6 +19,7 @@ list(APPEND target_sources
     scsi/scsi_lun.c
     scsi/scsi_target.c
     scsi/sense.c
+    scsi/threshold.c
     scsi/tmf.c
     scsi/verify.c
     scsi/vpd.c

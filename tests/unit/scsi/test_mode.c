@@ -34,18 +34,19 @@ HARNESS_TEST(all_pages_come_in_order)
 {
     struct lab *lab = lab_new();
     struct io *io = CMD(lab, 0x1a, 0, 0x3f, 0, 255, 0);
-    check_int(io->in_len, 4u + 8 + 20 + 12 + 12);
+    check_int(io->in_len, 4u + 8 + 12 + 20 + 12 + 12);
     check_int(io->in[0], io->in_len - 1);
     check_int(io->in[2], 0x10);
     check_int(io->in[3], 8);
     check_int(be(io->in + 4, 4), LAB_SIZE / 512);
     check_int(be(io->in + 9, 3), 512);
-    check_int(io->in[12], 0x08);
-    check_int(io->in[32], 0x0a);
-    check_int(io->in[44], 0x1c);
+    check_int(io->in[12], 0x01);
+    check_int(io->in[24], 0x08);
+    check_int(io->in[44], 0x0a);
+    check_int(io->in[56], 0x1c);
     expect_good(io);
     io = CMD(lab, 0x1a, 8, 0x3f, 0xff, 255, 0);
-    check_int(io->in_len, 4u + 20 + 12 + 12);
+    check_int(io->in_len, 4u + 12 + 20 + 12 + 12 + 24);
     expect_good(io);
     lab_end(&lab);
 }
