@@ -193,11 +193,9 @@ static void grow_home(void *arg)
     struct grow_call *c = arg;
     struct raid_array *a = c->a;
     uint64_t before = a->last_job;
-    bdev_quiesce(&a->bdev);
-    bool clean = raid_make_clean(a, true);
+    bool rests = raid_rest(a);
     tlock_lock(&a->meta_lock);
-    c->rc = clean ? grow(c)
-                  : err_set(c->e, ERR_IO, "", "array %s cannot be marked clean", a->bdev.name);
+    c->rc = rests ? grow(c) : err_set(c->e, ERR_IO, "", "array %s has failed", a->bdev.name);
     raid_publish(a);
     tlock_unlock(&a->meta_lock);
     if (c->size)

@@ -186,22 +186,6 @@ bool raid_revoke(struct raid_array *a)
     return !raid_load(&r.vetoed);
 }
 
-static void drain_here(void *arg)
-{
-    struct revocation *r = arg;
-    struct raid_chan *ch = chan_here(r->a);
-    ch->may_write = false;
-    if (ch->writes)
-        raid_store(&r->vetoed, true);
-}
-
-bool raid_drain(struct raid_array *a)
-{
-    struct revocation r = {.a = a};
-    task_call_all(drain_here, &r);
-    return !raid_load(&r.vetoed);
-}
-
 /* ---- legs */
 
 struct raid_io *raid_io_get(struct raid_array *a, struct bio *bio)

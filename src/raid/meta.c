@@ -292,7 +292,7 @@ void raid_checkpoint(struct raid_array *a)
 static void active_task(void *arg)
 {
     struct raid_array *a = arg;
-    while (a->want_active && !a->held) {
+    while (a->want_active) {
         tlock_lock(&a->meta_lock);
         unsigned asked = a->want_active;
         a->want_active = 0;
@@ -310,17 +310,7 @@ static void active_task(void *arg)
 void raid_want_active(struct raid_array *a, unsigned reactor)
 {
     a->want_active |= 1u << reactor;
-    if (!a->held)
-        raid_task(a, &a->active_runs, "raid-active", active_task);
-}
-
-void raid_hold(struct raid_array *a, bool hold)
-{
-    a->held = hold;
-    while (hold && a->active_runs) /* what it grants is seen by who waits for the last write */
-        task_sleep_us(1000);
-    if (!hold && a->want_active)
-        raid_task(a, &a->active_runs, "raid-active", active_task);
+    raid_task(a, &a->active_runs, "raid-active", active_task);
 }
 
 static bool anybody_writes(struct raid_array *a)
@@ -364,6 +354,15 @@ bool raid_make_clean(struct raid_array *a, bool final)
     }
     tlock_unlock(&a->meta_lock);
     return clean;
+}
+
+bool raid_rest(struct raid_array *a)
+{
+    enum { AGAIN_US = 1000 };
+    bdev_quiesce(&a->bdev);
+    while (!raid_make_clean(a, true) && !raid_load(&a->failed))
+        task_sleep_us(AGAIN_US);
+    return !raid_load(&a->failed);
 }
 
 static void idle_task(void *arg)

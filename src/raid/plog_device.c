@@ -214,19 +214,18 @@ static void change_home(void *arg)
     struct change *c = arg;
     struct raid_array *a = c->a;
     struct raid456 *r = raid456_of(a);
-    raid_hold(a, true);
+    bool rests = raid_rest(a);
     tlock_lock(&a->meta_lock);
-    while (!raid_drain(a) || (r->log && plog_is_failing(r->log))) {
-        tlock_unlock(&a->meta_lock); /* writes under way may need a kick to end */
+    while (r->log && plog_is_failing(r->log)) {
+        tlock_unlock(&a->meta_lock); /* whoever puts that on record needs it */
         task_sleep_us(AGAIN_US);
         tlock_lock(&a->meta_lock);
     }
-    if (!raid_load(&a->failed) && !raid_meta_flush(a)) {
+    if (rests && !raid_load(&a->failed)) {
         struct plog *old = r->log;
         struct plog_device *was = a->log_device;
         a->log_device = c->device;
         c->device = was;
-        a->active = false;
         a->no_log = c->none;
         r->no_log = c->none ? "it is not wanted" : NULL;
         raid_store(&r->log, c->log);
@@ -237,7 +236,7 @@ static void change_home(void *arg)
     }
     raid_publish(a);
     tlock_unlock(&a->meta_lock);
-    raid_hold(a, false);
+    bdev_resume(&a->bdev);
 }
 
 static int change_log(struct raid_array *a, bool none, struct plog_device **d, struct err *e)

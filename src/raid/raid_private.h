@@ -158,7 +158,7 @@ struct raid_array {
     unsigned repair_count;
     unsigned tasks; /* that run now */
     struct rtimer idle;
-    bool log_runs, held;
+    bool log_runs;
 
     struct plog_device *log_device; /* of the log; NULL: it lies on the members, if there is one */
 
@@ -251,8 +251,6 @@ void raid_io_renew(struct raid_array *a); /* task, quiesced: the count of slots 
 void raid_grant(struct raid_array *a, unsigned reactors, int refused);      /* home */
 void raid_bits_grant(struct raid_array *a, unsigned reactors, int refused); /* home */
 bool raid_revoke(struct raid_array *a); /* home, task: true when no reactor writes any more */
-/* The same of writers that go on: what they have not begun waits for the mark. See raid_hold. */
-bool raid_drain(struct raid_array *a);
 
 /* raid10_map.c: what resync_offset and the bitmap count, in sectors. */
 uint64_t raid_sync_sectors(const struct md_super *sb);
@@ -270,12 +268,14 @@ int raid_meta_flush(struct raid_array *a);
  * after a restart. */
 void raid_checkpoint(struct raid_array *a);
 void raid_want_active(struct raid_array *a, unsigned reactor); /* home, no lock */
-/* Home, in a task, no lock: from now on no reactor gets the mark, so that writes wait; or again. */
-void raid_hold(struct raid_array *a, bool hold);
-void raid_arm_idle(struct raid_array *a); /* home */
+void raid_arm_idle(struct raid_array *a);                      /* home */
 /* Home, in a task, no lock: marks clean when nobody writes. `final`: whether or not a resync is
  * under way. False: still active. */
 bool raid_make_clean(struct raid_array *a, bool final);
+/* Home, in a task, no lock: requests are held, those under way are waited for, and the array is
+ * marked clean: nothing that its superblocks, its bitmap or its log are changed under now could be
+ * left half done by a crash. False: it has failed. Either way bdev_resume ends it. */
+bool raid_rest(struct raid_array *a);
 
 /* ---- fault.c: failures. */
 /* Home, meta_lock held: marks faulty. False: it is the last one that is in sync, and stays (unless
