@@ -73,13 +73,11 @@ struct bdev_desc {
     uint32_t timeout_ms; /* atomic; 0: none */
     bool timed_out;      /* atomic; a request took longer: no other one is sent */
     struct {
-        uint64_t inflight; /* each reactor writes its own, a cache line apart */
-        uint64_t guarded;  /* with a time-out, and not answered yet */
-        uint64_t pad[6];
+        /* Each reactor writes its own, on a line without anything that others look at. */
+        _Alignas(CACHE_LINE) uint64_t inflight;
+        uint64_t guarded; /* with a time-out, and not answered yet */
     } per[REACTOR_MAX];
 };
-
-_Static_assert(sizeof(((struct bdev_desc *)0)->per[0]) == CACHE_LINE, "two reactors, one line");
 
 /* bio.c */
 void bio_dispatch(struct bio *bio);

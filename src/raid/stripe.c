@@ -15,7 +15,7 @@ static void look_at_all(void *arg);
 
 struct stripe_owner *stripe_owner_new(struct raid_array *a, struct reactor *r)
 {
-    struct stripe_owner *o = xcalloc(1, sizeof *o);
+    struct stripe_owner *o = xcalloc_lines(sizeof *o);
     o->a = a;
     o->reactor = r;
     for (unsigned i = 0; i < STRIPE_BUCKETS; i++)
