@@ -95,11 +95,12 @@ void reactor_post(struct reactor *to, struct rpost *post, reactor_fn fn, void *a
     struct rpost *head = __atomic_load_n(&to->inbox, __ATOMIC_RELAXED);
     do
         post->next = head;
-    while (!__atomic_compare_exchange_n(&to->inbox, &head, post, true, __ATOMIC_ACQ_REL,
+    while (!__atomic_compare_exchange_n(&to->inbox, &head, post, true, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED));
-    /* Who makes the inbox non-empty wakes its reader, once for the whole batch. The reader looks at
-     * its own inbox before it sleeps. */
-    if (!head && to != this_reactor)
+    /* Its reader says that it will sleep, then looks at the inbox once more: either it sees the
+     * post, or we see that it sleeps. One of those who post wakes it. */
+    if (to != this_reactor && __atomic_load_n(&to->asleep, __ATOMIC_SEQ_CST) &&
+        __atomic_exchange_n(&to->asleep, false, __ATOMIC_SEQ_CST))
         kick(to);
 }
 
@@ -244,8 +245,19 @@ static int ring_open(struct reactor *r, struct err *e)
 
 static bool has_work(const struct reactor *r)
 {
-    return __atomic_load_n(&r->inbox, __ATOMIC_ACQUIRE) || !list_empty(&r->deferred) ||
+    return __atomic_load_n(&r->inbox, __ATOMIC_SEQ_CST) || !list_empty(&r->deferred) ||
            !list_empty(&r->hooks) || io_uring_cq_ready(&r->ring);
+}
+
+/* What others have posted meanwhile is done in the same turn, unless the kernel waits for it to
+ * end: reactors that work for one another then need no system call for it. */
+static bool more_posts(struct reactor *r)
+{
+    if (!__atomic_load_n(&r->inbox, __ATOMIC_RELAXED) || io_uring_sq_ready(&r->ring))
+        return false;
+    r->now_fresh = false;
+    run_inbox(r);
+    return true;
 }
 
 static void run_work(struct reactor *r)
@@ -254,9 +266,10 @@ static void run_work(struct reactor *r)
     run_completions(r);
     for (int i = 0; i < DEFER_GENERATIONS; i++) {
         if (list_empty(&r->deferred)) {
-            if (list_empty(&r->hooks))
+            if (!list_empty(&r->hooks))
+                run_list(r, &r->hooks);
+            else if (!more_posts(r))
                 break;
-            run_list(r, &r->hooks);
         }
         run_list(r, &r->deferred);
     }
@@ -273,14 +286,21 @@ static void turn_ended(struct reactor *r, uint64_t began)
     r->now_fresh = false;
 }
 
+/* May it sleep until an event comes? Then who posts knows that it has to be woken. */
+static bool fall_asleep(struct reactor *r, uint64_t last_work)
+{
+    if (has_work(r) || (r->spin_ns && clock_ns() - last_work < r->spin_ns))
+        return false;
+    __atomic_store_n(&r->asleep, true, __ATOMIC_SEQ_CST);
+    return !has_work(r);
+}
+
 static void loop(struct reactor *r)
 {
     uint64_t last_work = 0;
     while (!__atomic_load_n(&r->quit, __ATOMIC_ACQUIRE)) {
-        int flags = EVLOOP_ONCE;
-        if (has_work(r) || (r->spin_ns && clock_ns() - last_work < r->spin_ns))
-            flags |= EVLOOP_NONBLOCK;
-        event_base_loop(r->base, flags);
+        event_base_loop(r->base, EVLOOP_ONCE | (fall_asleep(r, last_work) ? 0 : EVLOOP_NONBLOCK));
+        __atomic_store_n(&r->asleep, false, __ATOMIC_RELAXED);
         bool idle = !r->now_fresh && !has_work(r);
         uint64_t began = reactor_now();
         if (!idle)

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <ucontext.h>
 
+#include "base/mem.h"
 #include "reactor/iobuf.h"
 #include "reactor/reactor.h"
 #include "reactor/task.h"
@@ -20,7 +21,7 @@ struct task_stack {
     void *tsan_fiber;
 };
 
-/* Owned by its thread, but for `inbox`, `quit` and the counters, which are atomic. */
+/* Owned by its thread, but for the line of `inbox` and the counters, which are atomic. */
 struct reactor {
     unsigned index;
     pthread_t thread;
@@ -29,10 +30,12 @@ struct reactor {
     int kick_fd;
     struct event *kick_ev, *ring_ev;
 
-    struct rpost *inbox; /* atomic stack, newest first */
-    bool quit;           /* atomic */
+    /* What others write: a line of its own, for its neighbours are written with every bio. */
+    _Alignas(CACHE_LINE) struct rpost *inbox; /* atomic stack, newest first */
+    bool asleep; /* atomic; it sleeps, or will unless it finds work: who posts has to wake it */
+    bool quit;   /* atomic */
 
-    struct list deferred, hooks;
+    _Alignas(CACHE_LINE) struct list deferred, hooks;
     uint64_t now;
     bool now_fresh; /* `now` was read in this turn */
     uint64_t spin_ns;

@@ -27,6 +27,32 @@ HARNESS_TEST(posts_from_one_thread_run_in_order)
         check_int(order[i], i);
 }
 
+/* Two that sleep as soon as they have thrown it back. */
+struct ball {
+    struct rpost post;
+    unsigned left;
+    bool down; /* atomic */
+};
+
+static void throw_back(void *arg)
+{
+    struct ball *ball = arg;
+    struct reactor *other = reactor_get(1 - reactor_self_index());
+    if (ball->left--)
+        reactor_post(other, &ball->post, throw_back, ball);
+    else
+        __atomic_store_n(&ball->down, true, __ATOMIC_RELEASE);
+}
+
+HARNESS_TEST(no_wake_up_is_lost_between_two_that_sleep)
+{
+    struct ball ball[3] = {{.left = 20000}, {.left = 20000}, {.left = 20000}};
+    for (unsigned i = 0; i < 3; i++)
+        reactor_post(reactor_get(i % 2), &ball[i].post, throw_back, &ball[i]);
+    for (unsigned i = 0; i < 3; i++)
+        until(__atomic_load_n(&ball[i].down, __ATOMIC_ACQUIRE));
+}
+
 static struct rdefer a, b, hook;
 
 static void at_end(void *arg)
@@ -264,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(posts_from_one_thread_run_in_order),
+        cmocka_unit_test(no_wake_up_is_lost_between_two_that_sleep),
         cmocka_unit_test(hooks_run_after_all_deferred_calls),
         cmocka_unit_test(cancelled_deferred_call_does_not_run),
         cmocka_unit_test(fd_watch_fires_and_may_be_freed_within),
