@@ -198,12 +198,13 @@ bool guard_submit(struct bio *bio)
         guard_free(g); /* without memory it waits as long as it takes */
         return false;
     }
-    g->bio.flags = bio->flags;
+    g->bio.flags = bio->flags & (uint8_t)~BIO_BORROW; /* its data is copied from ours */
     g->bio.nexus = bio->nexus;
     g->outer = bio;
     g->deadline = reactor_now() + relaxed_load(&d->timeout_ms) * 1000000ull;
     bio->error = 0;
     bio->bad_offset = BIO_NO_OFFSET;
+    bio->lent = NULL;
     bio->state = BIO_WAITING;
     bio_set_t_submit(bio);
     relaxed_inc(&d->per[reactor_self_index()].guarded);

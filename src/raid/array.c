@@ -185,6 +185,9 @@ void raid_member_close(struct raid_member *m)
         return;
     m->closing = true;
     raid_grace();
+    char users[200];
+    while (raid_load(&m->array->lends) && bdev_users(&m->array->bdev, users, sizeof users))
+        task_sleep_us(1000);
     bdev_drain_close(&m->desc);
 }
 

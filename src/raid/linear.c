@@ -100,6 +100,8 @@ static void linear_io(struct raid_array *a, struct bio *bio)
     for (unsigned i = 0; i < n; i++) {
         struct bio *c = bio_child(bio, part[i].m->desc);
         bio_child_range(c, part[i].from, part[i].length, part[i].offset);
+        if (n == 1 && bio->flags & BIO_BORROW)
+            raid_borrow(part[i].m, c);
         bio_submit(c);
     }
 }

@@ -126,6 +126,27 @@ static struct raid_member *map(struct raid_array *a, uint64_t offset, uint64_t *
     return m;
 }
 
+/* Who closes a member has kicked it before and looks at `lends` afterwards: either that is seen, or
+ * the kick is seen here. */
+static void borrowed(struct bio *child)
+{
+    struct raid_member *m = child->arg;
+    if (child->lent && !raid_load(&m->array->lends))
+        raid_store(&m->array->lends, true);
+    if (child->lent && !raid_in_sync(m))
+        child->error = -EIO;
+    else
+        child->parent->lent = child->lent;
+    bio_child_done(child);
+}
+
+void raid_borrow(struct raid_member *m, struct bio *child)
+{
+    child->flags |= BIO_BORROW;
+    child->done = borrowed;
+    child->arg = m;
+}
+
 static void raid0_io(struct raid_array *a, struct bio *bio)
 {
     uint64_t offset;
@@ -136,6 +157,8 @@ static void raid0_io(struct raid_array *a, struct bio *bio)
     }
     struct bio *c = bio_child(bio, m->desc);
     bio_child_range(c, 0, bio->length, offset);
+    if (bio->flags & BIO_BORROW)
+        raid_borrow(m, c);
     bio->pending = 1;
     bio_submit(c);
 }

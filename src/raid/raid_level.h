@@ -92,6 +92,9 @@ struct raid_level {
 /* raid0.c: of levels that cannot do without a member. */
 bool raid_needs_all(const struct md_super *sb, uint64_t in_sync);
 void raid_flush_each(struct raid_array *a, struct bio *bio);
+/* The only child of a read that may borrow: so may the child, and what it is lent is lent on. The
+ * member stays open until nobody uses the array; only for levels whose members never go. */
+void raid_borrow(struct raid_member *m, struct bio *child);
 
 extern const struct raid_level linear_level;
 extern const struct raid_level raid0_level;

@@ -130,6 +130,7 @@ struct raid_array {
     uint64_t
         resync_pos;    /* bytes; redundant members may differ from here on; UINT64_MAX = nowhere */
     bool failed;       /* cannot store any more */
+    bool lends;        /* its users may look at memory of members', until they have closed it */
     uint64_t sync_job; /* id, 0 = none */
     uint64_t sync_rate, sync_limit, client_p99; /* as in raid_info */
     uint32_t era;      /* how often somebody has taken a slot of the running array */

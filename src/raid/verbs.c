@@ -230,8 +230,13 @@ static void remove_home(void *arg)
 int raid_remove_member(const char *name, const char *member, bool force, struct err *e)
 {
     struct change c = {.a = find(name, e), .device = member, .force = force, .e = e};
+    char users[200];
     if (!c.a)
         return -1;
+    if (raid_load(&c.a->lends) && bdev_users(&c.a->bdev, users, sizeof users))
+        return err_set(e, ERR_IN_USE, "member",
+                       "%s may still look at memory of %s: array %s is in use", users, member,
+                       name);
     c.a->main_tasks++; /* the array stays while its member closes */
     task_call(c.a->home, remove_home, &c);
     if (!c.rc) {

@@ -52,6 +52,7 @@ static void bench(void *arg)
     struct bdev *null;
     if (opts_put(o, "size", "1G", &e) || null_driver.create("l0", NULL, o, &null, &e))
         die(&e);
+    struct load load = {.op = BIO_READ, .block = 512, .count = ROUNDS, .repeat = 5};
     double before = 0;
     for (int i = 0; i <= LAYERS; i++) {
         char name[8], below[8];
@@ -69,7 +70,7 @@ static void bench(void *arg)
             if (bdev_register(&p->bdev, &e))
                 die(&e);
         }
-        double best = load_cost(name, BIO_READ, 512, ROUNDS);
+        double best = load_cost(name, &load);
         printf("%d layers over null: %.0f ns a bio", i, best);
         printf(i ? ", %+.0f ns\n" : "\n", best - before);
         before = best;

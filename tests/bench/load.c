@@ -21,9 +21,8 @@ struct slot {
 struct run {
     struct slot slot[LOAD_DEPTH];
     struct bdev_desc *desc;
-    enum bio_op op;
-    uint32_t block;
-    unsigned count, left, out;
+    struct load load;
+    unsigned left, out;
     uint64_t seed, blocks;
     struct task *task;
     double best;
@@ -52,7 +51,8 @@ static void next(struct slot *s)
     struct run *r = s->run;
     r->left--;
     r->seed = r->seed * 6364136223846793005u + 1;
-    bio_init(&s->bio, r->desc, r->op, (r->seed >> 33) % r->blocks * r->block, r->block, done, s);
+    uint32_t block = r->load.block;
+    bio_init(&s->bio, r->desc, r->load.op, (r->seed >> 33) % r->blocks * block, block, done, s);
     bio_data(&s->bio, &s->iov, 1);
     bio_submit(&s->bio);
 }
@@ -67,24 +67,24 @@ static uint64_t cpu_ns(void)
 static void measure(void *arg)
 {
     struct run *r = arg;
-    for (int repeat = 0; repeat < LOAD_REPEAT; repeat++) {
-        r->left = r->count;
+    for (int repeat = 0; repeat < (int)r->load.repeat; repeat++) {
+        r->left = r->load.count;
         r->out = LOAD_DEPTH;
         r->task = task_self();
         uint64_t t0 = cpu_ns();
         for (unsigned i = 0; i < LOAD_DEPTH; i++) {
             r->slot[i].run = r;
-            r->slot[i].iov = (struct iovec){r->slot[i].data, r->block};
+            r->slot[i].iov = (struct iovec){r->slot[i].data, r->load.block};
             next(&r->slot[i]);
         }
         task_park();
-        double ns = (double)(cpu_ns() - t0) / r->count;
+        double ns = (double)(cpu_ns() - t0) / r->load.count;
         if (!repeat || ns < r->best)
             r->best = ns;
     }
 }
 
-double load_cost(const char *device, enum bio_op op, uint32_t block, unsigned count)
+double load_cost(const char *device, const struct load *l)
 {
     struct bdev_user user = {.label = "bench"};
     struct err e;
@@ -92,10 +92,8 @@ double load_cost(const char *device, enum bio_op op, uint32_t block, unsigned co
     r->desc = bdev_open(device, CLAIM_SHARED_WRITE, &user, &e);
     if (!r->desc)
         die(&e);
-    r->op = op;
-    r->block = block;
-    r->count = count;
-    r->blocks = bdev_size(r->desc) / block;
+    r->load = *l;
+    r->blocks = (l->span ? l->span : bdev_size(r->desc)) / l->block;
     task_call(reactor_get(0), measure, r);
     double best = r->best;
     bdev_close(&r->desc);

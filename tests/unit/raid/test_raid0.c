@@ -127,6 +127,110 @@ HARNESS_TEST(errors_go_up_and_nobody_is_kicked)
     remove_members(2);
 }
 
+static void borrow(struct bio *bio, struct bdev_desc *d, uint64_t offset, struct iovec *iov)
+{
+    bio_init(bio, d, BIO_READ, offset, iov->iov_len, NULL, NULL);
+    bio->flags = BIO_BORROW;
+    bio_data(bio, iov, 1);
+    check_int(bio_wait(bio), 0);
+}
+
+/* An array right on memory, which lends; fault devices do not pass that on. */
+static struct bdev_desc *lender(const char *level, const uint8_t *in, size_t len)
+{
+    const char *members[] = {"m0", "m1"};
+    struct raid_create c = {
+        .name = "a", .level = level, .members = members, .member_count = 2, .chunk = CHUNK};
+    device(&mem_driver, "m0", "size=4M");
+    device(&mem_driver, "m1", "size=4M");
+    must(raid_create(&c, &e), &e);
+    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+    check_int(bdev_write(d, 0, in, len, 0), 0);
+    return d;
+}
+
+HARNESS_TEST(what_members_lend_is_lent_on)
+{
+    static const char *const levels[] = {"raid0", "linear"};
+    static uint8_t in[4 * CHUNK], out[4096];
+    struct bio bio;
+    struct iovec iov = {out, sizeof out};
+    fill_pattern(in, sizeof in, 6);
+    for (unsigned i = 0; i < 2; i++) {
+        struct bdev_desc *d = lender(levels[i], in, sizeof in);
+        for (unsigned k = 0; k < 4; k++) {
+            borrow(&bio, d, k * CHUNK + 8192, &iov);
+            check(bio.lent && !memcmp(bio.lent, in + k * CHUNK + 8192, sizeof out));
+        }
+        check(is_zero(out, sizeof out));
+        bdev_close(&d);
+        must(raid_stop("a", &e), &e);
+        remove_members(2);
+    }
+}
+
+HARNESS_TEST(what_lies_on_two_members_is_copied)
+{
+    static uint8_t in[2 * CHUNK], out[4096];
+    struct bio bio;
+    struct iovec iov = {out, sizeof out};
+    fill_pattern(in, sizeof in, 7);
+    struct bdev_desc *d = lender("raid0", in, sizeof in);
+    borrow(&bio, d, CHUNK - 2048, &iov);
+    check(!bio.lent && !memcmp(out, in + CHUNK - 2048, sizeof out));
+    bdev_close(&d);
+    must(raid_stop("a", &e), &e);
+    remove_members(2);
+}
+
+HARNESS_TEST(a_member_with_a_time_out_is_copied_from)
+{
+    static uint8_t in[CHUNK], out[4096];
+    struct bio bio;
+    struct iovec iov = {out, sizeof out};
+    struct raid_policy p;
+    fill_pattern(in, sizeof in, 8);
+    struct bdev_desc *d = lender("raid0", in, sizeof in);
+    raid_policy_defaults(&p);
+    p.timeout_ms = 60 * 1000;
+    must(raid_set_policy("a", &p, NULL, 0, &e), &e);
+    borrow(&bio, d, 8192, &iov);
+    check(!bio.lent && !memcmp(out, in + 8192, sizeof out));
+    bdev_close(&d);
+    must(raid_stop("a", &e), &e);
+    remove_members(2);
+}
+
+static bool gone; /* main's */
+
+static void unregister(void *arg)
+{
+    bdev_unregister(bdev_find(arg));
+    gone = true;
+}
+
+HARNESS_TEST(memory_that_was_lent_stays_until_the_array_is_closed)
+{
+    static uint8_t in[CHUNK], out[4096];
+    struct bio bio;
+    struct iovec iov = {out, sizeof out};
+    fill_pattern(in, sizeof in, 9);
+    struct bdev_desc *d = lender("raid0", in, sizeof in);
+    borrow(&bio, d, 8192, &iov);
+    check(bio.lent);
+    check_int(raid_remove_member("a", "m0", true, &e), -1);
+    check_int(e.code, ERR_IN_USE);
+    gone = false;
+    task_start(reactor_main(), "unregister", unregister, (void *)(uintptr_t) "m0");
+    until(info_of("a").state == RAID_FAILED);
+    task_sleep_us(20 * 1000); /* it would be unmapped by now */
+    check(!gone && !memcmp(bio.lent, in + 8192, sizeof out));
+    bdev_close(&d);
+    until(gone);
+    must(raid_stop("a", &e), &e);
+    remove_members(2);
+}
+
 HARNESS_TEST(without_a_member_it_does_not_start)
 {
     make_members(2, "4M");
@@ -165,6 +269,10 @@ int main(void)
         cmocka_unit_test(unequal_members_have_zones_in_the_alternate_layout),
         cmocka_unit_test(long_requests_cross_chunks_and_zones),
         cmocka_unit_test(errors_go_up_and_nobody_is_kicked),
+        cmocka_unit_test(what_members_lend_is_lent_on),
+        cmocka_unit_test(what_lies_on_two_members_is_copied),
+        cmocka_unit_test(a_member_with_a_time_out_is_copied_from),
+        cmocka_unit_test(memory_that_was_lent_stays_until_the_array_is_closed),
         cmocka_unit_test(without_a_member_it_does_not_start),
         cmocka_unit_test(zones_without_a_layout_are_refused),
     };
