@@ -206,6 +206,8 @@ static void common_properties(struct raid_array *a)
 {
     struct bdev *b = &a->bdev;
     struct raid_member *m;
+    /* Who joins later may have one, and users do not ask again. So does md. */
+    b->write_cache = a->level->redundant;
     b->block_size = a->sb.logical_block > 512 ? a->sb.logical_block : 512;
     list_for_each (m, &a->members, link) {
         struct bdev_info info;

@@ -88,11 +88,29 @@ HARNESS_TEST(a_spare_with_the_number_of_a_member_stays_out)
     remove_members(3);
 }
 
+/* Whoever stops flushing because the first members need none would lose what a later one caches. */
+HARNESS_TEST(an_array_that_members_may_join_is_always_to_be_flushed)
+{
+    struct bdev_info info;
+    make_members(2, "4M");
+    must(create("raid1", 2, true, &e), &e);
+    check(bdev_name_info("d0", &info) && !info.write_cache);
+    check(bdev_name_info("a", &info) && info.write_cache);
+    stop();
+    remove_members(2);
+    make_members(2, "4M");
+    must(create("raid0", 2, true, &e), &e);
+    check(bdev_name_info("a", &info) && !info.write_cache);
+    stop();
+    remove_members(2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spare_that_was_removed_takes_nobodys_number),
         cmocka_unit_test(a_spare_with_the_number_of_a_member_stays_out),
+        cmocka_unit_test(an_array_that_members_may_join_is_always_to_be_flushed),
         cmocka_unit_test(an_array_is_not_idle_while_a_spare_is_about_to_step_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
