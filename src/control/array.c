@@ -11,6 +11,7 @@
 #include "control/array_log.h"
 #include "control/array_policy.h"
 #include "control/shows.h"
+#include "control/start.h"
 #include "raid/raid.h"
 
 /* Arrays. The saved record is {"uuid"}: all else stands in the superblocks. */
@@ -669,7 +670,9 @@ static int array_grow(struct verb_run *v, struct err *e)
     if (is_running(name, e) || grow_options(v->opts, &g, e) ||
         (opts_is_set(v->opts, "devices") && grow_devices(name, v->opts, &g, devices, e)))
         return -1;
-    return raid_grow(name, &g, &v->changed, &v->job, e);
+    int rc = raid_grow(name, &g, &v->changed, &v->job, e);
+    luns_note_size(name); /* it may have grown in size, and not in slots */
+    return rc;
 }
 
 static int array_scrub(struct verb_run *v, struct err *e)

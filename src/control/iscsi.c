@@ -207,16 +207,20 @@ static void change_size(const char *key, struct json_object *record, void *arg)
 {
     struct size_change *c = arg;
     struct json_object *copy = NULL;
-    if (strcmp(get_str(record, "device"), c->device) || json_object_deep_copy(record, &copy, NULL))
+    if (strcmp(get_str(record, "device"), c->device) || get_u64(record, "size") == c->size ||
+        json_object_deep_copy(record, &copy, NULL))
         return;
     put_u64(copy, "size", c->size);
     json_object_object_add(c->records, key, copy);
 }
 
-void luns_note_size(const char *device, uint64_t size)
+void luns_note_size(const char *device)
 {
-    struct size_change c = {device, json_object_new_object(), size};
+    struct bdev_info info;
     struct err e;
+    if (!bdev_name_info(device, &info))
+        return;
+    struct size_change c = {device, json_object_new_object(), info.size};
     journal_for_each(control.journal, "lun/", change_size, &c);
     json_object_object_foreach(c.records, key, record)
     {

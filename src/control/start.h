@@ -11,7 +11,7 @@ int target_start(const char *iqn, struct json_object *record, struct err *e);
 int lun_start(const char *iqn, unsigned lun, struct json_object *record, struct err *e);
 
 /* The device has another size now: LUNs on it report that, also while it is absent. */
-void luns_note_size(const char *device, uint64_t size);
+void luns_note_size(const char *device);
 
 int compare_records(const char *what, const char *name, struct json_object *have,
                     struct json_object *want, struct err *e);

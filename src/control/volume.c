@@ -117,7 +117,7 @@ static int volume_resize_verb(struct verb_run *v, struct err *e)
         return -1;
     if (volume_resize(pool, volume, size, e))
         return -1;
-    luns_note_size(get_str(v->existing, "name"), size);
+    luns_note_size(get_str(v->existing, "name"));
     return 0;
 }
 

@@ -262,7 +262,16 @@ def test_an_array_grows_while_it_is_served():
         clients.see(size + (8 << 20))
         doc = o.ctl('config', 'show')
         assert plan(o, doc)['delete'] == plan(o, doc)['change'] == plan(o, doc)['create'] == []
-        o.restart(kill=True)
+        o.kill9()
+        for i in range(3):
+            os.rename(os.path.join(o.dir, 'disk%d' % i), os.path.join(o.dir, 'away%d' % i))
+        o.start()
+        lun, = o.ctl('iscsi', 'show', IQN)['luns']  # what an absent array is told as
+        assert lun['state'] == 'not-ready' and lun['size'] == size + (8 << 20), lun
+        o.stop()
+        for i in range(3):
+            os.rename(os.path.join(o.dir, 'away%d' % i), os.path.join(o.dir, 'disk%d' % i))
+        o.start()
         assert whole(o, 'a')['size'] == size + (8 << 20) and array(o, 'a')['slots'] == 3
 
 
