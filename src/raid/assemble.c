@@ -239,7 +239,8 @@ static void judge_cursors(struct raid_array *a, const struct raid_choice *ch)
     a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
 }
 
-/* What the log has mended is mended on disk too. */
+/* What the log has mended is mended on disk too; and what was found bad meanwhile is known to all.
+ */
 static void note_replay(void *arg) /* home */
 {
     struct raid_array *a = arg;
@@ -330,7 +331,7 @@ static int assemble(const struct raid_assemble *r, const struct raid_choice *ch,
     event_raise(object, "array-assembled", "%s with %u of %u members%s%s%s", level->name,
                 ch->in_sync, a->slots, a->read_only ? ", read-only: " : "", a->reason,
                 a->resync_pos != UINT64_MAX ? ", needs a resync" : "");
-    if (a->replayed)
+    if (a->replayed || a->bad_news)
         task_call(a->home, note_replay, a);
     take_back_stale(a, ch);
     task_call(a->home, start_sync, a);

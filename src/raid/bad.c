@@ -240,6 +240,23 @@ void raid_bad_store(struct raid_array *a, bool *lost_r)
     }
 }
 
+int raid_bad_record(struct raid_member *m)
+{
+    if (!m->bad || !m->bad->changed)
+        return 0;
+    size_t size = m->sb.bblog_size * MD_SECTOR;
+    autofree uint8_t *bytes = xcalloc(1, size > MD_SUPER_SIZE ? size : MD_SUPER_SIZE);
+    fill(m->bad, bytes, size);
+    int error = bdev_write(m->desc, place_of(m), bytes, size, BIO_FUA);
+    if (error)
+        return error;
+    m->sb.features |= MD_FEATURE_BAD_BLOCKS;
+    md_super_write(&m->sb, bytes);
+    error = bdev_write(m->desc, MD_SUPER_OFFSET, bytes, MD_SUPER_SIZE, BIO_FUA);
+    m->bad->changed = error != 0;
+    return error;
+}
+
 /* ---- changes */
 
 static void tell(const struct raid_member *m, const char *what, uint64_t offset, uint64_t length,

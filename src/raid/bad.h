@@ -53,5 +53,8 @@ int raid_bad_written(struct raid_member *m, uint64_t offset, uint64_t length, in
 /* Home, meta_lock held, before superblocks: lists that have changed, durable. `lost_r`: a member
  * could not store its list and was kicked. */
 void raid_bad_store(struct raid_array *a, bool *lost_r);
+/* Main, before the array runs: a list that has changed since it was loaded, and that it counts, are
+ * durable, with the events that the member has: the log, which is not void yet, knows these. */
+int raid_bad_record(struct raid_member *m);
 
 #endif

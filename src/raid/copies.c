@@ -105,13 +105,18 @@ void raid_copies_add(struct raid_copies *c, struct raid_member *m, uint64_t offs
     c->offset[c->n++] = offset;
 }
 
-/* From whichever can, but `not`. */
+/* From whichever can, but `not`. Of copies that may differ each sector has to be the same one's
+ * each time, the first one's that can: those of longer pieces are the first one's, or nobody's. */
 static int read_any(struct raid_copies *c, const struct raid_member * not, uint64_t at, void *buf,
                     size_t len, struct raid_member **from_r)
 {
+    bool only_first = c->differ && c->n && len > c->m[0]->array->bdev.block_size, tried = false;
     for (unsigned i = 0; i < c->n; i++) {
         struct raid_member *m = c->m[i];
-        if (m == not || !raid_good_at(m, c->offset[i] + at, len))
+        if (m == not || (only_first && tried))
+            continue;
+        tried = tried || raid_in_sync(m);
+        if (!raid_good_at(m, c->offset[i] + at, len))
             continue;
         int error = bdev_read(m->desc, m->data_offset + c->offset[i] + at, buf, len);
         if (!error) {
@@ -173,6 +178,7 @@ static void patch(struct patchwork *w, struct iobuf *buf)
     struct raid_copies *c = xcalloc(1, sizeof *c);
     w->bio->bad_offset = BIO_NO_OFFSET;
     w->array->level->copies(w->array, w->bio->offset, c);
+    c->differ = raid_unsynced(w->array, w->bio->offset, w->bio->length);
     w->error = buf ? put_part(w, c, buf, 0, w->bio->length, REPAIR_STEP) : -ENOMEM;
     free(c);
 }
@@ -254,7 +260,22 @@ static int copy_part(struct raid_copies *c, struct raid_member *to, uint64_t at,
     return 0;
 }
 
-/* -EIO for parts only: a smaller step keeps what is around a bad place. */
+/* -EIO for parts only: smaller steps keep what is around a bad place. */
+static int copy_in_steps(struct raid_copies *c, struct raid_member *to, uint64_t from,
+                         uint64_t length, struct iobuf *buf, uint64_t step)
+{
+    uint64_t block = c->n ? c->m[0]->array->bdev.block_size : step;
+    int rc = 0;
+    for (uint64_t at = from, n; at < from + length && (!rc || rc == -EIO); at += n) {
+        n = from + length - at < step ? from + length - at : step;
+        int one = copy_part(c, to, at, buf, n);
+        if (one == -EIO && c->differ && step > block)
+            one = copy_in_steps(c, to, at, n, buf, block);
+        rc = one ? one : rc;
+    }
+    return rc;
+}
+
 int raid_copies_sync(struct raid_array *a, struct raid_copies *c, struct raid_member *to,
                      uint64_t length)
 {
@@ -262,16 +283,10 @@ int raid_copies_sync(struct raid_array *a, struct raid_copies *c, struct raid_me
     (void)a;
     if (!buf)
         return -ENOMEM;
+    c->differ = !to;
     int rc = copy_part(c, to, 0, buf, length);
-    if (rc == -EIO && (!to || raid_takes_writes(to))) {
-        rc = 0;
-        for (uint64_t at = 0; at < length && (!rc || rc == -EIO);) {
-            size_t step = length - at < REPAIR_STEP ? length - at : REPAIR_STEP;
-            int one = copy_part(c, to, at, buf, step);
-            rc = one ? one : rc;
-            at += step;
-        }
-    }
+    if (rc == -EIO && (!to || raid_takes_writes(to)))
+        rc = copy_in_steps(c, to, 0, length, buf, REPAIR_STEP);
     iobuf_put(&buf);
     return rc;
 }
@@ -308,7 +323,7 @@ void raid_copies_repair(struct raid_array *a, struct raid_copies *c, unsigned i,
 {
     struct iobuf *buf = iobuf_get(REPAIR_STEP);
     struct raid_member *m = c->m[i];
-    for (uint64_t at = 0; buf && at < length; at += REPAIR_STEP)
+    for (uint64_t at = 0; buf && at < length && !c->differ; at += REPAIR_STEP)
         if (raid_in_sync(m) && !raid_load(&m->report))
             repair_block(a, c, i, at, buf, length - at < REPAIR_STEP ? length - at : REPAIR_STEP);
     iobuf_put(&buf);

@@ -12,8 +12,7 @@ void raid_copies_read(struct raid_array *a, struct bio *bio);
 
 /*
  * A piece of data that several members have, each at its own place.
- * All in tasks on home, the range of the piece held. In order of preference: where copies may
- * differ, clients read the first one.
+ * All in tasks on home, the range of the piece held. In order of preference.
  */
 struct iobuf;
 struct raid_copies {
@@ -22,6 +21,7 @@ struct raid_copies {
     uint64_t offset[RAID_MEMBERS_MAX + 1];       /* of the member's data */
     struct iobuf *buf[RAID_MEMBERS_MAX + 1];
     bool unread[RAID_MEMBERS_MAX + 1];
+    bool differ; /* they may: see raid_unsynced */
 };
 
 /* One more, if it is there and takes writes. */

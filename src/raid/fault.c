@@ -126,22 +126,37 @@ static bool can_be_read(const struct raid_array *a, const struct raid_io *io)
     return true;
 }
 
-/* Good when a member that is still trusted has it. */
+/* Has a copy that is still trusted each part of it? Not all need be the same one's. */
+static bool copies_have(const struct raid_array *a, const struct raid_io *io)
+{
+    uint64_t step = a->bdev.block_size, length = io->legs ? io->leg[0].length : 0;
+    bool have = io->legs && !raid_load(&a->failed);
+    for (uint64_t at = 0; have && (at < length || !at); at += step) {
+        bool any = false;
+        for (unsigned i = 0; i < io->legs && !any; i++) {
+            const struct raid_leg *leg = &io->leg[i];
+            any = !leg->error && raid_in_sync(leg->m) &&
+                  !(length && raid_bad_at(leg->m, leg->offset + at, step));
+        }
+        have = any;
+    }
+    return have;
+}
+
+/* Good when members that are still trusted have it. */
 static int verdict(const struct raid_array *a, const struct raid_io *io)
 {
-    int error = 0;
     if (a->level->parity && !raid_load(&a->failed)) /* the others stand for who failed */
         return io->ended && !can_be_read(a, io) ? -EIO : 0;
     for (unsigned i = 0; i < io->legs && io->bio->op == BIO_FLUSH; i++)
         if (io->leg[i].error && raid_in_sync(io->leg[i].m))
             return io->leg[i].error; /* the array cannot do without it */
-    for (unsigned i = 0; i < io->legs; i++) {
-        if (!io->leg[i].error && raid_in_sync(io->leg[i].m) && !raid_load(&a->failed))
-            return 0;
-        if (io->leg[i].error && !error)
-            error = io->leg[i].error;
-    }
-    return error ? error : -EIO;
+    if (copies_have(a, io))
+        return 0;
+    for (unsigned i = 0; i < io->legs; i++)
+        if (io->leg[i].error)
+            return io->leg[i].error;
+    return -EIO;
 }
 
 static void io_back(void *arg)
@@ -154,11 +169,11 @@ static void io_back(void *arg)
 }
 
 /* Of copies one has to stay that is read, though nobody knows what it has. */
-static const struct raid_leg *last_copy(const struct raid_array *a, const struct raid_io *io)
+static struct raid_leg *last_copy(const struct raid_array *a, struct raid_io *io)
 {
-    const struct raid_leg *first = NULL;
+    struct raid_leg *first = NULL;
     for (unsigned i = 0; i < io->legs && !a->level->parity; i++) {
-        const struct raid_leg *leg = &io->leg[i];
+        struct raid_leg *leg = &io->leg[i];
         if (!raid_in_sync(leg->m))
             continue;
         if (!leg->error)
@@ -167,6 +182,19 @@ static const struct raid_leg *last_copy(const struct raid_array *a, const struct
             first = leg;
     }
     return first;
+}
+
+/* Has another member this part of what was to be written? */
+static bool others_have(const struct raid_io *io, const struct raid_leg *leg, uint64_t at,
+                        uint64_t len)
+{
+    for (unsigned i = 0; i < io->legs; i++) {
+        const struct raid_leg *other = &io->leg[i];
+        if (other != leg && (!other->error || other->m->bad) &&
+            raid_good_at(other->m, other->offset + at, len))
+            return true;
+    }
+    return false;
 }
 
 static void leg_data(const struct raid_io *io, const struct raid_leg *leg, uint64_t at,
@@ -180,9 +208,9 @@ static void leg_data(const struct raid_io *io, const struct raid_leg *leg, uint6
         memset(buf, 0, len);
 }
 
-/* What of a leg cannot be written, block by block: only that is bad. False: the member has to go.
- */
-static bool list_bad(const struct raid_io *io, const struct raid_leg *leg)
+/* What of a leg cannot be written, block by block: only that is bad. False: the member has to go;
+ * if it is the last copy of any (`last`), that stays as it is. */
+static bool list_bad(const struct raid_io *io, const struct raid_leg *leg, bool last)
 {
     enum { STEP = 4096 };
     struct raid_member *m = leg->m;
@@ -195,7 +223,9 @@ static bool list_bad(const struct raid_io *io, const struct raid_leg *leg)
         n = leg->length - at < n ? leg->length - at : n;
         leg_data(io, leg, at, buf->data, n);
         int error = bdev_write(m->desc, m->data_offset + leg->offset + at, buf->data, n, 0);
-        if (error)
+        if (error && last && !others_have(io, leg, at, n))
+            stays = false;
+        else if (error)
             stays = raid_bad_add(m, leg->offset + at, n, error);
         else
             raid_bad_clear(m, leg->offset + at, n);
@@ -208,15 +238,20 @@ static bool list_bad(const struct raid_io *io, const struct raid_leg *leg)
  * taken off. */
 static void judge_legs(struct raid_array *a, struct raid_io *io)
 {
-    const struct raid_leg *spared = last_copy(a, io);
+    struct raid_leg *spared = last_copy(a, io);
+    if (spared && !(spared->m->bad && raid_medium_error(spared->error)))
+        spared = NULL;
     for (unsigned i = 0; i < io->legs; i++) {
-        const struct raid_leg *leg = &io->leg[i];
+        struct raid_leg *leg = &io->leg[i];
         if (!leg->error && leg->length)
             raid_bad_clear(leg->m, leg->offset, leg->length);
-        else if (leg->error && !(leg == spared && leg->m->bad && raid_medium_error(leg->error)) &&
-                 !list_bad(io, leg))
+        else if (leg->error && leg != spared && list_bad(io, leg, false))
+            leg->error = 0;
+        else if (leg->error && leg != spared)
             raid_kick(a, leg->m, leg->error, false);
     }
+    if (spared && list_bad(io, spared, true))
+        spared->error = 0;
 }
 
 static bool kick_reported(struct raid_array *a)

@@ -223,7 +223,9 @@ int raid_meta_write(struct raid_array *a)
         catch_up(a, &lost);
         if ((a->bump || a->bad_news) && a->active && a->level->parity)
             settle_survivors(a, &lost);
-        good = write_round(a, &lost);
+        /* Then who failed first holds what the others may not stand for, and is not cast out. */
+        bool damaged = a->level->parity && raid_load(&a->failed);
+        good = !damaged && write_round(a, &lost);
         for (unsigned i = 0; good && !lost && i < a->bump; i++)
             good = write_round(a, &lost);
     } while (good && lost);

@@ -17,6 +17,7 @@
 
 struct found {
     struct plog_record rec;
+    bool settled; /* nothing is to be done for it */
     struct bdev_desc *desc;
     unsigned ring;
     uint64_t at; /* of the payload on the member */
@@ -30,6 +31,7 @@ struct replay {
     struct found *list;
     unsigned n;
     const char *why;
+    uint64_t unread; /* slots that could not read the rows that are looked at */
 };
 
 static int nothing(struct replay *r, const char *why)
@@ -132,7 +134,7 @@ static void note(struct replay *r, struct raid_member *m, struct bdev_desc *desc
         rec.stripe >= stripes || (r->a->slots < 64 && rec.slots >> r->a->slots))
         return;
     r->list = xrealloc(r->list, (r->n + 1) * sizeof *r->list);
-    r->list[r->n++] = (struct found){rec, desc, ring, at + PLOG_BLOCK};
+    r->list[r->n++] = (struct found){rec, false, desc, ring, at + PLOG_BLOCK};
 }
 
 static int scan_ring(struct replay *r, struct raid_member *m, unsigned ring, uint64_t size)
@@ -214,23 +216,41 @@ static struct raid_member *takes(struct replay *r, const struct plog_record *rec
     return m && raid_takes_writes(m) && rec->era >= r->head.joined[slot] ? m : NULL;
 }
 
-static struct raid_member *trusted(struct replay *r, unsigned slot)
+/* Who has these rows? */
+static struct raid_member *trusted(struct replay *r, const struct plog_record *rec, unsigned slot)
 {
     struct raid_member *m = r->a->slot[slot];
-    return m && raid_in_sync(m) ? m : NULL;
+    if (r->unread >> slot & 1)
+        return NULL;
+    return m && raid_good_at(m, rec->stripe * r->a->chunk + rec->lo, rec->hi - rec->lo) ? m : NULL;
+}
+
+/* What has gone bad since: it goes on the list now, if the member keeps one. */
+static int list_rows(struct raid_member *m, uint64_t offset, const uint8_t *data, uint64_t length)
+{
+    int rc = 0;
+    for (uint64_t at = 0, n; at < length; at += n) {
+        n = STRIPE_BLOCK - (m->data_offset + offset + at) % STRIPE_BLOCK;
+        n = length - at < n ? length - at : n;
+        int error = bdev_write(m->desc, m->data_offset + offset + at, data + at, n, 0);
+        if (error && !raid_bad_add(m, offset + at, n, error))
+            rc = error;
+    }
+    return rc;
 }
 
 /* What is on the member's list of bad blocks may go on failing: the others stand for it. */
 static int write_rows(struct raid_member *m, uint64_t offset, const uint8_t *data, uint64_t length)
 {
-    int error = 0;
-    for (uint64_t at = 0, n; at < length && !error; at += n) {
+    int rc = 0;
+    for (uint64_t at = 0, n; at < length; at += n) {
         bool bad;
         n = raid_bad_run(m, offset + at, offset + length, &bad);
-        error = bdev_write(m->desc, m->data_offset + offset + at, data + at, n, 0);
-        error = bad ? 0 : error;
+        int error = bdev_write(m->desc, m->data_offset + offset + at, data + at, n, 0);
+        if (error && !bad && list_rows(m, offset + at, data + at, n))
+            rc = error;
     }
-    return error;
+    return rc;
 }
 
 /* Rows [lo, hi) of a slot, but for what a later whole stripe has made void. */
@@ -247,24 +267,26 @@ static int put(struct replay *r, unsigned index, unsigned slot, uint32_t lo, uin
             continue;
         uint32_t from = later->lo > lo ? later->lo : lo, to = later->hi < hi ? later->hi : hi;
         int error = put(r, index, slot, lo, from, data);
-        return error ? error : put(r, index, slot, to, hi, data + (to - lo));
+        int other = put(r, index, slot, to, hi, data + (to - lo));
+        return error ? error : other;
     }
     return write_rows(m, rec->stripe * r->a->chunk + lo, data, hi - lo);
 }
 
-static int put_record(struct replay *r, unsigned index)
+static int put_record(struct replay *r, unsigned index, struct iobuf *buf)
 {
     const struct found *f = &r->list[index];
-    struct iobuf *buf = iobuf_get(f->rec.payload);
-    int error = buf ? bdev_read(f->desc, f->at, buf->data, f->rec.payload) : -ENOMEM;
-    const uint8_t *data = buf ? buf->data : NULL;
-    for (unsigned i = 0; i < r->a->slots && !error; i++) {
+    const uint8_t *data = buf->data;
+    int error = bdev_read(f->desc, f->at, buf->data, f->rec.payload);
+    if (error)
+        return error;
+    for (unsigned i = 0; i < r->a->slots; i++) {
         if (!(f->rec.slots >> i & 1))
             continue;
-        error = put(r, index, i, f->rec.row[i][0], f->rec.row[i][1], data);
+        int one = put(r, index, i, f->rec.row[i][0], f->rec.row[i][1], data);
+        error = error ? error : one;
         data += f->rec.row[i][1] - f->rec.row[i][0];
     }
-    iobuf_put(&buf);
     return error;
 }
 
@@ -276,43 +298,58 @@ static int read_rows(struct replay *r, const struct plog_record *rec, const stru
     size_t len = rec->hi - rec->lo;
     uint64_t lost = 0, spare = 0;
     for (unsigned i = 0; i < map->slots; i++) {
-        lost |= trusted(r, i) ? 0 : 1ull << i;
-        spare |= !parity_is_data(map, i) && trusted(r, i) ? 1ull << i : 0;
+        lost |= trusted(r, rec, i) ? 0 : 1ull << i;
+        spare |= !parity_is_data(map, i) && trusted(r, rec, i) ? 1ull << i : 0;
     }
     uint64_t reads = parity_needs(map, lost);
     for (unsigned d = 0; d < map->data; d++)
         if (lost >> map->slot_of[d] & 1 && !(reads && spare & ~reads))
             return 1;
     for (unsigned i = 0; i < map->slots; i++) {
-        struct raid_member *m = trusted(r, i);
+        struct raid_member *m = trusted(r, rec, i);
         if (!m && !parity_is_data(map, i))
             continue;
         buf[i] = iobuf_get(len);
         if (!buf[i])
             return -ENOMEM;
         block[i] = buf[i]->data;
-        if (reads >> i & 1 &&
-            bdev_read(m->desc, m->data_offset + rec->stripe * r->a->chunk + rec->lo, block[i], len))
-            return -EIO;
+        uint64_t at = m ? m->data_offset + rec->stripe * r->a->chunk + rec->lo : 0;
+        if (!(reads >> i & 1) || !bdev_read(m->desc, at, block[i], len))
+            continue;
+        r->unread |= 1ull << i;
+        return -EIO;
     }
     if (lost)
         parity_recover(map, lost, block, len);
     return 0;
 }
 
-/* A block of it has gone bad since: the others were flushed before that was on record, and hold
- * what it held. */
-static bool settled(struct replay *r, const struct plog_record *rec)
+/* Is any block of it on a member's list? *step_r: what all members can read alone. */
+static bool any_listed(const struct replay *r, const struct plog_record *rec, uint32_t *step_r)
 {
     bool any = false;
+    *step_r = MD_SECTOR;
     for (unsigned i = 0; i < r->a->slots; i++) {
         const struct raid_member *m = r->a->slot[i];
-        any = any || (m && raid_bad_at(m, rec->stripe * r->a->chunk + rec->lo, rec->hi - rec->lo));
+        struct bdev_info info;
+        if (!m)
+            continue;
+        bdev_get_info(m->desc, &info);
+        *step_r = info.block_size > *step_r ? info.block_size : *step_r;
+        any = any || raid_bad_at(m, rec->stripe * r->a->chunk + rec->lo, rec->hi - rec->lo);
     }
     return any;
 }
 
-static int fit_parity(struct replay *r, const struct plog_record *rec)
+/* A block of it has gone bad since: the others were flushed before that was on record, and hold
+ * what it held. */
+static bool settled(const struct replay *r, const struct plog_record *rec)
+{
+    uint32_t step;
+    return any_listed(r, rec, &step);
+}
+
+static int fit_rows(struct replay *r, const struct plog_record *rec)
 {
     struct parity_map map;
     struct iobuf *buf[PARITY_SLOTS_MAX] = {0};
@@ -324,28 +361,77 @@ static int fit_parity(struct replay *r, const struct plog_record *rec)
         parity_generate(&map, block, len);
     for (unsigned i = 0; i < map.slots && !error; i++)
         if (!parity_is_data(&map, i) && block[i]) {
-            struct raid_member *m = trusted(r, i);
-            error = bdev_write(m->desc, m->data_offset + rec->stripe * r->a->chunk + rec->lo,
-                               block[i], len, 0);
+            struct raid_member *m = r->a->slot[i];
+            error = raid_in_sync(m)
+                        ? write_rows(m, rec->stripe * r->a->chunk + rec->lo, block[i], len)
+                        : 0;
         }
     for (unsigned i = 0; i < map.slots; i++)
         iobuf_put(&buf[i]);
     return error > 0 ? 0 : error;
 }
 
+/* Where a part of it is bad on a member, block by block: parity fits where all others are. */
+static int fit_parity(struct replay *r, const struct plog_record *rec)
+{
+    struct plog_record part = *rec;
+    uint32_t step;
+    int error = any_listed(r, rec, &step) ? -EIO : fit_rows(r, rec);
+    if (!raid_medium_error(error))
+        return error;
+    error = 0;
+    for (uint32_t row = rec->lo; row < rec->hi; row += step) {
+        part.lo = row;
+        part.hi = rec->hi - row < step ? rec->hi : row + step;
+        r->unread = 0;
+        int one = fit_rows(r, &part);
+        for (uint64_t was = 0; raid_medium_error(one) && r->unread != was;) {
+            was = r->unread; /* as if that one were missing */
+            one = fit_rows(r, &part);
+        }
+        error = !error && !raid_medium_error(one) ? one : error;
+    }
+    r->unread = 0;
+    return error;
+}
+
+/* Once the first record is there all others have to follow, whatever fails: each holds older rows
+ * than those behind it. */
+static int put_records(struct replay *r)
+{
+    uint32_t most = 1;
+    int error = 0;
+    for (unsigned i = 0; i < r->n; i++)
+        most = r->list[i].rec.payload > most ? r->list[i].rec.payload : most;
+    struct iobuf *buf = iobuf_get(most);
+    for (unsigned i = 0; i < r->n && buf; i++) {
+        int one = r->list[i].rec.whole ? 0 : put_record(r, i, buf);
+        error = error ? error : one;
+    }
+    if (!buf)
+        return -ENOMEM;
+    iobuf_put(&buf);
+    return error;
+}
+
 static int put_all(struct replay *r)
 {
     struct raid_member *m;
-    int error = 0;
-    for (unsigned i = 0; i < r->n && !error; i++)
-        if (!r->list[i].rec.whole)
-            error = put_record(r, i);
-    for (unsigned i = 0; i < r->n && !error; i++)
-        if (r->list[i].rec.whole && !settled(r, &r->list[i].rec))
-            error = fit_parity(r, &r->list[i].rec);
-    list_for_each (m, &r->a->members, link)
-        if (m->slot >= 0 && !error)
-            error = bdev_flush(m->desc);
+    for (unsigned i = 0; i < r->n; i++) /* by what is on lists now, before what fails goes there */
+        r->list[i].settled = !r->list[i].rec.whole || settled(r, &r->list[i].rec);
+    int error = put_records(r);
+    for (unsigned i = 0; i < r->n && error != -ENOMEM; i++) {
+        int one = r->list[i].settled ? 0 : fit_parity(r, &r->list[i].rec);
+        error = error ? error : one;
+    }
+    list_for_each (m, &r->a->members, link) {
+        int one = m->slot >= 0 ? bdev_flush(m->desc) : 0;
+        error = error ? error : one;
+    }
+    list_for_each (m, &r->a->members, link) {
+        int one = raid_bad_record(m);
+        error = error ? error : one;
+    }
     return error ? nothing(r, "a member failed while the log was worked off") : 0;
 }
 

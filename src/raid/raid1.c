@@ -43,10 +43,25 @@ static struct raid_member *readable(struct raid_array *a, unsigned slot, const s
     return m && raid_good_at(m, bio->offset, bio->length) ? m : NULL;
 }
 
+/* NULL: it is to be put together. */
+static struct raid_member *choose_first(struct raid_array *a, const struct bio *bio)
+{
+    for (unsigned i = 0; i < a->slots; i++) {
+        const struct raid_member *m = raid_load(&a->slot[i]);
+        if (m && raid_in_sync(m))
+            return readable(a, i, bio);
+    }
+    return NULL;
+}
+
+/* The first leg alone where the copies may differ; else the one whose last read ended here; else in
+ * turn. */
 static struct raid_member *choose(struct raid_array *a, struct raid_chan *ch, const struct bio *bio)
 {
-    bool any = !(bio->offset + bio->length > raid_load(&a->resync_pos));
+    bool any = !raid_unsynced(a, bio->offset, bio->length);
     struct raid_member *m = NULL;
+    if (!any && bio->op == BIO_READ)
+        return choose_first(a, bio);
     for (unsigned i = 0; any && i < a->slots; i++)
         if (ch->read_end[i] == bio->offset && (m = readable(a, i, bio)))
             return m;
@@ -56,8 +71,6 @@ static struct raid_member *choose(struct raid_array *a, struct raid_chan *ch, co
     return m;
 }
 
-/* The first leg alone where the copies may differ; else the one whose last read ended here; else in
- * turn. */
 static struct raid_member *raid1_pick(struct raid_array *a, const struct bio *bio,
                                       uint64_t *offset_r)
 {
@@ -124,6 +137,7 @@ static void raid1_repair(struct raid_array *a, uint64_t slots, uint64_t offset, 
     struct range_req range;
     range_acquire_wait(a->ranges, &range, offset, length);
     all_copies(a, offset, c);
+    c->differ = raid_unsynced(a, offset, length);
     for (unsigned i = 0; i < c->n; i++)
         if (slots >> c->m[i]->slot & 1)
             raid_copies_repair(a, c, i, length);

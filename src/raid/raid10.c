@@ -75,7 +75,7 @@ static struct raid_member *raid10_pick(struct raid_array *a, const struct bio *b
     const struct raid10_geometry *g = geometry(a);
     struct raid_chan *ch = &a->chan[reactor_self_index()];
     struct raid10_copy copy[RAID10_COPIES_MAX];
-    bool any = g->far == 1 && bio->offset + bio->length <= raid_load(&a->resync_pos);
+    bool differ = raid_unsynced(a, bio->offset, bio->length), any = g->far == 1 && !differ;
     unsigned first = any ? ch->next_read++ % g->copies : 0;
     raid10_copies(g, bio->offset, copy);
     for (unsigned i = 0; i < g->copies; i++) {
@@ -84,6 +84,8 @@ static struct raid_member *raid10_pick(struct raid_array *a, const struct bio *b
         *offset_r = c->offset;
         if (m && raid_good_at(m, c->offset, bio->length) && !(bio->drv.u[0] >> c->slot & 1))
             return m;
+        if (m && raid_in_sync(m) && differ && bio->op == BIO_READ)
+            return NULL; /* it is to be put together */
     }
     return NULL;
 }
@@ -196,6 +198,7 @@ static void raid10_repair(struct raid_array *a, uint64_t slots, uint64_t offset,
     struct range_req range;
     range_acquire_wait(a->ranges, &range, offset, length);
     copies_at(a, offset, c);
+    c->differ = raid_unsynced(a, offset, length);
     for (unsigned i = 0; i < c->n; i++)
         if (slots >> c->m[i]->slot & 1)
             raid_copies_repair(a, c, i, length);

@@ -350,7 +350,8 @@ static void repair_member(struct raid_array *a, struct raid_member *m, uint64_t 
 static void raid456_repair(struct raid_array *a, uint64_t slots, uint64_t offset, uint64_t length)
 {
     enum { STEP = 4096 };
-    for (unsigned i = 0; i < a->slots; i++)
+    bool fits = !raid_unsynced(a, offset, length);
+    for (unsigned i = 0; i < a->slots && fits; i++)
         for (uint64_t at = 0; slots >> i & 1 && at < length; at += STEP) {
             struct raid_member *m = raid_load(&a->slot[i]);
             if (m && raid_in_sync(m) && !raid_load(&m->report))

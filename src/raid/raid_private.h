@@ -196,6 +196,15 @@ static inline bool raid_takes_writes(const struct raid_member *m)
     return state == RAID_MEMBER_IN_SYNC || state == RAID_MEMBER_REBUILDING;
 }
 
+/* Any reactor: may what is redundant differ in [offset, offset + length) of what a resync goes
+ * through? Then a sector that can be read is taken from its member, of copies from the first that
+ * has it, by clients and by the resync, and is never what others say: what has been read once
+ * stays. */
+static inline bool raid_unsynced(const struct raid_array *a, uint64_t offset, uint64_t length)
+{
+    return offset + length > raid_load(&a->resync_pos);
+}
+
 /* Who gets what is written to a slot, too. To be asked before the slot: when the one that is to be
  * replaced fails, the other is in both places for a moment. */
 static inline struct raid_member *raid_second(const struct raid_array *a)

@@ -166,15 +166,26 @@ static void fit_log(struct stripe_op *op)
     stripe_op_touch(op);
 }
 
-/* Blocks that are bad on several members, but not in the same rows. */
-static bool shrink_to_listed(struct stripe_op *op)
+static bool shrink(struct stripe_op *op)
 {
     uint32_t step = stripe_op_rows(op) > STRIPE_BLOCK ? STRIPE_BLOCK : op->o->a->bdev.block_size;
     uint32_t next = (op->lo / step + 1) * step;
-    if (op->kind == STRIPE_CHECK || next >= op->hi || !stripe_op_listed(op))
+    if (op->kind == STRIPE_CHECK || next >= op->hi)
         return false;
     stripe_op_shrink(op, next);
     return true;
+}
+
+/* Blocks that are bad on several members, but not in the same rows. */
+static bool shrink_to_listed(struct stripe_op *op)
+{
+    return stripe_op_listed(op) && shrink(op);
+}
+
+/* Its parity may be wrong: only what cannot be read follows from it, and not what lies beside. */
+static bool unsynced(const struct stripe_op *op)
+{
+    return raid_unsynced(op->o->a, stripe_op_offset(op, op->lo), stripe_op_rows(op));
 }
 
 bool stripe_op_start(struct stripe_op *op)
@@ -187,6 +198,8 @@ bool stripe_op_start(struct stripe_op *op)
         fail(op, 0); /* rows between those that a request touches */
         return true;
     }
+    if (unsynced(op) && shrink_to_listed(op))
+        return stripe_op_start(op);
     bool planned = stripe_op_plan(op);
     if (!planned && shrink_to_listed(op))
         return stripe_op_start(op);
@@ -204,8 +217,12 @@ bool stripe_op_start(struct stripe_op *op)
 static void start_again(struct stripe_op *op)
 {
     stripe_op_release(op);
+    if (unsynced(op) && shrink(op))
+        op->bad = 0; /* perhaps not here */
     stripe_op_touch(op);
-    if (!stripe_op_plan(op))
+    if (!op->touched && (op->kind == STRIPE_READ || op->kind == STRIPE_WRITE))
+        fail(op, 0);
+    else if (!stripe_op_plan(op))
         fail(op, -EIO);
     else if (!get_memory(op))
         stripe_op_retry(op); /* in its turn */
@@ -220,6 +237,8 @@ static void note_unreadable(struct stripe_op *op, struct stripe_col *c, int erro
     struct raid_array *a = op->o->a;
     op->bad |= 1ull << c->slot;
     raid_count(&c->m->errors);
+    if (raid_medium_error(error) && unsynced(op))
+        return; /* once it is synced */
     if (raid_medium_error(error))
         raid_want_repair(a, 1ull << c->slot, stripe_op_offset(op, op->lo), stripe_op_rows(op));
     else if (!a->read_only)

@@ -24,7 +24,8 @@ enum {
     PC_BLOCKS = PC_MEMBER_BLOCKS,   /* at most 64: a word of bits says which ones are not zero */
     PC_SIZE = PC_BLOCKS * PC_BLOCK, /* of a member */
     PC_OPS = 4000,
-    PC_ROWS = 20,
+    PC_ROWS = 40,
+    PC_BADS = 4,
 };
 
 struct pc_image {
@@ -51,6 +52,7 @@ struct pc_life {
     unsigned ops;      /* atomic */
     uint8_t *baseline; /* what the array held when it began */
     uint64_t size;     /* of the array, bytes */
+    uint64_t fresh;    /* from this byte on it held members' junk (pc_junk) at first; 0: nowhere */
     uint64_t created;  /* the moment from which on the array must be found */
     unsigned block;    /* of members; 0 = 512 */
     struct bdev_desc *hold[PC_MEMBERS];
@@ -76,6 +78,13 @@ struct pc_shape {
     uint64_t lost;    /* slots that went with the power */
     uint64_t missing; /* slots that nobody had any more when it went */
     bool no_log;
+    uint64_t size;      /* of the array by now, bytes; 0: as in the life */
+    uint64_t open_from; /* from this sector on a member's loss is a loss; 0: nowhere */
+    unsigned bads;
+    struct pc_bad {
+        unsigned slot;
+        uint64_t from, to; /* sectors of its data; cannot be read */
+    } bad[PC_BADS];
 };
 
 extern char pc_why[512]; /* what the last check that returned false had to say */
@@ -90,6 +99,9 @@ void pc_power_on(struct pc_life *l); /* devices with what `base` holds, recorded
 /* It is over: no scan sees the devices any more, and what was recorded is known. */
 void pc_hold(struct pc_life *l);
 void pc_life_end(struct pc_life *l); /* devices and memory go */
+
+/* Before power on: from that byte of each member on there is junk that tells what it is. */
+void pc_junk(struct pc_life *l, uint64_t from);
 
 /* One request of a client, on any reactor, recorded. The data tells which it is. */
 int pc_request(struct pc_life *l, struct bdev_desc *d, enum pc_kind kind, uint64_t lba,
@@ -139,7 +151,7 @@ int pc_rows(const char *group, const void *rows, size_t size, unsigned n, CMUnit
             const char *only);
 
 /* Do copies and parity of the array on the devices `kind`0... fit? Looks at superblocks for who
- * takes part. `absent` devices do not exist. */
+ * takes part, and at lists of bad blocks for what does not. `absent` devices do not exist. */
 bool pc_check_members(const char *kind, unsigned devices, uint64_t absent);
 
 #endif

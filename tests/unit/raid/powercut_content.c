@@ -111,8 +111,41 @@ static int op_of(const struct pc_life *l, const uint8_t *p, uint64_t s, unsigned
     return first >> 48 == l->number && n < ops && body_is(l, p, n, s) ? (int)n : -1;
 }
 
+static void junk(uint64_t first, void *out)
+{
+    uint64_t w[PC_SECTOR / 8];
+    for (unsigned i = 0; i < PC_SECTOR / 8; i++)
+        w[i] = i ? first * (2 * i + 1) ^ 0x2545f4914f6cdd1dull : first;
+    memcpy(out, w, sizeof w);
+}
+
+void pc_junk(struct pc_life *l, uint64_t from)
+{
+    for (unsigned m = 0; m < l->members; m++)
+        for (uint64_t at = from; at < PC_SIZE; at += PC_SECTOR) {
+            junk((uint64_t)(m + 1) << 32 | at, l->base[m].data + at);
+            l->base[m].blocks |= 1ull << at / PC_BLOCK;
+        }
+}
+
+static bool is_junk(const uint8_t *p)
+{
+    uint8_t want[PC_SECTOR];
+    uint64_t first;
+    memcpy(&first, p, sizeof first);
+    junk(first, want);
+    return first >> 32 && first >> 32 <= PC_MEMBERS && !memcmp(p, want, BODY);
+}
+
+static bool is_fresh(const struct pc_life *l, uint64_t s)
+{
+    return l->fresh && s >= l->fresh / PC_SECTOR;
+}
+
 static bool base_has(const struct pc_life *l, const uint8_t *p, uint64_t s)
 {
+    if (is_fresh(l, s))
+        return is_junk(p);
     return !memcmp(p, l->baseline + s * PC_SECTOR, BODY);
 }
 
@@ -129,14 +162,25 @@ static bool leaves(const struct pc_life *l, unsigned op, uint8_t byte)
     return byte == (zeroes(&l->op[op]) ? 0 : pc_byte(op));
 }
 
-/* A sector on a member that is gone, in rows that were being written: whole stripes are not in the
- * log, and without a log nothing is. With the member went what the others' caches lost then; what
- * was acknowledged before a member failed the others have. */
+static bool is_bad(const struct pc_shape *shape, unsigned slot, uint64_t at)
+{
+    for (unsigned i = 0; i < shape->bads; i++)
+        if (shape->bad[i].slot == slot && at >= shape->bad[i].from && at < shape->bad[i].to)
+            return true;
+    return false;
+}
+
+/* A sector on a member that is gone, or bad there, in rows that were being written: whole stripes
+ * are not in the log, and without a log nothing is. With the member went what the others' caches
+ * lost then; what was acknowledged before a member failed the others have. And it may have held the
+ * log of rows of which another one has a bad block. */
 static bool excused(const struct expect *x, const struct pc_shape *shape, uint64_t sector)
 {
     struct parity_geometry g;
     struct parity_map map;
-    if (!(shape->lost | shape->missing) || shape->level < 4 || shape->level > 6)
+    if (shape->open_from && sector >= shape->open_from)
+        return true;
+    if (!(shape->lost | shape->missing | shape->bads) || shape->level < 4 || shape->level > 6)
         return false;
     uint64_t chunk = shape->chunk / PC_SECTOR, stripe = sector / (chunk * shape->data);
     uint64_t index = sector % (chunk * shape->data) / chunk, row = sector % chunk;
@@ -144,14 +188,17 @@ static bool excused(const struct expect *x, const struct pc_shape *shape, uint64
     check(parity_geometry_init(&g, shape->level, shape->level == 4 ? 0 : LAYOUT_LEFT_SYMMETRIC,
                                shape->slots));
     parity_map_init(&map, &g, stripe);
-    bool lost = shape->lost >> map.slot_of[index] & 1;
-    if (!lost && !(shape->missing >> map.slot_of[index] & 1))
+    unsigned slot = map.slot_of[index];
+    bool bad = is_bad(shape, slot, stripe * chunk + row), lost = bad || shape->lost >> slot & 1;
+    uint64_t parities = 1ull << map.p | (map.parities == 2 ? 1ull << map.q : 0);
+    bool no_log = shape->no_log || (bad && shape->lost & parities);
+    if (!lost && !(shape->missing >> slot & 1))
         return false;
     for (unsigned i = 0; i < shape->data; i++) {
         uint64_t s = stripe * chunk * shape->data + i * chunk + row;
-        under_way += lost || shape->no_log ? x->soft[s] : x->open[s];
+        under_way += lost || no_log ? x->soft[s] : x->open[s];
     }
-    return shape->no_log ? under_way > 0 : under_way == shape->data;
+    return no_log ? under_way > 0 : under_way == shape->data;
 }
 
 static bool check_last(const struct pc_life *l, const struct expect *x, const uint8_t *p,
@@ -161,7 +208,7 @@ static bool check_last(const struct pc_life *l, const struct expect *x, const ui
     int n = op_of(l, p, s, l->ops);
     if (n >= 0 && leaves(l, (unsigned)n, byte) && op_allowed(&l->op[n], at, x->last[s]))
         return true;
-    if (!x->last[s] && byte == l->baseline[s * PC_SECTOR + BODY])
+    if (!x->last[s] && (is_fresh(l, s) || byte == l->baseline[s * PC_SECTOR + BODY]))
         return true;
     for (unsigned i = 0; i < l->ops; i++)
         if (covers(&l->op[i], s) && leaves(l, i, byte) && op_allowed(&l->op[i], at, x->last[s]))
@@ -265,8 +312,9 @@ bool pc_check_content(const struct pc_life *l, const uint8_t *content, uint64_t 
 {
     struct expect x;
     bool good = true;
+    uint64_t size = shape && shape->size ? shape->size : l->size;
     expect_at(l, at, &x);
-    for (uint64_t s = 0; s < l->size / PC_SECTOR && good; s++)
+    for (uint64_t s = 0; s < size / PC_SECTOR && good; s++)
         good =
             check_sector(l, &x, content + s * PC_SECTOR, s, at) || (shape && excused(&x, shape, s));
     expect_free(&x);

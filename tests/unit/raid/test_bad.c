@@ -141,6 +141,46 @@ HARNESS_TEST(what_no_member_has_whole_is_put_together)
     }
 }
 
+static void read_at(uint64_t at, size_t len)
+{
+    struct bdev_desc *d = open_device("a", CLAIM_READ);
+    check_int(bdev_read(d, at, junk, len), 0);
+    check(!memcmp(junk, want + at, len));
+    bdev_close(&d);
+}
+
+/* After a crash copies differ until the resync comes by: what a client reads of one stays, however
+ * long its requests are. The first one has a bad block beside it. */
+HARNESS_TEST(what_was_read_of_copies_that_differ_stays)
+{
+    static const struct bad bad[] = {{4 * K, 512}};
+    for (unsigned r = 0; r < 2; r++) {
+        make(rows[r].level, rows[r].n);
+        keep_list(0, bad, 1);
+        for (unsigned i = 0; i < rows[r].n; i++) {
+            struct md_super sb = super_of(i);
+            sb.resync_offset = 0;
+            put_super(i, &sb);
+        }
+        struct bdev_desc *d = open_device("d1", CLAIM_EXCLUSIVE);
+        check_int(bdev_write(d, DATA + 8 * K, junk, 512, 0), 0);
+        check_int(bdev_write(d, DATA + 4 * K + 512, junk, 512, 0), 0);
+        bdev_close(&d);
+        rules(1, "write:hold:offset=1M-4M");
+        must(assemble(false, &e), &e);
+        until(fault_held(fault_dev(1)));
+        read_at(8 * K, 4 * K);
+        read_at(4 * K + 512, 512);
+        read_at(0, 64 * K);
+        rules(1, "");
+        fault_release(fault_dev(1));
+        wait_idle();
+        check(array_holds(want));
+        stop();
+        remove_members(rows[r].n);
+    }
+}
+
 HARNESS_TEST(a_write_that_succeeds_takes_a_place_off_the_list)
 {
     static const struct bad bad[] = {{0, 64 * K}, {512 * K, 4 * K}};
@@ -207,6 +247,30 @@ HARNESS_TEST(a_write_that_fails_is_recorded_before_it_is_acknowledged)
         check(array_holds(want));
         rules(1, "");
         stop();
+        remove_members(rows[r].n);
+    }
+}
+
+HARNESS_TEST(a_write_over_bad_places_of_two_members_succeeds)
+{
+    for_each_row(r)
+    {
+        make(rows[r].level, rows[r].n);
+        must(assemble(false, &e), &e);
+        rules(0, "write:error=EIO:offset=1052672-1056767"); /* 4 KiB from the start of data */
+        rules(1, "write:error=EIO:offset=1064960-1069055"); /* 16 KiB */
+        change(0, 128 * K, 3);
+        check_int(info_of("a").missing, 0);
+        check(bad_of(0) == 8 && bad_of(1) == 8);
+        check(array_holds(want));
+        change(0, 128 * K, 4); /* they are on the lists by now */
+        change(512, 96 * K, 5);
+        check_int(info_of("a").missing, 0);
+        check(bad_of(0) == 8 && bad_of(1) == 8);
+        check(array_holds(want));
+        stop();
+        rules(0, "");
+        rules(1, "");
         remove_members(rows[r].n);
     }
 }
@@ -305,8 +369,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_on_a_list_is_not_read),
         cmocka_unit_test(what_no_member_has_whole_is_put_together),
+        cmocka_unit_test(what_was_read_of_copies_that_differ_stays),
         cmocka_unit_test(a_write_that_succeeds_takes_a_place_off_the_list),
         cmocka_unit_test(a_write_that_fails_is_recorded_before_it_is_acknowledged),
+        cmocka_unit_test(a_write_over_bad_places_of_two_members_succeeds),
         cmocka_unit_test(a_repair_empties_the_list),
         cmocka_unit_test(what_nobody_has_is_bad_on_the_new_member_too),
         cmocka_unit_test(with_a_full_list_the_member_goes),

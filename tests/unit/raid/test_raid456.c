@@ -368,6 +368,47 @@ HARNESS_TEST(members_that_fail_writes_go_and_nothing_is_lost)
     remove_members(5);
 }
 
+static bool held_up; /* atomic */
+
+static void write_aside(void *arg)
+{
+    bdev_write(arg, 2 * CHUNK, buf, BLOCK, 0);
+    __atomic_store_n(&held_up, false, __ATOMIC_SEQ_CST);
+}
+
+/* The last writes may be lost with the cache that did not flush: who has failed before stays a
+ * member, since the others may not stand for it. */
+HARNESS_TEST(superblocks_stay_as_they_are_when_a_survivor_cannot_flush)
+{
+    make_members(3, "4M");
+    must(create("raid5", 3, true, &e), &e);
+    struct bdev_desc *d = open_device("a", CLAIM_SHARED_WRITE);
+    write_model(d, 0, 2 * CHUNK);
+    rules(2, "write:hold:offset=1M-4M"); /* in use until this one ends */
+    __atomic_store_n(&held_up, true, __ATOMIC_SEQ_CST);
+    task_start(reactor_self(), "aside", write_aside, d);
+    until(fault_held(fault_dev(2)));
+    rules(0, "flush:error=EIO");
+    raid_fail_member("a", "d2", false, &e);
+    wait_state(RAID_FAILED);
+    rules(2, "");
+    fault_release(fault_dev(2));
+    until(!__atomic_load_n(&held_up, __ATOMIC_SEQ_CST));
+    bdev_close(&d);
+    rules(0, "");
+    raid_stop("a", &e);
+    for (unsigned i = 0; i < 2; i++)
+        check_int(super_of(i).role[2], 2);
+    must(assemble(false, &e), &e);
+    check_int(info_of("a").missing, 0);
+    d = open_device("a", CLAIM_READ);
+    check_range(d, 0, 2 * CHUNK);
+    bdev_close(&d);
+    wait_idle();
+    stop();
+    remove_members(3);
+}
+
 HARNESS_TEST(dirty_and_degraded_is_refused_unless_forced)
 {
     make("raid5", LAYOUT_LEFT_SYMMETRIC, 3);
@@ -468,6 +509,7 @@ int main(void)
         cmocka_unit_test(raid6_reads_three_and_writes_three),
         cmocka_unit_test(a_read_error_is_answered_from_parity_and_repaired),
         cmocka_unit_test(members_that_fail_writes_go_and_nothing_is_lost),
+        cmocka_unit_test(superblocks_stay_as_they_are_when_a_survivor_cannot_flush),
         cmocka_unit_test(dirty_and_degraded_is_refused_unless_forced),
         cmocka_unit_test(overlapping_writes_leave_fitting_parity),
         cmocka_unit_test(little_memory_and_none_slow_it_down_and_break_nothing),
