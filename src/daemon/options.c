@@ -126,7 +126,7 @@ const struct opt option_table[] = {
     {.name = "array_wait",
      .type = OPT_UINT,
      .max = 3600,
-     .dflt = "30",
+     .dflt = "10",
      .help =
          "seconds after the start that an array waits for absent members before it goes without"},
     {.name = "log",

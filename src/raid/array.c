@@ -187,7 +187,7 @@ void raid_member_close(struct raid_member *m)
     raid_grace();
     char users[200];
     while (raid_load(&m->array->lends) && bdev_users(&m->array->bdev, users, sizeof users))
-        task_sleep_us(1000);
+        task_sleep_us(100 * 1000); /* for as long as clients stay */
     bdev_drain_close(&m->desc);
 }
 

@@ -460,6 +460,8 @@ static bool run_apart(uint64_t moves_chosen, bool aloud)
         _exit(0);
     }
     check(waitpid(pid, &status, 0) == pid);
+    if (aloud && WIFSIGNALED(status))
+        fprintf(stderr, "ended by signal %d\n", WTERMSIG(status));
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
