@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from orion import free_port, sh
-from servers import (FILL, blast, cpu_seconds, daemon, goal, goal_least, json_of, limit_mem,
+from servers import (blast, cpu_seconds, daemon, fill, goal, goal_least, json_of, limit_mem,
                      limit_tcp, median, on_cpu, orion_mem, rss_mb, serve, servers, start_blast)
 
 READ_4K, WRITE_4K = '4K random read, depth 32', '4K random write, depth 32'
@@ -208,7 +208,7 @@ def part_neighbours(args, image, folder):
         with daemon() as o:
             o.ctl('device', 'add', 'disk', '--type', 'mem', '--size', '64M')
             server = serve(o, kind)
-            blast(server, ['-S', str(64 << 20)] + FILL, 1)
+            fill(server, 64 << 20)
             before = rss_mb(server[4])
             many = start_blast(server, ['-q', '1', '-c', '1000'], 2)
             time.sleep(2)
@@ -243,7 +243,7 @@ def part_layers(args, image, folder):
             made.append((level, serve(o, 'nbd', level)))
         size = ['-S', str(250 << 20)]
         for _, server in made:
-            blast(server, size + FILL, 1)
+            fill(server, 250 << 20)
         for _ in range(args.rounds):
             for name, server in made:
                 for label in (READ_4K, WRITE_4K):
@@ -268,7 +268,7 @@ def part_tls(args, image, folder):
         f.write('bench:' + '5a' * 32 + '\n')
     with daemon() as o:
         o.ctl('device', 'add', 'disk', '--type', 'mem', '--size', str(size))
-        blast(serve(o, 'nbd'), ['-S', str(size)] + FILL, 1)
+        fill(serve(o, 'nbd'), size)
         ports = free_port(), free_port()
         o.ctl('nbd', 'listen', '127.0.0.1:%d' % ports[0])
         o.ctl('nbd', 'listen', '127.0.0.1:%d' % ports[1], '--tls', 'required', '--tls-psk-file', keys)
