@@ -239,8 +239,7 @@ static void judge_cursors(struct raid_array *a, const struct raid_choice *ch)
     a->checkpoint = a->resync_pos == UINT64_MAX ? 0 : a->resync_pos;
 }
 
-/* What the log has mended is mended on disk too; and what was found bad meanwhile is known to all.
- */
+/* What the log has mended, and what was found bad meanwhile, is on disk too. */
 static void note_replay(void *arg) /* home */
 {
     struct raid_array *a = arg;

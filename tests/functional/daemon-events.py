@@ -54,8 +54,9 @@ def configure(o, **settings):
 
 
 def raid(o):
+    """Without a resync, whose events would come whenever it ends."""
     o.mem('d0', 'd1', size='16M')
-    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1')
+    o.ctl('array', 'create', 'a0', '--level', 'raid1', '--members', 'd0,d1', '--assume-clean')
     o.ctl('array', 'fail', 'a0', 'd1')
 
 
@@ -126,7 +127,7 @@ def test_reload_gives_events_to_somebody_else_without_loss():
         configure(o, event_url=first.url)
         o.start()
         raid(o)
-        wait_for(lambda: 'member-failed' in kinds(first.events), PATIENCE, 'the first receiver')
+        wait_for(lambda: 'array-changed' in kinds(first.events), PATIENCE, 'the first receiver')
         configure(o, event_url=second.url, event_token='file:/nonexistent/token')
         o.proc.send_signal(signal.SIGHUP)
         wait_for(lambda: 'configuration read again' in o.log(), PATIENCE, 'the reload')
@@ -135,7 +136,9 @@ def test_reload_gives_events_to_somebody_else_without_loss():
         configure(o, event_url=second.url)
         o.proc.send_signal(signal.SIGHUP)
         wait_for(lambda: 'member-removed' in kinds(second.events), PATIENCE, 'the second receiver')
-        assert not set(e['id'] for e in first.events) & set(e['id'] for e in second.events)
+        # The one that was under way at the reload may come to both.
+        assert not set(e['id'] for e in first.events[:-1]) & set(e['id'] for e in second.events)
+        assert [e['id'] for e in second.events] == sorted(e['id'] for e in second.events)
         configure(o)
         o.proc.send_signal(signal.SIGHUP)
         wait_for(lambda: not o.ctl('status')['problems'] or 'event_url' not in str(o.ctl('status')['problems']),
